@@ -1,0 +1,244 @@
+"""Space: the public contract of a search space, and loading one by name, path or module.
+
+A space is a Python file with a module-level `SPACE = Space(...)`. Files of `spaces/` import nothing else of naxcli.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naxcli.errors import NaxcliError
+from naxcli.trial import Config, ConfigValue
+
+if TYPE_CHECKING:
+    from ConfigSpace import Configuration, ConfigurationSpace
+
+Constraint = Callable[[Config], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Upper limits on a network: parameters, multiply-adds of one image forward, and latency in ms of one image on the search's device."""
+
+    max_params: float | None = None
+    max_flops: float | None = None
+    max_latency_ms: float | None = None
+
+    def __bool__(self) -> bool:
+        return any(limit is not None for limit in (self.max_params, self.max_flops, self.max_latency_ms))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A search space: its configurations, and either the networks they build or a function that evaluates them.
+
+    Args:
+        name: short identifier, used in run directories and exports (letters, digits, `-`, `_`).
+        configspace: `seed -> ConfigurationSpace`.
+        build: `build(config, *, num_classes, in_channels, image_size, width=1.0) -> nn.Module`; input of the network is
+            (batch, in_channels, image_size, image_size) float, output (batch, num_classes) logits.
+        evaluate: `evaluate(config, *, fidelity, seed) -> float | dict` for any other objective; a dict holds `cost` (minimised) and
+            optionally `num_params`, `flops`, `latency_ms`, `val_accuracy`.
+        version: of the space's meaning; exported configurations name it and are refused by another version.
+        constraints: `Limits`, or predicates `config -> bool` that are true where a configuration is allowed.
+        groups: name -> hyperparameters whose importance is reported jointly.
+        reference: name -> configuration worth comparing with, such as a baseline.
+        variants: name -> `build(config, *, num_classes, in_channels, width=1.0) -> nn.Module`, full-size networks of a configuration.
+            A variant's `image_size` attribute is its usual input size in pixels (224 where there is none).
+        canonical: `config -> config`, the same for all configurations that are the same network by another name.
+        zero_cost: `config -> {name: value}`, cheap metrics.
+        paper: citation.
+        origin: how another process can load the space again; filled in by `load_space`.
+
+    Raises:
+        NaxcliError: if the arguments contradict each other.
+    """
+
+    name: str
+    configspace: Callable[[int | None], ConfigurationSpace]
+    build: Callable[..., Any] | None = None
+    evaluate: Callable[..., float | Mapping[str, float]] | None = None
+    version: str = "1"
+    constraints: Sequence[Limits | Constraint] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    reference: Mapping[str, Config] = field(default_factory=dict)
+    variants: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    canonical: Callable[[Config], Config] | None = None
+    zero_cost: Callable[[Config], Mapping[str, float]] | None = None
+    paper: str = ""
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
+            raise NaxcliError(f"the space's name {self.name!r} is not made of letters, digits, - and _")
+        if (self.build is None) == (self.evaluate is None):
+            raise NaxcliError(
+                f"space {self.name!r} must have exactly one of build= and evaluate=",
+                why="build= makes networks that naxcli trains; evaluate= returns a cost itself",
+            )
+        for constraint in self.constraints:
+            if not (isinstance(constraint, Limits) or callable(constraint)):
+                raise NaxcliError(f"space {self.name!r} has a constraint that is neither Limits nor a function")
+
+    def configuration_space(self, seed: int | None = None) -> ConfigurationSpace:
+        """Return a new ConfigurationSpace with its own random state."""
+        from ConfigSpace import ConfigurationSpace
+
+        configuration_space = self.configspace(seed)
+        if not isinstance(configuration_space, ConfigurationSpace):
+            raise NaxcliError(
+                f"configspace of space {self.name!r} returned {type(configuration_space).__name__}",
+                hint="return a ConfigSpace.ConfigurationSpace",
+            )
+        if len(configuration_space) == 0:
+            raise NaxcliError(f"space {self.name!r} has no hyperparameters")
+        return configuration_space
+
+    def canonicalise(self, config: Config) -> dict[str, ConfigValue]:
+        """Return the configuration that stands for all names of the same network."""
+        return dict(self.canonical(config)) if self.canonical else dict(config)
+
+    def default_config(self) -> dict[str, ConfigValue]:
+        """Return the space's default configuration as plain values."""
+        return plain_config(self.configuration_space().get_default_configuration())
+
+
+def plain_config(configuration: Configuration | Mapping[str, Any]) -> dict[str, ConfigValue]:
+    """Return a configuration as plain Python values: ConfigSpace leaks np.str_, np.int64 and np.True_."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in dict(configuration).items()}
+
+
+def to_configuration(configuration_space: ConfigurationSpace, config: Config, *, what: str = "configuration") -> Configuration:
+    """Return ConfigSpace's object for plain values, rebuilt from its vector so that it hashes like a sampled one.
+
+    Raises:
+        NaxcliError: naming the unknown, missing or illegal hyperparameter.
+    """
+    from ConfigSpace import Configuration
+
+    unknown = sorted(set(config) - set(configuration_space))
+    if unknown:
+        raise NaxcliError(
+            f"{what} has unknown hyperparameters: {', '.join(unknown)}",
+            why=f"the space has {', '.join(configuration_space)}",
+        )
+    for name, value in config.items():
+        if not configuration_space[name].legal_value(value):
+            raise NaxcliError(
+                f"{what}: {value!r} is not a value of {name}", why=f"legal: {describe_domain(configuration_space[name])}"
+            )
+    try:
+        configuration = Configuration(configuration_space, values=dict(config))
+        configuration.check_valid_configuration()
+    except Exception as error:  # ConfigSpace raises half a dozen unrelated types here, all of them about the values
+        raise NaxcliError(f"{what} is not legal in this space", why=str(error)) from error
+    return Configuration(configuration_space, vector=configuration.get_array().copy())
+
+
+def describe_domain(hyperparameter: Any) -> str:
+    """Return the legal values of a ConfigSpace hyperparameter in words."""
+    for attribute in ("choices", "sequence"):
+        if hasattr(hyperparameter, attribute):
+            return ", ".join(str(value) for value in getattr(hyperparameter, attribute))
+    if hasattr(hyperparameter, "lower"):
+        return f"{hyperparameter.lower} to {hyperparameter.upper}" + (" (log)" if hyperparameter.log else "")
+    return str(hyperparameter.value)
+
+
+def spaces_folder() -> Path:
+    """Return the folder of the spaces that ship with naxcli: inside the wheel, or at the top of a checkout."""
+    packaged = Path(__file__).parent / "spaces"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "spaces"
+
+
+def shipped_spaces() -> list[str]:
+    """Return the names of the spaces that ship with naxcli."""
+    return sorted(path.stem for path in spaces_folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def load_space(reference: str) -> Space:
+    """Return the space named by a shipped name, a path to a Python file, or `package.module:SPACE`.
+
+    A space file is code: it runs when it is loaded, so it is loaded only when the user names it.
+
+    Raises:
+        NaxcliError: if there is no such space, or its file does not import or holds no Space.
+    """
+    if reference.endswith(".py") or "/" in reference:
+        return _load_file(Path(reference))
+    if ":" in reference:
+        return _load_module(reference)
+    path = spaces_folder() / f"{reference}.py"
+    if not path.is_file() or reference.startswith("_"):
+        raise NaxcliError(
+            f"there is no space named {reference!r}",
+            why=f"shipped spaces: {', '.join(shipped_spaces())}",
+            hint="name one of these, a file (path/to/space.py) or a module (package.module:SPACE)",
+        )
+    return dataclasses.replace(_load_file(path), origin=reference)
+
+
+def space_source(space: Space) -> Path:
+    """Return the file that defines a loaded space."""
+    function = space.build or space.evaluate
+    return Path(sys.modules[function.__module__].__file__ or "")  # type: ignore[union-attr]
+
+
+def _load_file(path: Path) -> Space:
+    path = path.resolve()
+    if not path.is_file():
+        raise NaxcliError(f"there is no space file {path}", hint="naxcli space list shows the spaces that ship")
+    module_name = "naxcli_space_" + re.sub(r"\W", "_", str(path.with_suffix("")))
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and pickle inside the file look their module up
+    try:
+        spec.loader.exec_module(module)
+    except NaxcliError:
+        raise
+    except Exception as error:  # whatever the user's file raises is the user's to see
+        sys.modules.pop(module_name, None)
+        raise NaxcliError(
+            f"the space file {path} does not import",
+            why="".join(traceback.format_exception_only(error)).strip(),
+            hint=_line_of(error, path),
+        ) from error
+    return dataclasses.replace(_space_of(module, "SPACE", str(path)), origin=str(path))
+
+
+def _load_module(reference: str) -> Space:
+    module_name, _, attribute = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # as above: any exception of the user's module
+        raise NaxcliError(
+            f"the module {module_name!r} does not import", why="".join(traceback.format_exception_only(error)).strip()
+        ) from error
+    return dataclasses.replace(_space_of(module, attribute or "SPACE", module_name), origin=reference)
+
+
+def _space_of(module: Any, attribute: str, where: str) -> Space:
+    space = getattr(module, attribute, None)
+    if not isinstance(space, Space):
+        raise NaxcliError(
+            f"{where} has no {attribute} = Space(...)" if space is None else f"{attribute} in {where} is not a Space",
+            hint="docs/spaces.md shows how to write a space",
+        )
+    return space
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    if isinstance(error, SyntaxError) and error.lineno:
+        lines.append(error.lineno)
+    return f"see line {lines[-1]}" if lines else ""
