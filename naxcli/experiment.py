@@ -1,0 +1,367 @@
+"""Settings of a run: flags over environment over experiment file over defaults, resolved into one frozen Experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from naxcli.errors import NaxcliError
+from naxcli.quantities import parse_count, parse_duration
+from naxcli.searchers.fidelity import FidelityRange
+from naxcli.space import Limits, Space
+from naxcli.training.recipe import Recipe
+
+SEARCHERS = ("smac", "random", "evolution", "ensemble")
+OBJECTIVES = ("params", "flops", "latency_ms")
+ENVIRONMENT_PREFIX = "NAXCLI_"
+# Read elsewhere, not settings of a run.
+OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
+# What may differ between two invocations of one run, because no trial's result depends on it.
+CHANGEABLE = frozenset({"budget", "trials", "workers", "cluster", "threads", "data_root"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """The resolved settings of one run. Field names are the keys of experiment.toml and of `--set`.
+
+    Args:
+        space: reference of the search space, as on the command line.
+        data: name of the data source; None where the space evaluates by itself.
+        data_root: folder that holds or receives data sets.
+        image_size: side in pixels that images are resized to; None keeps the source's own.
+        width: factor on the network's channels.
+        validation_fraction: share of the training set held out, stratified, for the search's cost.
+        searcher: one of `SEARCHERS`.
+        seed: the one seed from which split, trial and searcher seeds are derived.
+        fidelity: range of fidelities (epochs) that trials are trained for.
+        objective: further objectives of the Pareto front beside `cost`.
+        random_share: share of trials suggested by uniform random search, the arm that the searcher is compared with.
+        limits: upper limits on every suggested network.
+        trial_timeout: longest time of one trial, a duration; None is no limit.
+        budget: active time of the whole search, a duration; None is no limit.
+        trials: number of finished trials at which the search ends; None is no limit.
+        workers: number of trials at once, or `auto`.
+        threads: CPU threads of one worker; None shares the cores out.
+        cluster: address of a Dask scheduler, or `slurm:FILE`; None is this machine.
+        recipe: how a network is trained.
+    """
+
+    space: str
+    data: str | None = "cifar100"
+    data_root: str = "data"
+    image_size: int | None = None
+    width: float = 1.0
+    validation_fraction: float = 0.1
+    searcher: str = "smac"
+    seed: int = 0
+    fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
+    objective: tuple[str, ...] = ()
+    random_share: float = 0.0
+    limits: Limits = field(default_factory=Limits)
+    trial_timeout: str | None = None
+    budget: str | None = None
+    trials: int | None = None
+    workers: int | str = "auto"
+    threads: int | None = None
+    cluster: str | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        if self.searcher not in SEARCHERS:
+            raise NaxcliError(f"there is no searcher {self.searcher!r}", hint=f"choose one of {', '.join(SEARCHERS)}")
+        if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
+            raise NaxcliError(f"workers is {self.workers!r}", hint="write a number of at least 1, or auto")
+        _require(self.width > 0, "width", self.width, "above 0")
+        _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
+        _require(0 <= self.random_share <= 1, "random_share", self.random_share, "between 0 and 1")
+        _require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
+        _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
+        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+        unknown = set(self.objective) - set(OBJECTIVES)
+        if unknown:
+            raise NaxcliError(
+                f"unknown objective {', '.join(sorted(unknown))}", hint=f"cost, and any of {', '.join(OBJECTIVES)}"
+            )
+        if self.objective and not self.fidelity.is_single:
+            raise NaxcliError(
+                "several objectives and several fidelities do not go together",
+                why="SMAC compares Pareto fronts across fidelities, which is unsound (SMAC3 issues 1050, 1019)",
+                hint="use --epochs N with --objective, or --fidelity with the cost alone",
+            )
+        for duration in (self.budget, self.trial_timeout):
+            if duration is not None:
+                parse_duration(duration)
+
+    @property
+    def budget_seconds(self) -> float | None:
+        return None if self.budget is None else parse_duration(self.budget)
+
+    @property
+    def trial_timeout_seconds(self) -> float | None:
+        return None if self.trial_timeout is None else parse_duration(self.trial_timeout)
+
+    def default_run_dir(self, space: Space) -> Path:
+        """Return `runs/<space>-<data>`."""
+        data = "" if self.data is None else "-" + "".join(c if c.isalnum() else "-" for c in self.data).strip("-")
+        return Path("runs") / f"{space.name}{data}"
+
+    def to_settings(self) -> dict[str, Any]:
+        """Return the nested settings of experiment.toml; None is left out, as TOML has no null."""
+        settings = dataclasses.asdict(self)
+        settings["fidelity"] = str(self.fidelity)
+        settings["objective"] = ",".join(("cost", *self.objective))
+        return _without_none(settings)
+
+    def to_toml(self) -> str:
+        return tomli_w.dumps(self.to_settings())
+
+
+def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, Any]]:
+    """Return (setting, stored value, wanted value) for every setting that a run cannot change."""
+    before, after = _flatten(stored.to_settings()), _flatten(wanted.to_settings())
+    return [
+        (name, before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if name.split(".")[0] not in CHANGEABLE and before.get(name) != after.get(name)
+    ]
+
+
+def resolve(
+    *,
+    flags: Mapping[str, Any],
+    assignments: Sequence[str] = (),
+    experiment_file: str | None = None,
+    stored: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    has_networks: bool | None = None,
+) -> Experiment:
+    """Return the settings from all sources, the strongest first: `--set`, flags, environment, experiment file, defaults.
+
+    Args:
+        flags: settings given on the command line; None means not given.
+        assignments: `a.b=c` texts of `--set`.
+        experiment_file: path or shipped name; None takes the shipped file named like the data source, where there is one.
+        stored: settings of an existing run, which take the place of file and defaults so that a shorter command resumes it.
+        environment: variables; `NAXCLI_RECIPE__LEARNING_RATE` sets `recipe.learning_rate`.
+        has_networks: whether the space builds networks and so needs data.
+
+    Raises:
+        NaxcliError: for an unknown setting or a value of the wrong kind, naming it and its source.
+    """
+    command_line = _nest({name: value for name, value in flags.items() if value is not None})
+    for assignment in assignments:
+        _merge(command_line, _parse_assignment(assignment))
+    from_environment = _read_environment(os.environ if environment is None else environment)
+    upper: dict[str, Any] = {}
+    _merge(upper, from_environment)
+    _merge(upper, command_line)
+    lower: dict[str, Any] = {}
+    if stored is not None:
+        _merge(lower, stored)
+    if experiment_file is not None:
+        _merge(lower, read_toml(find_experiment_file(experiment_file)))
+    elif stored is None and has_networks is not False:
+        data = str(upper.get("data", Experiment.__dataclass_fields__["data"].default))
+        shipped = experiments_folder() / f"{data.partition(':')[0]}.toml"
+        if shipped.is_file():
+            _merge(lower, read_toml(shipped))
+    _merge(lower, upper)
+    if has_networks is False:
+        lower.pop("data", None)
+    return from_settings(lower, has_networks=has_networks)
+
+
+def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:
+    """Return the Experiment of nested settings, as experiment.toml holds them.
+
+    Where `has_networks` is None (a recorded run is read back), settings without data are those of a space that evaluates by itself.
+    """
+    values = dict(settings)
+    if "space" not in values:
+        raise NaxcliError("no search space was named", hint="naxcli search --space nexception --budget 90s")
+    known = {item.name for item in dataclasses.fields(Experiment)} | {"epochs"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise NaxcliError(
+            f"unknown setting {', '.join(unknown)}", why=f"settings: {', '.join(sorted(known))}, recipe.*, limits.*"
+        )
+    epochs = values.pop("epochs", None)
+    fidelity = values.pop("fidelity", None)
+    if epochs is not None:
+        number = _convert("epochs", epochs, float)
+        values["fidelity"] = FidelityRange(min=number, max=number)
+    elif fidelity is not None:
+        values["fidelity"] = FidelityRange.parse(str(fidelity))
+    values["limits"] = _limits(values.get("limits", {}))
+    values["recipe"] = _recipe(values.get("recipe", {}))
+    objective = values.pop("objective", "cost")
+    names = [name.strip() for name in objective.split(",")] if isinstance(objective, str) else list(objective)
+    values["objective"] = tuple(name for name in names if name and name != "cost")
+    for name, kind in _KINDS.items():
+        if values.get(name) is not None:
+            values[name] = _convert(name, values[name], kind)
+    if isinstance(values.get("workers"), str) and str(values["workers"]).isdigit():
+        values["workers"] = int(values["workers"])
+    if has_networks is False or (has_networks is None and "data" not in values):
+        values["data"] = None
+    return Experiment(**values)
+
+
+def experiments_folder() -> Path:
+    """Return the folder of the experiment files that ship: inside the wheel, or at the top of a checkout."""
+    packaged = Path(__file__).parent / "experiments"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "experiments"
+
+
+def find_experiment_file(reference: str) -> Path:
+    """Return the file of an experiment named by path or by a shipped name."""
+    candidates = [Path(reference), experiments_folder() / f"{reference}.toml", experiments_folder() / reference / "experiment.toml"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    shipped = sorted(path.stem for path in experiments_folder().glob("*.toml"))
+    raise NaxcliError(f"there is no experiment file {reference!r}", hint=f"name a file, or one of {', '.join(shipped)}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's content.
+
+    Raises:
+        NaxcliError: if it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise NaxcliError(f"{path} is not valid TOML", why=str(error)) from error
+    except OSError as error:
+        raise NaxcliError(f"{path} cannot be read", why=error.strerror or str(error)) from error
+
+
+_KINDS: dict[str, type] = {
+    "space": str, "data": str, "data_root": str, "image_size": int, "width": float, "validation_fraction": float,
+    "searcher": str, "seed": int, "random_share": float, "trial_timeout": str, "budget": str, "trials": int,
+    "threads": int, "cluster": str,
+}  # fmt: skip
+
+
+def _convert(name: str, value: Any, kind: type) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and is_number:
+        return float(value)
+    if kind is int and is_number and float(value).is_integer():
+        return int(value)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    if isinstance(value, str) and kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise NaxcliError(f"setting {name} is {value!r}", why=f"it must be {'a number' if kind is not str else 'text'}")
+
+
+def _limits(values: Any) -> Limits:
+    names = {item.name for item in dataclasses.fields(Limits)}
+    _require_table("limits", values, names)
+    return Limits(**{name: parse_count(value, what=f"limits.{name}") for name, value in values.items()})
+
+
+def _recipe(values: Any) -> Recipe:
+    fields = {item.name: item for item in dataclasses.fields(Recipe)}
+    _require_table("recipe", values, set(fields))
+    kinds = {"int": int, "float": float, "str": str, "bool": bool}
+    converted = {}
+    for name, value in values.items():
+        annotation = str(fields[name].type)
+        converted[name] = _convert(f"recipe.{name}", value, kinds[annotation]) if annotation in kinds else value
+    return Recipe(**converted)
+
+
+def _require_table(table: str, values: Any, names: set[str]) -> None:
+    if not isinstance(values, Mapping):
+        raise NaxcliError(f"setting {table} is {values!r}", why="it is a table of settings", hint=f"--set {table}.NAME=VALUE")
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise NaxcliError(f"unknown setting {table}.{unknown[0]}", why=f"{table} has {', '.join(sorted(names))}")
+
+
+def _require(holds: bool, name: str, value: Any, rule: str) -> None:
+    if not holds:
+        raise NaxcliError(f"setting {name} is {value}", why=f"it must be {rule}")
+
+
+def _parse_assignment(assignment: str) -> dict[str, Any]:
+    name, separator, text = assignment.partition("=")
+    if not separator or not name.strip():
+        raise NaxcliError(f"--set {assignment!r} is not NAME=VALUE", hint="--set recipe.learning_rate=1e-3")
+    return _nest({name.strip(): _parse_value(text.strip())})
+
+
+def _parse_value(text: str) -> Any:
+    """Read a value as TOML would; what is not TOML (a bare word) is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    known = {item.name for item in dataclasses.fields(Experiment)} | {"epochs"}
+    settings: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in OTHER_ENVIRONMENT:
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+        if name.split(".")[0] not in known:
+            raise NaxcliError(f"the environment variable {variable} is no setting of naxcli", hint=f"unset {variable}")
+        _merge(settings, _nest({name: _parse_value(text)}))
+    return settings
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *tables, last = name.split(".")
+        inner = nested
+        for table in tables:
+            inner = inner.setdefault(table, {})
+        inner[last] = value
+    return nested
+
+
+def _merge(lower: dict[str, Any], upper: Mapping[str, Any]) -> None:
+    """Write the settings of `upper` over those of `lower`; epochs and fidelity replace each other."""
+    for pair in (("epochs", "fidelity"), ("fidelity", "epochs")):
+        if pair[0] in upper:
+            lower.pop(pair[1], None)
+    for name, value in upper.items():
+        if isinstance(value, Mapping) and isinstance(lower.get(name), dict):
+            _merge(lower[name], value)
+        else:
+            lower[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = json.loads(json.dumps(value))
+    return flat
+
+
+def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if value is not None
+    }
