@@ -1,0 +1,168 @@
+"""Measure a network: parameters, multiply-adds, latency and memory. Counting needs no weights and no device."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from naxcli.networks import REDUCED, build_network
+from naxcli.space import Space
+from naxcli.trial import Config
+
+_STATUS_FILE = Path("/proc/self/status")
+_CLEAR_REFS_FILE = Path("/proc/self/clear_refs")
+
+
+def num_params(network: nn.Module) -> int:
+    """Return the number of weights that training changes; statistics of normalizations are not among them."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_flops(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return the multiply-adds of one forward pass of one image, in convolutions, linear layers and matrix products.
+
+    The network is not run: shapes alone flow through it on torch's meta device, in evaluation mode. Papers call this
+    number FLOPs; normalizations, activations and additions are not counted. Poolings made of convolutions are.
+
+    Args:
+        network: any module, on any device; left as it is.
+        input_shape: of one image, (channels, height, width).
+
+    Raises:
+        RuntimeError, NotImplementedError: if the forward pass needs the values of tensors, not only their shapes.
+    """
+    # Shapes take the place of all weights, so that neither a copy of the network nor its activations are allocated.
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
+    with _evaluation_mode(network), torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        torch.func.functional_call(network, shapes, (torch.empty(1, *input_shape, dtype=dtype),))
+    return int(counter.get_total_flops()) // 2
+
+
+def measure_config(
+    space: Space,
+    config: Config,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    width: float = 1.0,
+    variant: str = REDUCED,
+) -> dict[str, int]:
+    """Return `num_params` and `flops` (multiply-adds of one image forward) of a configuration's network.
+
+    The network is built on the meta device: it has shapes, but no memory. A builder that needs real tensors gets them.
+
+    Raises:
+        NaxcliError: if the space makes no networks, or has no such variant.
+    """
+
+    def measure() -> dict[str, int]:
+        network = build_network(
+            space,
+            config,
+            variant=variant,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            image_size=image_size,
+            width=width,
+        )
+        return {
+            "num_params": num_params(network),
+            "flops": count_flops(network, (in_channels, image_size, image_size)),
+        }
+
+    try:
+        with torch.device("meta"):
+            return measure()
+    except (RuntimeError, NotImplementedError):
+        # Torch says so where a value is asked of a tensor that has none; a real mistake raises again below.
+        return measure()
+
+
+def latency_ms(
+    network: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 1,
+    num_repetitions: int = 30,
+    num_warmup: int = 5,
+) -> float:
+    """Return the median time in milliseconds of one forward pass in evaluation mode, synchronised with the device.
+
+    Args:
+        network: is moved to `device`.
+        input_shape: of one image, (channels, height, width).
+        device: to run on.
+        batch_size: images in one pass.
+        num_repetitions: timed passes, at least 1.
+        num_warmup: passes before them, in which memory is reserved and algorithms are chosen.
+    """
+    device = torch.device(device)
+    network.to(device)
+    images = torch.randn(batch_size, *input_shape, device=device)
+    milliseconds = []
+    with _evaluation_mode(network), torch.inference_mode():
+        for repetition in range(num_warmup + num_repetitions):
+            _synchronise(device)
+            started = time.perf_counter()
+            network(images)
+            _synchronise(device)
+            if repetition >= num_warmup:
+                milliseconds.append(1000 * (time.perf_counter() - started))
+    return statistics.median(milliseconds)
+
+
+def reset_peak_memory(device: torch.device | str) -> None:
+    """Start a new measurement of peak memory, where the system allows one."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR_REFS_FILE.exists():
+        # Linux: 5 sets the peak of the resident set to its present size. Some containers forbid it.
+        try:
+            _CLEAR_REFS_FILE.write_text("5")
+        except OSError:
+            return
+
+
+def peak_memory_bytes(device: torch.device | str) -> int | None:
+    """Return the largest memory in use since `reset_peak_memory`: torch's on a GPU, the whole process's on a CPU.
+
+    None where the system does not tell (a CPU on anything but Linux). Where the reset is forbidden, it is the peak
+    since the start of the process.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if not _STATUS_FILE.exists():
+        return None
+    for line in _STATUS_FILE.read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _evaluation_mode(network: nn.Module) -> Iterator[None]:
+    were_training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in were_training.items():
+            module.training = was_training
