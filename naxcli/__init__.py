@@ -1,8 +1,20 @@
-"""naxcli: a command-line runner for neural architecture search. Space files import only `Space` from here."""
+"""naxcli: a command-line runner for neural architecture search. Space files import only `Space` and `Limits` from here."""
 
 from __future__ import annotations
 
-from naxcli.space import Limits, Space
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from naxcli.space import Limits, Space
 
 __version__ = "0.1.0"
 __all__ = ["Limits", "Space", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, so that `naxcli --help` stays fast.
+    if name in ("Limits", "Space"):
+        from naxcli import space
+
+        return getattr(space, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

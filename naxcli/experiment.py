@@ -24,8 +24,8 @@ OBJECTIVES = ("params", "flops", "latency_ms")
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
 OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
-# What may differ between two invocations of one run, because no trial's result depends on it.
-CHANGEABLE = frozenset({"budget", "trials", "workers", "cluster", "threads", "data_root"})
+# What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
+CHANGEABLE = frozenset({"budget", "trials", "workers", "cluster", "threads", "data_root", "space"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +223,11 @@ def experiments_folder() -> Path:
 
 def find_experiment_file(reference: str) -> Path:
     """Return the file of an experiment named by path or by a shipped name."""
-    candidates = [Path(reference), experiments_folder() / f"{reference}.toml", experiments_folder() / reference / "experiment.toml"]
+    candidates = [
+        Path(reference),
+        experiments_folder() / f"{reference}.toml",
+        experiments_folder() / reference / "experiment.toml",
+    ]
     for path in candidates:
         if path.is_file():
             return path
@@ -287,7 +291,9 @@ def _recipe(values: Any) -> Recipe:
 
 def _require_table(table: str, values: Any, names: set[str]) -> None:
     if not isinstance(values, Mapping):
-        raise NaxcliError(f"setting {table} is {values!r}", why="it is a table of settings", hint=f"--set {table}.NAME=VALUE")
+        raise NaxcliError(
+            f"setting {table} is {values!r}", why="it is a table of settings", hint=f"--set {table}.NAME=VALUE"
+        )
     unknown = sorted(set(values) - names)
     if unknown:
         raise NaxcliError(f"unknown setting {table}.{unknown[0]}", why=f"{table} has {', '.join(sorted(names))}")

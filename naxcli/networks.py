@@ -49,7 +49,7 @@ def build_network(
         width: factor of the channel counts.
 
     Raises:
-        NaxcliError: if the space makes no networks, or has no such variant.
+        NaxcliError: if the space makes no networks, has no such variant, or refuses the arguments.
     """
     from torch import nn
 
@@ -61,12 +61,15 @@ def build_network(
         raise NaxcliError(
             f"space {space.name!r} has no variant {variant!r}", hint=f"one of {', '.join(variant_names(space))}"
         )
-    if variant == REDUCED:
-        network = space.build(
-            config, num_classes=num_classes, in_channels=in_channels, image_size=image_size, width=width
-        )
-    else:
-        network = space.variants[variant](config, num_classes=num_classes, in_channels=in_channels, width=width)
+    try:
+        if variant == REDUCED:
+            network = space.build(
+                config, num_classes=num_classes, in_channels=in_channels, image_size=image_size, width=width
+            )
+        else:
+            network = space.variants[variant](config, num_classes=num_classes, in_channels=in_channels, width=width)
+    except ValueError as error:  # how builders refuse their arguments, such as an image that is too small
+        raise NaxcliError(f"space {space.name!r} does not build this network", why=str(error)) from error
     if not isinstance(network, nn.Module):
         raise NaxcliError(
             f"space {space.name!r} built a {type(network).__name__}", hint="build must return a torch.nn.Module"

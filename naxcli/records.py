@@ -84,7 +84,9 @@ class Records:
         self._path = path
         self._next_parquet_at = 0.0
         self._is_parquet_stale = True
-        row = connection.execute("SELECT MAX(MAX(asked_event), COALESCE(MAX(finished_event), 0)) FROM trials").fetchone()
+        row = connection.execute(
+            "SELECT MAX(MAX(asked_event), COALESCE(MAX(finished_event), 0)) FROM trials"
+        ).fetchone()
         self._last_event: int = row[0] or 0
 
     @classmethod
@@ -106,13 +108,19 @@ class Records:
             NaxcliError: if the file is damaged or of a newer version.
         """
         if not run.database.exists():
-            raise NaxcliError(f"{run.path} has no search.db", hint="the run was not started, or the file was moved away")
+            raise NaxcliError(
+                f"{run.path} has no search.db", hint="the run was not started, or the file was moved away"
+            )
         with _guard(run.database):
             connection = _connect(run.database)
-            version = int(connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()[0])
+            row = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+            if row is None:
+                raise sqlite3.DatabaseError("its schema version is missing")
+            version = int(row["value"])
             if version > SCHEMA_VERSION:
                 raise NaxcliError(
-                    f"{run.database} has schema {version}, this naxcli reads {SCHEMA_VERSION}", hint="install a newer naxcli"
+                    f"{run.database} has schema {version}, this naxcli reads {SCHEMA_VERSION}",
+                    hint="install a newer naxcli",
                 )
             if to_write:
                 verdict = connection.execute("PRAGMA quick_check").fetchone()[0]
@@ -131,7 +139,9 @@ class Records:
 
     # -- writing ------------------------------------------------------------------------------------------------------------
 
-    def add_trial(self, suggestion: Suggestion, *, searcher: str, state: str, parent_trial_id: int | None = None) -> Trial:
+    def add_trial(
+        self, suggestion: Suggestion, *, searcher: str, state: str, parent_trial_id: int | None = None
+    ) -> Trial:
         """Record an ask together with the searcher's state after it, and return the trial."""
         with self._write() as connection:
             trial_id = connection.execute("SELECT COALESCE(MAX(trial_id), 0) + 1 FROM trials").fetchone()[0]
@@ -175,10 +185,22 @@ class Records:
         self._last_event += 1
         self._is_parquet_stale = True
 
+    def set_meta(self, key: str, value: str) -> None:
+        with self._write() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def meta(self, key: str) -> str | None:
+        """Return a fact recorded when the run was created, or None."""
+        with _guard(self._path):
+            row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row["value"])
+
     def start_session(self) -> int:
         """Begin a period of active time and return its number."""
         with self._write() as connection:
-            cursor = connection.execute("INSERT INTO activity (started_at, active_seconds) VALUES (?, 0)", (time.time(),))
+            cursor = connection.execute(
+                "INSERT INTO activity (started_at, active_seconds) VALUES (?, 0)", (time.time(),)
+            )
         return int(cursor.lastrowid or 0)
 
     def set_active_seconds(self, session: int, seconds: float) -> None:
@@ -211,7 +233,9 @@ class Records:
         """Return the finished trials in the order in which they finished."""
         rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
         return [
-            FinishedTrial(trial=_trial(row), status=Status(row["status"]), cost=row["cost"], seconds=row["seconds"] or 0.0)
+            FinishedTrial(
+                trial=_trial(row), status=Status(row["status"]), cost=row["cost"], seconds=row["seconds"] or 0.0
+            )
             for row in rows
         ]
 
@@ -274,9 +298,7 @@ class Records:
             return self._connection.execute(query).fetchall()
 
 
-_CURVES_QUERY = (
-    "SELECT curves.* FROM curves JOIN trials USING (trial_id) WHERE finished_event IS NOT NULL ORDER BY finished_event, epoch"
-)
+_CURVES_QUERY = "SELECT curves.* FROM curves JOIN trials USING (trial_id) WHERE finished_event IS NOT NULL ORDER BY finished_event, epoch"
 
 
 def read_trials_parquet(path: Path) -> pd.DataFrame:
@@ -339,10 +361,6 @@ def _guard(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         raise _damaged(path, str(error)) from error
-    except TypeError as error:
-        if "NoneType" in str(error):
-            raise _damaged(path, "its version is missing") from error
-        raise
 
 
 def _damaged(path: Path, why: str) -> NaxcliError:
@@ -365,7 +383,7 @@ def _trial(row: sqlite3.Row) -> Trial:
 def _arrow_kind(kind: str) -> pa.DataType:
     import pyarrow as pa
 
-    return {"INTEGER": pa.int64(), "REAL": pa.float64(), "TEXT": pa.string()}[kind.split()[0]]
+    return {"INTEGER": pa.int64(), "REAL": pa.float64(), "TEXT": pa.string()}[kind.split(maxsplit=1)[0]]
 
 
 def _trials_schema(configuration_space: ConfigurationSpace) -> pa.Schema:

@@ -117,7 +117,9 @@ def plain_config(configuration: Configuration | Mapping[str, Any]) -> dict[str, 
     return {name: value.item() if hasattr(value, "item") else value for name, value in dict(configuration).items()}
 
 
-def to_configuration(configuration_space: ConfigurationSpace, config: Config, *, what: str = "configuration") -> Configuration:
+def to_configuration(
+    configuration_space: ConfigurationSpace, config: Config, *, what: str = "configuration"
+) -> Configuration:
     """Return ConfigSpace's object for plain values, rebuilt from its vector so that it hashes like a sampled one.
 
     Raises:
@@ -134,7 +136,8 @@ def to_configuration(configuration_space: ConfigurationSpace, config: Config, *,
     for name, value in config.items():
         if not configuration_space[name].legal_value(value):
             raise NaxcliError(
-                f"{what}: {value!r} is not a value of {name}", why=f"legal: {describe_domain(configuration_space[name])}"
+                f"{what}: {value!r} is not a value of {name}",
+                why=f"legal: {describe_domain(configuration_space[name])}",
             )
     try:
         configuration = Configuration(configuration_space, values=dict(config))

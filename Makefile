@@ -1,0 +1,47 @@
+# `make demo` and `make test` install what they need into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_RUN := runs/demo
+DEMO_BUDGET ?= 150s
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix bench bench-gpu golden clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Make .venv and install naxcli with its tools
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "naxcli needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,html,onnx]"
+	touch $@
+
+demo: $(STAMP) ## Search, report and export on the embedded digits, in a few minutes on a CPU
+	$(BIN)/naxcli search --space nexception --data digits --budget $(DEMO_BUDGET) --run $(DEMO_RUN)
+	$(BIN)/naxcli report $(DEMO_RUN) --html $(DEMO_RUN)/report.html
+	$(BIN)/naxcli export $(DEMO_RUN) --format python --out $(DEMO_RUN)/export --overwrite
+
+test: $(STAMP) ## Run the tests (CPU, no network)
+	$(BIN)/python -m pytest -q -m "not gpu"
+
+
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP) ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(STAMP) ## Mend what the linter and formatter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Side-by-side measurements on this machine
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,74 @@
+"""The command line: parse, call one importable function, print. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from naxcli import __version__
+from naxcli.cli import data, export, report, runs, search, space
+from naxcli.cli.output import print_error
+from naxcli.errors import ExitCode, NaxcliError
+
+
+class ErrorBoundary(TyperGroup):
+    """The one place where errors become messages and exit codes; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NaxcliError as error:
+            if os.environ.get("NAXCLI_DEBUG"):
+                traceback.print_exc()
+            print_error(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(ExitCode.DONE) from None
+
+
+app = typer.Typer(
+    cls=ErrorBoundary,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Neural architecture search from one command line: search, report, export.",
+    epilog="Start here: naxcli search --space nexception --data digits --budget 2m",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"naxcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["NAXCLI_DEBUG"] = "1"
+
+
+search.register(app)
+runs.register(app)
+report.register(app)
+export.register(app)
+app.add_typer(space.app, name="space")
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="naxcli")

@@ -1,0 +1,86 @@
+"""`naxcli data list|prepare|check`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Find, download and check data sets.", rich_markup_mode="rich")
+
+NameArgument = Annotated[str, typer.Argument(metavar="DATA", help="cifar100, cifar10, digits, folder:DIR or hf:NAME.")]
+RootOption = Annotated[str, typer.Option("--data-root", envvar="NAXCLI_DATA_ROOT", help="Folder of the data sets.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.command("list")
+def list_sources(data_root: RootOption = "data", as_json: JsonOption = False) -> None:
+    """List the data sources and which of them are on this machine."""
+    from naxcli.cli.output import print_json, stdout_console
+    from naxcli.training.sources import describe_dataset, is_present, known_names
+
+    rows = []
+    for name in known_names():
+        described = describe_dataset(name, data_root)
+        rows.append(
+            {
+                "name": name, "num_classes": described.num_classes, "in_channels": described.in_channels,
+                "image_size": described.image_size, "is_present": is_present(name, data_root),
+            }
+        )  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "classes", "channels", "size", "here"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["num_classes"]),
+            str(row["in_channels"]),
+            str(row["image_size"]),
+            "yes" if row["is_present"] else "no",
+        )
+    table.add_row("folder:DIR", "", "", "", "images in one folder per class")
+    table.add_row("hf:NAME", "", "", "", "Hugging Face datasets")
+    stdout_console().print(table)
+
+
+@app.command()
+def prepare(name: NameArgument, data_root: RootOption = "data") -> None:
+    """Download a data set where it is missing, and verify its checksum."""
+    _describe(name, data_root, as_json=False)
+
+
+@app.command()
+def check(name: NameArgument, data_root: RootOption = "data", as_json: JsonOption = False) -> None:
+    """Read a data set as a search would, and print its sizes and content hash."""
+    _describe(name, data_root, as_json=as_json)
+
+
+def _describe(name: str, data_root: str, *, as_json: bool) -> None:
+    import numpy as np
+
+    from naxcli.cli.output import note, print_json
+    from naxcli.training.sources import load_part
+
+    part = load_part(name, data_root, part="train")
+    counts = np.bincount(part.labels, minlength=len(part.class_names))
+    described = {
+        "name": name, "num_images": len(part.labels), "num_classes": len(part.class_names), "in_channels": int(part.images.shape[1]),
+        "image_size": int(part.images.shape[2]), "content_hash": part.content_hash(), "is_official": part.is_official,
+        "smallest_class": int(counts.min()), "largest_class": int(counts.max()),
+    }  # fmt: skip
+    for notice in part.notices:
+        note(f"note: {notice}")
+    if as_json:
+        print_json(described)
+        return
+    typer.echo(
+        f"{name}: {described['num_images']:,} training images of {described['num_classes']} classes, "
+        f"{described['in_channels']} x {described['image_size']} x {described['image_size']}, content {described['content_hash']}"
+        + (", official" if part.is_official else ", not the official content")
+    )

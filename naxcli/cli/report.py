@@ -1,0 +1,121 @@
+"""`naxcli report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("report")(report)
+
+
+def report(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="lpi, fanova, ablation, shapley; repeatable. Default: all.")
+    ] = None,
+    lpi: Annotated[str, typer.Option("--lpi", help="naxcli, or deepcave for DeepCAVE's definition.")] = "naxcli",
+    at: Annotated[
+        str | None, typer.Option("--at", help="A fidelity in epochs, or all. Default: the highest in the tables.")
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", min=0, help="Resamples of the trials behind the intervals; 0 for none.")
+    ] = 100,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of forests and resamples.")] = 0,
+    exact_model: Annotated[
+        bool, typer.Option("--exact-model", help="For complete factorials: full depth, no resampling.")
+    ] = False,
+    trials: Annotated[
+        str | None, typer.Option("--trials", help="A Parquet table from elsewhere, instead of a run.")
+    ] = None,
+    space_json: Annotated[
+        str | None, typer.Option("--space-json", help="The ConfigSpace of --trials, as its to_json writes it.")
+    ] = None,
+    html: Annotated[str | None, typer.Option("--html", help="Write one offline HTML file.")] = None,
+    plots: Annotated[
+        str | None, typer.Option("--plots", help="Write the figures as PNG and SVG into this folder.")
+    ] = None,
+    csv: Annotated[str | None, typer.Option("--csv", help="Write one CSV file per table into this folder.")] = None,
+    md: Annotated[str | None, typer.Option("--md", help="Write the tables as Markdown into this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+) -> None:
+    """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
+    from naxcli.cli.output import note, print_json, stdout_console
+    from naxcli.errors import NaxcliError
+    from naxcli.reporting import METHODS, ReportRequest, report_run, report_table
+    from naxcli.run_directory import guard_disk, open_run
+
+    if (trials is None) != (space_json is None):
+        raise NaxcliError(
+            "--trials and --space-json belong together", hint="a table needs the space that its columns come from"
+        )
+    methods = tuple(method) if method else METHODS
+    request = ReportRequest(methods=methods, lpi=lpi, at=at, bootstrap=bootstrap, seed=seed, is_exact=exact_model)
+    with _bootstrap_progress(quiet) as progress:
+        if trials is not None and space_json is not None:
+            data = report_table(Path(trials), Path(space_json), request, progress)
+        else:
+            data = report_run(open_run(run), request, progress)
+    if as_json:
+        print_json(data.summary)
+    else:
+        from naxcli.report.tables import print_report
+
+        print_report(stdout_console(), data, methods=methods, at=at)
+    for target, write in ((html, _write_html), (plots, _write_plots), (csv, _write_csv), (md, _write_markdown)):
+        if target is not None:
+            with guard_disk(Path(target)):
+                note(f"wrote {write(Path(target), data)}")
+
+
+def _write_html(path: Path, data: Any) -> Path:
+    from naxcli.report.html import write_html
+
+    write_html(path, data)
+    return path
+
+
+def _write_plots(folder: Path, data: Any) -> Path:
+    from naxcli.report.plots import write_plots
+
+    write_plots(folder, data)
+    return folder
+
+
+def _write_csv(folder: Path, data: Any) -> Path:
+    from naxcli.report.csv import write_csv
+
+    write_csv(folder, data)
+    return folder
+
+
+def _write_markdown(path: Path, data: Any) -> Path:
+    from naxcli.report.markdown import write_markdown
+
+    write_markdown(path, data)
+    return path
+
+
+class _bootstrap_progress:
+    """A progress bar of the resampling on stderr, where stderr is a terminal."""
+
+    def __init__(self, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet
+
+    def __enter__(self) -> Any:
+        from rich.progress import Progress
+
+        from naxcli.cli.output import stderr_console
+
+        console = stderr_console()
+        self._progress = Progress(console=console, transient=True, disable=self._is_quiet or not console.is_terminal)
+        self._progress.start()
+        self._task = self._progress.add_task("resampling trials", total=None)
+        return lambda done, total: self._progress.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

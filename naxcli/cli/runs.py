@@ -1,0 +1,98 @@
+"""`naxcli status` and `naxcli stop`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("status")(status)
+    app.command("stop")(stop)
+
+
+def status(
+    run: RunArgument = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until the search ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Show progress, rate, incumbent and time left of a run, also of one that is running elsewhere."""
+    from naxcli.cli.output import print_json, stdout_console
+    from naxcli.run_directory import open_run
+    from naxcli.status import describe_run
+
+    directory = open_run(run)
+    described = describe_run(directory)
+    if as_json:
+        print_json(described)
+        return
+    if not watch:
+        stdout_console().print(_status_table(described))
+        return
+    from rich.live import Live
+
+    with Live(_status_table(described), console=stdout_console(), refresh_per_second=2) as live:
+        while described["is_running"]:
+            time.sleep(2)
+            described = describe_run(directory)
+            live.update(_status_table(described))
+
+
+def stop(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the search has ended.")] = False,
+) -> None:
+    """Ask a running search to finish its running trials, start no others, and exit; the same search command resumes it."""
+    from naxcli.cli.output import note
+    from naxcli.errors import ExitCode, NaxcliError
+    from naxcli.run_directory import guard_disk, open_run
+
+    directory = open_run(run)
+    if not directory.is_locked():
+        raise NaxcliError(f"{directory.path} is not running", exit_code=ExitCode.FAILED)
+    with guard_disk(directory.path):
+        directory.stop_file.touch()
+    note(f"{directory.path}: no further trial starts; running trials finish first")
+    while wait and directory.is_locked():
+        time.sleep(0.2)
+
+
+def _status_table(described: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    from naxcli.quantities import format_duration
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    incumbent, experiment = described["incumbent"], described["experiment"]
+    table.add_row("run", f"{described['run']} ({'running' if described['is_running'] else 'not running'})")
+    table.add_row("space", f"{described['space']}, searcher {experiment['searcher']}, seed {experiment['seed']}")
+    counts = ", ".join(f"{n} {name}" for name, n in described["trials"].items()) or "none finished"
+    goal = f" of {experiment['trials']}" if experiment.get("trials") else ""
+    table.add_row(
+        "trials", f"{described['num_finished']}{goal} finished ({counts}), {described['num_running']} not finished"
+    )
+    for rung in described["rungs"]:
+        table.add_row(
+            "",
+            f"fidelity {rung['fidelity']:g}: {rung['finished']} finished, median {format_duration(rung['median_seconds'])}",
+        )
+    rate = described["trials_per_hour"]
+    table.add_row("rate", "–" if rate is None else f"{rate:.1f} trials an hour")
+    budget = described["budget_seconds"]
+    active = format_duration(described["active_seconds"]) + (f" of {format_duration(budget)}" if budget else "")
+    left = described["seconds_left"]
+    table.add_row("active time", active + (f", {format_duration(left)} left" if left is not None else ""))
+    if incumbent is not None:
+        accuracy = f" ({100 * (1 - incumbent['cost']):.2f} % accuracy)" if described["is_accuracy"] else ""
+        table.add_row(
+            "incumbent",
+            f"trial {incumbent['trial_id']}: cost {incumbent['cost']:.6g}{accuracy}, fidelity {incumbent['fidelity']:g}",
+        )
+        table.add_row("", " ".join(f"{name}={value}" for name, value in incumbent["config"].items()))
+    return table

@@ -1,0 +1,119 @@
+"""`naxcli space list|show|count|sample|validate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Look at search spaces.", rich_markup_mode="rich")
+
+SpaceArgument = Annotated[
+    str, typer.Argument(metavar="SPACE", help="A shipped name, a Python file, or package.module:SPACE.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.command("list")
+def list_spaces(as_json: JsonOption = False) -> None:
+    """List the spaces that ship with naxcli."""
+    from naxcli.cli.output import print_json, stdout_console
+    from naxcli.space import load_space, shipped_spaces
+
+    spaces = [load_space(name) for name in shipped_spaces()]
+    if as_json:
+        print_json([{"name": space.name, "version": space.version, "paper": space.paper} for space in spaces])
+        return
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "hyperparameters", "paper"):
+        table.add_column(column)
+    for space in spaces:
+        table.add_row(space.name, str(len(space.configuration_space())), space.paper)
+    stdout_console().print(table)
+
+
+@app.command()
+def show(space: SpaceArgument, as_json: JsonOption = False) -> None:
+    """Show a space: its hyperparameters, groups, reference configurations and variants."""
+    from naxcli.cli.output import print_json, stdout_console
+    from naxcli.inspection import describe_space
+    from naxcli.space import load_space
+
+    described = describe_space(load_space(space))
+    if as_json:
+        print_json(described)
+        return
+    from rich.table import Table
+
+    console = stdout_console()
+    console.print(f"[bold]{described['name']}[/] version {described['version']}  {described['paper']}")
+    table = Table(box=None, header_style="bold")
+    for column in ("hyperparameter", "kind", "values", "default", "condition"):
+        table.add_column(column)
+    for item in described["hyperparameters"]:
+        table.add_row(item["name"], item["kind"], item["domain"], str(item["default"]), item["condition"] or "")
+    console.print(table)
+    count = described["num_configurations"]
+    console.print("configurations: " + ("infinitely many" if count is None else f"{count:,}"))
+    for title in ("groups", "reference"):
+        for name, content in described[title].items():
+            text = (
+                ", ".join(content)
+                if title == "groups"
+                else " ".join(f"{key}={value}" for key, value in content.items())
+            )
+            console.print(f"{title.removesuffix('s')} [bold]{name}[/]: {text}")
+    if described["variants"]:
+        console.print(f"variants: {', '.join(described['variants'])}")
+
+
+@app.command()
+def count(space: SpaceArgument) -> None:
+    """Print the number of configurations, conditions and forbidden clauses taken into account."""
+    from naxcli.enumeration import count_configurations
+    from naxcli.space import load_space
+
+    number = count_configurations(load_space(space).configuration_space())
+    typer.echo("infinite" if number is None else number)
+
+
+@app.command()
+def sample(
+    space: SpaceArgument,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+) -> None:
+    """Print random configurations as JSON, one a line."""
+    import json
+
+    from naxcli.enumeration import sample_configs
+    from naxcli.space import load_space
+
+    for config in sample_configs(load_space(space).configuration_space(seed), number, seed):
+        typer.echo(json.dumps(dict(config)))
+
+
+@app.command()
+def validate(
+    space: SpaceArgument,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Configurations to sample.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+) -> None:
+    """Sample, build, run forward and backward, and say in plain words what is wrong. Exit code 1 if anything is."""
+    from naxcli.cli.output import stdout_console
+    from naxcli.errors import ExitCode
+    from naxcli.inspection import validate_space
+    from naxcli.space import load_space
+
+    console = stdout_console()
+    problems = 0
+    for check in validate_space(load_space(space), number=number, seed=seed):
+        problems += not check.is_good
+        mark = "[green]ok[/]     " if check.is_good else "[red]problem[/]"
+        console.print(f"{mark} {check.name}")
+        if check.detail:
+            console.print(f"        {check.detail}", markup=False)
+    if problems:
+        raise typer.Exit(ExitCode.FAILED)

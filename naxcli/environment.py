@@ -1,0 +1,88 @@
+"""The environment of a run: versions, code, hardware and data, as environment.json records them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "naxcli",
+    "torch",
+    "torchvision",
+    "timm",
+    "smac",
+    "ConfigSpace",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "distributed",
+)
+MAX_PATCH_CHARACTERS = 200_000
+
+
+def describe_environment(data: dict[str, Any] | None) -> dict[str, Any]:
+    """Return versions, the git commit with its uncommitted patch, hardware, and the given description of the data."""
+    return {
+        "schema": 1,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "command": sys.argv,
+        "git": _git(Path.cwd()),
+        "hardware": {
+            "host": platform.node(),
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_bytes": _memory_bytes(),
+            "gpus": _gpus(),
+        },
+        "data": data,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path) -> dict[str, str | None]:
+    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
+    patch = _output("git", "-C", str(folder), "diff", "HEAD") if commit else None
+    return {"commit": commit, "patch": patch[:MAX_PATCH_CHARACTERS] if patch else None}
+
+
+def _gpus() -> list[str]:
+    listing = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    return listing.splitlines() if listing else []
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

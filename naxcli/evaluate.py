@@ -1,0 +1,225 @@
+"""One trial, evaluated where it runs: builds and trains the network or calls the space's objective; exceptions become a status.
+
+Runs inside a worker process that lives for many trials, so the space and the data are loaded once. Tasks and results cross the
+process boundary as plain dicts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gc
+import math
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from naxcli.errors import NaxcliError
+from naxcli.space import Space, load_space
+from naxcli.training.recipe import Recipe
+from naxcli.trial import Config, EpochRecord, Result, Status
+
+Heartbeat = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRequest:
+    """Which images a trial trains on: the arguments of `load_dataset`."""
+
+    name: str
+    root: str
+    split_seed: int
+    validation_fraction: float
+    image_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialTask:
+    """Everything a worker needs for one trial.
+
+    Args:
+        fidelity: epochs to reach, counted from the start of training also when `checkpoint_from` continues an earlier trial.
+        schedule_epochs: epochs against which the learning-rate schedule is written.
+        checkpoint_to: where to leave the trained network; None keeps nothing.
+        keep_if_cost_below: leaves the network only if its cost is below; None always does.
+        seconds_limit: time after which the trial ends as a timeout.
+    """
+
+    trial_id: int
+    space: str
+    config: Config
+    fidelity: float
+    seed: int
+    data: DataRequest | None = None
+    width: float = 1.0
+    recipe: Recipe | None = None
+    schedule_epochs: float | None = None
+    threads: int = 1
+    measure_latency: bool = False
+    max_latency_ms: float | None = None
+    checkpoint_from: str | None = None
+    checkpoint_to: str | None = None
+    keep_if_cost_below: float | None = None
+    seconds_limit: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrialTask:
+        values = dict(values)
+        values["data"] = DataRequest(**values["data"]) if values["data"] else None
+        values["recipe"] = Recipe(**values["recipe"]) if values["recipe"] else None
+        return cls(**values)
+
+
+def result_to_dict(result: Result) -> dict[str, Any]:
+    return dataclasses.asdict(result)
+
+
+def result_from_dict(values: Mapping[str, Any]) -> Result:
+    values = dict(values)
+    values["status"] = Status(values["status"])
+    values["curve"] = tuple(EpochRecord(**epoch) for epoch in values["curve"])
+    return Result(**values)
+
+
+def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
+    """Return the result of one trial; whatever the evaluated code raises becomes its status and traceback.
+
+    Raises:
+        NaxcliError: for a condition of the whole run, such as missing data.
+    """
+    started_at, clock = time.time(), time.perf_counter()
+    try:
+        space = _space(task.space)
+        result = _train(task, space, heartbeat) if space.build else _call(task, space)
+    except NaxcliError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the border between the evaluated code, which may fail in any way, and the records
+        result = Result(status=_status_of(error), error="".join(traceback.format_exception(error)))
+    finally:
+        _return_memory()
+    return dataclasses.replace(
+        result, started_at=started_at, ended_at=time.time(), seconds=time.perf_counter() - clock,
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+    )  # fmt: skip
+
+
+def _call(task: TrialTask, space: Space) -> Result:
+    assert space.evaluate is not None
+    outcome = space.evaluate(dict(task.config), fidelity=task.fidelity, seed=task.seed)
+    values = dict(outcome) if isinstance(outcome, Mapping) else {"cost": outcome}
+    if "cost" not in values:
+        raise KeyError(f"evaluate of space {space.name!r} returned no 'cost'")
+    cost = float(values["cost"])
+    measures = {
+        name: kind(values[name])
+        for name, kind in (("val_accuracy", float), ("num_params", int), ("flops", int), ("latency_ms", float))
+        if values.get(name) is not None
+    }
+    if not math.isfinite(cost):
+        return Result(status=Status.DIVERGED, error=f"the cost is {cost}", device="cpu", **measures)
+    return Result(status=Status.SUCCESS, cost=cost, device="cpu", **measures)
+
+
+def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result:
+    import torch
+
+    from naxcli import measure
+    from naxcli.training.loop import seed_everything, train
+
+    assert task.data is not None and task.recipe is not None and space.build is not None
+    torch.set_num_threads(task.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = _dataset(task.data)
+    shape = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": dataset.image_size}
+    counts = measure.measure_config(space, task.config, width=task.width, **shape)
+    seed_everything(task.seed)
+    network = space.build(dict(task.config), **shape, width=task.width)
+
+    latency_ms = None
+    if task.measure_latency or task.max_latency_ms is not None:
+        input_shape = (dataset.in_channels, dataset.image_size, dataset.image_size)
+        latency_ms = measure.latency_ms(network.to(device), input_shape, device=device)
+    measured = {**counts, "latency_ms": latency_ms, "device": _device_name(device)}
+    if latency_ms is not None and task.max_latency_ms is not None and latency_ms > task.max_latency_ms:
+        reason = f"latency {latency_ms:.2f} ms is above the limit of {task.max_latency_ms:g} ms"
+        return Result(status=Status.INFEASIBLE, error=reason, **measured)
+
+    deadline = None if task.seconds_limit is None else time.monotonic() + task.seconds_limit
+    checkpoint = None if task.checkpoint_to is None else Path(task.checkpoint_to)
+    is_over_time = False
+
+    def should_stop() -> bool:
+        nonlocal is_over_time
+        is_over_time = deadline is not None and time.monotonic() > deadline
+        return is_over_time
+
+    outcome = train(
+        network, dataset, task.recipe, epochs=task.fidelity, schedule_epochs=task.schedule_epochs, seed=task.seed, device=device,
+        checkpoint_from=None if task.checkpoint_from is None else Path(task.checkpoint_from), checkpoint_to=checkpoint,
+        on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)), should_stop=should_stop,
+    )  # fmt: skip
+    common = {
+        **measured, "train_loss": outcome.train_loss, "peak_memory_bytes": outcome.peak_memory_bytes, "curve": outcome.curve,
+    }  # fmt: skip
+    cost = None if outcome.val_accuracy is None else 1.0 - outcome.val_accuracy
+    is_kept = outcome.status == Status.SUCCESS and not is_over_time and (
+        task.keep_if_cost_below is None or (cost is not None and cost < task.keep_if_cost_below)
+    )  # fmt: skip
+    if checkpoint is not None and not is_kept:
+        checkpoint.unlink(missing_ok=True)
+    if is_over_time:
+        return Result(status=Status.TIMEOUT, error=f"longer than {task.seconds_limit:g} s", **common)
+    if outcome.status != Status.SUCCESS:
+        return Result(status=Status.DIVERGED, error="the loss is not finite", **common)
+    return Result(status=Status.SUCCESS, cost=cost, val_accuracy=outcome.val_accuracy, **common)
+
+
+def _status_of(error: BaseException) -> Status:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Status.OUT_OF_MEMORY
+    # The CPU allocator and cuDNN report it as a plain RuntimeError.
+    if isinstance(error, RuntimeError) and any(
+        text in str(error) for text in ("out of memory", "can't allocate memory")
+    ):
+        return Status.OUT_OF_MEMORY
+    return Status.CRASHED
+
+
+def _return_memory() -> None:
+    """Give back what a trial of torch allocated: its graph has cycles, and CUDA keeps freed blocks for itself."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+@functools.lru_cache(maxsize=4)
+def _space(origin: str) -> Space:
+    return load_space(origin)
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(request: DataRequest) -> Any:
+    from naxcli.training.data import load_dataset
+
+    return load_dataset(
+        request.name, root=Path(request.root), split_seed=request.split_seed,
+        validation_fraction=request.validation_fraction, image_size=request.image_size,
+    )  # fmt: skip

@@ -1,0 +1,136 @@
+"""From a run directory, or a foreign table, to the data of a report: reads the records, asks the analysis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naxcli.errors import NaxcliError
+from naxcli.records import Records, read_trials_parquet
+from naxcli.run_directory import RunDirectory
+from naxcli.space import plain_config
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+    from naxcli.report.data import ReportData
+
+METHODS = ("lpi", "fanova", "ablation", "shapley")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """What a report computes: the methods, the flavour of LPI, the fidelities, and how uncertainty is estimated."""
+
+    methods: Sequence[str] = METHODS
+    lpi: str = "naxcli"
+    at: str | None = None
+    bootstrap: int = 100
+    seed: int = 0
+    is_exact: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = set(self.methods) - set(METHODS)
+        if unknown:
+            raise NaxcliError(
+                f"there is no method {', '.join(sorted(unknown))}", hint=f"choose from {', '.join(METHODS)}"
+            )
+        if self.lpi not in ("naxcli", "deepcave"):
+            raise NaxcliError(f"there is no LPI of kind {self.lpi!r}", hint="naxcli or deepcave")
+
+
+def report_run(
+    run: RunDirectory, request: ReportRequest, progress: Callable[[int, int], None] | None = None
+) -> ReportData:
+    """Return the data of a report on a run, from its records as they are now.
+
+    Raises:
+        NaxcliError: if the run's files cannot be read.
+    """
+    from naxcli.report.data import ReportData
+
+    experiment = run.experiment()
+    with Records.open(run) as records:
+        trials, curves = records.trials_frame(), records.curves_frame()
+        facts = json.loads(records.meta("space") or "{}")
+    configuration_space = read_space(run.space_file)
+    summary = _summarise(
+        trials, configuration_space, request, progress, groups=facts.get("groups", {}), references=facts.get("reference", {}),
+        run=str(run.path), space=facts.get("name", experiment.space),
+    )  # fmt: skip
+    return ReportData(
+        summary=summary, trials=trials, curves=curves, environment=run.read_json(run.environment_file),
+        experiment=experiment.to_settings(), confirmation=run.read_json(run.confirmation_file) or None,
+    )  # fmt: skip
+
+
+def report_table(
+    trials_file: Path, space_file: Path, request: ReportRequest, progress: Callable[[int, int], None] | None = None
+) -> ReportData:
+    """Return the data of a report on a table from elsewhere.
+
+    Raises:
+        NaxcliError: if a file cannot be read, or its columns do not fit the space.
+    """
+    from naxcli.analysis.table import normalise_table
+    from naxcli.report.data import ReportData
+
+    configuration_space = read_space(space_file)
+    trials = normalise_table(read_trials_parquet(trials_file), configuration_space)
+    summary = _summarise(
+        trials,
+        configuration_space,
+        request,
+        progress,
+        groups={},
+        references={},
+        run=str(trials_file),
+        space=space_file.stem,
+    )
+    return ReportData(summary=summary, trials=trials)
+
+
+def read_space(path: Path) -> ConfigurationSpace:
+    """Return the ConfigurationSpace of a space.json.
+
+    Raises:
+        NaxcliError: if the file is missing, or is not ConfigSpace's serialization.
+    """
+    from ConfigSpace import ConfigurationSpace
+
+    if not path.is_file():
+        raise NaxcliError(f"there is no file {path}")
+    try:
+        return ConfigurationSpace.from_serialized_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # json's and ConfigSpace's ways to refuse a file
+        raise NaxcliError(
+            f"{path} is not a serialized ConfigSpace", why=str(error).splitlines()[0] if str(error) else "",
+            hint="ConfigurationSpace.to_json(path) writes one",
+        ) from error  # fmt: skip
+
+
+def _summarise(
+    trials: Any, configuration_space: ConfigurationSpace, request: ReportRequest, progress: Callable[[int, int], None] | None, *,
+    groups: dict[str, list[str]], references: dict[str, Any], run: str, space: str,
+) -> dict[str, Any]:  # fmt: skip
+    from naxcli.analysis.summary import summarise
+
+    summary = summarise(
+        trials, configuration_space, groups=groups, references=references,
+        default=plain_config(configuration_space.get_default_configuration()), methods=tuple(request.methods), lpi=request.lpi,
+        at=_fidelity(request.at), bootstrap=0 if request.is_exact else request.bootstrap, seed=request.seed,
+        exact_model=request.is_exact, progress=progress,
+    )  # fmt: skip
+    return {"run": run, "space": space, **{key: value for key, value in summary.items() if key not in ("run", "space")}}
+
+
+def _fidelity(at: str | None) -> float | str | None:
+    if at is None or at == "all":
+        return at
+    try:
+        return float(at)
+    except ValueError:
+        raise NaxcliError(f"--at {at!r} is not a number of epochs", hint="--at 9, or --at all") from None

@@ -1,0 +1,299 @@
+"""One session of a search: opens or creates the run directory, starts workers and searchers, and runs the loop."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naxcli.errors import NaxcliError
+from naxcli.evaluate import DataRequest
+from naxcli.experiment import Experiment, differences, resolve
+from naxcli.feasibility import Feasibility, NetworkShape
+from naxcli.run_directory import RunDirectory, write_atomically
+from naxcli.space import Space, load_space, shipped_spaces, space_source
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+    from naxcli.records import Records
+    from naxcli.search import EndReason, Incumbent, Progress
+
+# Settings that are shown in a refusal, not the whole list.
+MAX_DIFFERENCES_SHOWN = 8
+MAX_DIFF_LINES = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """What a user asked for: a space by name, settings by source, and where the run lives."""
+
+    space: str | None
+    flags: Mapping[str, Any]
+    assignments: Sequence[str] = ()
+    experiment_file: str | None = None
+    run: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A resolved request: the space, its settings and its run directory."""
+
+    space: Space
+    experiment: Experiment
+    run: RunDirectory
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchEnd:
+    """How a session ended. `num_finished` counts all sessions; `was_terminated` tells SIGTERM from Ctrl-C."""
+
+    reason: EndReason
+    incumbent: Incumbent | None
+    num_finished: int
+    was_terminated: bool
+
+
+def open_session(request: SearchRequest) -> Session:
+    """Return the session that a request describes, without writing anything.
+
+    Raises:
+        NaxcliError: if the settings are wrong, or differ from those of the existing run.
+    """
+    named = None if request.run is None else RunDirectory(path=Path(request.run))
+    stored = named.settings() if named is not None and named.exists and not request.overwrite else None
+    reference = request.space or _space_of_file(request.experiment_file)
+    if reference is not None:
+        space = load_space(reference)
+    elif stored is not None:
+        space = load_recorded_space(stored)
+    else:
+        raise NaxcliError("no search space was named", hint="naxcli search --space nexception --budget 3d")
+    origin = space.origin
+    has_networks = space.build is not None
+    flags = {**request.flags, "space": origin}
+
+    def resolved(base: Mapping[str, Any] | None) -> Experiment:
+        return resolve(
+            flags=flags, assignments=request.assignments, experiment_file=request.experiment_file, stored=base,
+            has_networks=has_networks,
+        )  # fmt: skip
+
+    experiment = resolved(stored)
+    run = named or RunDirectory(path=experiment.default_run_dir(space))
+    if run.exists and not request.overwrite:
+        stored = run.settings()
+        experiment = resolved(stored)
+        _refuse_differences(run, RunDirectory.experiment(run), experiment)
+        return Session(space=space, experiment=experiment, run=run, is_new=False)
+    return Session(space=space, experiment=experiment, run=run, is_new=True)
+
+
+def run_session(session: Session, progress: Progress) -> SearchEnd:
+    """Run a search from where its records end until its budget is spent; records are complete when this returns or raises.
+
+    Raises:
+        NaxcliError: if the run cannot be opened or continued.
+    """
+    from naxcli.arms import make_arms
+    from naxcli.search import Search
+    from naxcli.workers import WorkerPool, local_slots, run_trial
+
+    experiment, space, run = session.experiment, session.space, session.run
+    if experiment.budget is None and experiment.trials is None:
+        raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
+    data, description, shape = _data(experiment, space)
+    configuration_space = space.configuration_space(experiment.seed)
+    feasibility = Feasibility(space, experiment.limits, width=experiment.width, shape=shape)
+    if feasibility:
+        feasibility.require_one(experiment.seed)
+    with run.locked():
+        for leftover in run.path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        records = (
+            _create(session, configuration_space, description) if session.is_new else _reopen(session, description)
+        )
+        with records:
+            slots = local_slots(workers=experiment.workers, threads=experiment.threads)
+            heard: list[Callable[[Mapping[str, Any]], None]] = []
+
+            def hear(message: Mapping[str, Any]) -> None:
+                for listener in heard:
+                    listener(message)
+
+            with WorkerPool(
+                run_trial,
+                slots=slots,
+                cluster=experiment.cluster,
+                on_heartbeat=hear,
+            ) as pool:
+                arms = make_arms(
+                    experiment=experiment, space=space, configuration_space=configuration_space,
+                    is_feasible=feasibility if feasibility else None, max_in_flight=max(1, pool.capacity),
+                    history=records.history(), states=records.searcher_states(),
+                )  # fmt: skip
+                search = Search(
+                    experiment=experiment, space=space, configuration_space=configuration_space, run=run, records=records,
+                    arms=arms, pool=pool, progress=progress, data=data, threads=slots[0].threads,
+                )  # fmt: skip
+                heard.append(search.heard)
+                with _records_kept_on_error(records, run, configuration_space):
+                    reason = search.run()
+                return SearchEnd(
+                    reason=reason,
+                    incumbent=search.incumbent,
+                    num_finished=len(search.finished),
+                    was_terminated=search.was_terminated,
+                )
+
+
+@contextlib.contextmanager
+def _records_kept_on_error(
+    records: Records, run: RunDirectory, configuration_space: ConfigurationSpace
+) -> Iterator[None]:
+    try:
+        yield
+    except NaxcliError:
+        raise
+    except BaseException:
+        with contextlib.suppress(NaxcliError):
+            records.write_parquet(run, configuration_space)
+        raise
+
+
+def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None) -> Space:
+    """Return the space of a recorded run: the one the user names, else the recorded one if it ships with naxcli.
+
+    Raises:
+        NaxcliError: for a recorded path or module: a run may come from a stranger, and a space file is code.
+    """
+    recorded = str(settings.get("space"))
+    if named is None and recorded not in shipped_spaces():
+        raise NaxcliError(
+            f"the run's space is the file {recorded}", why="a space file is code, and is only loaded when you name it",
+            hint=f"add --space {recorded}",
+        )  # fmt: skip
+    return load_space(named or recorded)
+
+
+def _space_of_file(experiment_file: str | None) -> str | None:
+    if experiment_file is None:
+        return None
+    from naxcli.experiment import find_experiment_file, read_toml
+
+    space = read_toml(find_experiment_file(experiment_file)).get("space")
+    return None if space is None else str(space)
+
+
+def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
+    changed = differences(stored, wanted)
+    if not changed:
+        return
+    lines = [f"{name}: {before!r} in the run, {after!r} now" for name, before, after in changed[:MAX_DIFFERENCES_SHOWN]]
+    raise NaxcliError(
+        f"{run.path} is a run with other settings",
+        why="; ".join(lines),
+        hint="the same command resumes it; --run DIR starts another; --overwrite deletes it and starts anew",
+    )
+
+
+def _data(
+    experiment: Experiment, space: Space
+) -> tuple[DataRequest | None, dict[str, Any] | None, NetworkShape | None]:
+    """Return what the workers load, what environment.json says of it, and the sizes it dictates."""
+    if space.build is None or experiment.data is None:
+        return None, None, None
+    from naxcli.training.sources import describe_dataset, load_part
+
+    root = Path(experiment.data_root)
+    described = describe_dataset(experiment.data, root, image_size=experiment.image_size)
+    part = load_part(experiment.data, root, part="train", image_size=experiment.image_size)
+    request = DataRequest(
+        name=experiment.data, root=str(Path(experiment.data_root).resolve()), split_seed=experiment.seed,
+        validation_fraction=experiment.validation_fraction, image_size=experiment.image_size,
+    )  # fmt: skip
+    shape = NetworkShape(
+        num_classes=described.num_classes, in_channels=described.in_channels, image_size=described.image_size
+    )
+    description = {
+        "name": experiment.data, "content_hash": part.content_hash(), "num_images": len(part.labels), "num_classes": shape.num_classes,
+        "in_channels": shape.in_channels, "image_size": shape.image_size, "is_official": part.is_official,
+        "notices": list(part.notices),
+    }  # fmt: skip
+    return request, description, shape
+
+
+def _create(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
+    """Write the files of a new run, its settings last: they are what makes it one."""
+    from naxcli.environment import describe_environment
+    from naxcli.records import Records
+
+    run = session.run
+    if run.exists:  # only with --overwrite
+        run.remove()
+    elif run.database.exists() and run.trials_file.exists():
+        raise NaxcliError(
+            f"{run.path} holds records but no experiment.toml",
+            why="its settings are gone, so it cannot be resumed, and naxcli does not delete trials unasked",
+            hint="restore the file, name another folder with --run, or delete this one with --overwrite",
+        )
+    else:
+        run.remove()
+    records = Records.create(run)
+    space = session.space
+    records.set_meta("space_source", space_source(space).read_text(encoding="utf-8"))
+    facts = {
+        "name": space.name, "version": space.version, "groups": {name: list(members) for name, members in space.groups.items()},
+        "reference": {name: dict(config) for name, config in space.reference.items()}, "has_networks": space.build is not None,
+    }  # fmt: skip
+    records.set_meta("space", json.dumps(facts))
+    write_atomically(run.space_file, json.dumps(configuration_space.to_serialized_dict(), indent=1, default=_plain))
+    write_atomically(run.environment_file, json.dumps(describe_environment(data), indent=1))
+    run.checkpoints.mkdir(exist_ok=True)
+    write_atomically(run.experiment_file, session.experiment.to_toml())
+    return records
+
+
+def _reopen(session: Session, data: dict[str, Any] | None) -> Records:
+    """Open the records of an existing run, after checking that its space still means the same."""
+    from naxcli.records import Records
+
+    run = session.run
+    records = Records.open(run, to_write=True)
+    recorded = records.meta("space_source") or ""
+    current = space_source(session.space).read_text(encoding="utf-8")
+    if recorded and not _is_same_code(recorded, current):
+        diff = difflib.unified_diff(
+            recorded.splitlines(), current.splitlines(), "when the run started", "now", n=1, lineterm=""
+        )
+        raise NaxcliError(
+            f"the space file of {run.path} was edited since the run started",
+            why="its trials would not be comparable:\n" + "\n".join(list(diff)[:MAX_DIFF_LINES]),
+            hint="undo the edit to resume, or start another run with --run DIR",
+        )
+    before = (run.read_json(run.environment_file).get("data") or {}).get("content_hash")
+    if data is not None and before is not None and before != data["content_hash"]:
+        raise NaxcliError(
+            f"the images of {data['name']} are not those that {run.path} started with",
+            why=f"content hash {before} then, {data['content_hash']} now: trials would not be comparable",
+            hint="name the folder of the first images with --data-root, or start another run with --run DIR",
+        )
+    run.checkpoints.mkdir(exist_ok=True)
+    write_atomically(run.experiment_file, session.experiment.to_toml())
+    return records
+
+
+def _is_same_code(first: str, second: str) -> bool:
+    """Return whether two sources differ in comments and layout at most."""
+    return first == second or ast.dump(ast.parse(first)) == ast.dump(ast.parse(second))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)

@@ -1,0 +1,54 @@
+"""What a run looks like from outside: progress, rate, incumbent, time left. Reads the records; never waits for the search."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from typing import Any
+
+from naxcli.records import Records
+from naxcli.run_directory import RunDirectory
+from naxcli.search import find_incumbent
+from naxcli.trial import Status
+
+
+def describe_run(run: RunDirectory) -> dict[str, Any]:
+    """Return the state of a run as plain values, ready for JSON.
+
+    Raises:
+        NaxcliError: if its records cannot be read.
+    """
+    experiment = run.experiment()
+    with Records.open(run) as records:
+        finished, unfinished = records.finished(), records.running()
+        active, counts = records.active_seconds(), records.status_counts()
+    incumbent = find_incumbent(finished)
+    seconds: dict[float, list[float]] = defaultdict(list)
+    for item in finished:
+        if item.status == Status.SUCCESS:
+            seconds[item.trial.fidelity].append(item.seconds)
+    rate = len(finished) / active if finished and active > 0 else None
+    lefts = []
+    if experiment.budget_seconds is not None:
+        lefts.append(max(0.0, experiment.budget_seconds - active))
+    if experiment.trials is not None and rate:
+        lefts.append(max(0.0, (experiment.trials - len(finished)) / rate))
+    return {
+        "run": str(run.path),
+        "space": experiment.space,
+        "is_running": run.is_locked(),
+        "is_accuracy": experiment.data is not None,
+        "experiment": experiment.to_settings(),
+        "trials": counts,
+        "num_finished": len(finished),
+        "num_running": len(unfinished),
+        "rungs": [
+            {"fidelity": fidelity, "finished": len(values), "median_seconds": statistics.median(values)}
+            for fidelity, values in sorted(seconds.items())
+        ],
+        "trials_per_hour": None if rate is None else 3600 * rate,
+        "active_seconds": active,
+        "budget_seconds": experiment.budget_seconds,
+        "seconds_left": min(lefts) if lefts else None,
+        "incumbent": None if incumbent is None else incumbent.to_json(),
+    }

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from naxcli.errors import ExitCode, NaxcliError
+from naxcli.records import TRIAL_COLUMNS, Records, read_trials_parquet
+from naxcli.run_directory import RunDirectory, write_atomically
+from naxcli.trial import EpochRecord, Result, Status, Suggestion, config_id
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(path=tmp_path)
+
+
+@pytest.fixture
+def space() -> ConfigurationSpace:
+    configuration_space = ConfigurationSpace()
+    kind = Categorical("kind", ["x", "y"])
+    child = Float("rate", (1e-4, 1.0), log=True)
+    configuration_space.add(kind, Integer("depth", (1, 9)), Categorical("flag", [True, False]), child)
+    configuration_space.add(EqualsCondition(child, kind, "x"))
+    return configuration_space
+
+
+CONFIG = {"kind": "x", "depth": 3, "flag": True, "rate": 0.01}
+
+
+def add(records: Records, config: dict[str, Any] = CONFIG, cost: float | None = 0.5, seed: int = 0) -> int:
+    trial = records.add_trial(Suggestion(config=config, fidelity=3.0, seed=seed), searcher="random", state="{}")
+    status = Status.SUCCESS if cost is not None else Status.CRASHED
+    epoch = EpochRecord(epoch=1, train_loss=1.0, val_accuracy=0.5, val_loss=1.0, learning_rate=0.1, seconds=1.0)
+    records.add_result(trial.trial_id, Result(status=status, cost=cost, seconds=1.5, ended_at=10.0, curve=(epoch,)))
+    return trial.trial_id
+
+
+def test_parquet_has_the_contract_columns_and_the_types_of_the_space(
+    run: RunDirectory, space: ConfigurationSpace
+) -> None:
+    with Records.create(run) as records:
+        add(records)
+        add(records, {"kind": "y", "depth": 3, "flag": False}, cost=None)
+        records.write_parquet(run, space)
+    schema = pq.read_schema(run.trials_file)
+    assert schema.names == [*TRIAL_COLUMNS, *(f"config.{name}" for name in space)]
+    kinds = {name: str(schema.field(f"config.{name}").type) for name in space}
+    assert kinds == {"kind": "string", "depth": "int64", "flag": "bool", "rate": "double"}
+    frame = pd.read_parquet(run.trials_file)
+    assert frame["config.rate"].isna().tolist() == [False, True]
+    assert frame["status"].tolist() == ["success", "crashed"]
+
+
+def test_an_empty_run_has_a_readable_table(run: RunDirectory, space: ConfigurationSpace) -> None:
+    with Records.create(run) as records:
+        records.write_parquet(run, space)
+        assert list(records.trials_frame().columns) == list(TRIAL_COLUMNS)
+    assert len(pd.read_parquet(run.trials_file)) == 0
+    assert len(pd.read_parquet(run.curves_file)) == 0
+
+
+def test_a_result_is_recorded_once(run: RunDirectory) -> None:
+    with Records.create(run) as records:
+        trial_id = add(records)
+        with pytest.raises(ValueError, match="not running"):
+            records.add_result(trial_id, Result(status=Status.SUCCESS, cost=0.1))
+        assert [item.cost for item in records.finished()] == [0.5]
+
+
+def test_history_keeps_the_order_of_asks_and_results(run: RunDirectory) -> None:
+    with Records.create(run) as records:
+        first = records.add_trial(Suggestion(config=CONFIG, fidelity=1, seed=0), searcher="s", state="a")
+        second = records.add_trial(Suggestion(config=CONFIG, fidelity=1, seed=1), searcher="s", state="b")
+        records.add_result(second.trial_id, Result(status=Status.SUCCESS, cost=0.2))
+    with Records.open(run) as records:
+        events = [(event.trial.trial_id, event.is_result) for event in records.history()]
+        assert events == [(1, False), (2, False), (2, True)]
+        assert [trial.trial_id for trial, _ in records.running()] == [first.trial_id]
+        assert records.searcher_states() == {"s": "b"}
+        third = records.add_trial(Suggestion(config=CONFIG, fidelity=1, seed=2), searcher="s", state="c")
+        assert third.trial_id == 3
+
+
+def test_a_damaged_database_offers_its_backup(run: RunDirectory) -> None:
+    with Records.create(run) as records:
+        for seed in range(200):
+            add(records, seed=seed)
+    Records.open(run, to_write=True).__exit__()
+    content = run.database.read_bytes()
+    run.database.write_bytes(content[:2000] + b"\xff" * 3000 + content[5000:])
+    with pytest.raises(NaxcliError) as refused:
+        Records.open(run, to_write=True)
+    assert "backup" in refused.value.hint
+    assert refused.value.exit_code == ExitCode.FAILED
+    run.database.write_bytes(run.path.joinpath("search.db.backup").read_bytes())
+    with Records.open(run, to_write=True) as records:
+        assert len(records.finished()) == 200
+
+
+def test_a_file_that_is_no_database_is_named(run: RunDirectory) -> None:
+    run.database.write_text("hello")
+    with pytest.raises(NaxcliError, match="damaged"):
+        Records.open(run)
+
+
+def test_a_truncated_parquet_file_is_named_with_its_remedy(run: RunDirectory, space: ConfigurationSpace) -> None:
+    with Records.create(run) as records:
+        add(records)
+        records.write_parquet(run, space)
+    run.trials_file.write_bytes(run.trials_file.read_bytes()[:100])
+    with pytest.raises(NaxcliError) as refused:
+        read_trials_parquet(run.trials_file)
+    assert "rebuilt" in refused.value.hint
+
+
+def test_a_full_disk_leaves_the_old_file(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = run.path / "file"
+    write_atomically(target, "old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(NaxcliError, match="disk is full") as refused:
+        write_atomically(target, "new")
+    assert refused.value.exit_code == ExitCode.FAILED
+    assert target.read_text() == "old"
+    assert [path.name for path in run.path.iterdir()] == ["file"]
+
+
+def test_a_full_database_is_reported_and_earlier_results_stay(run: RunDirectory) -> None:
+    with Records.create(run) as records:
+        add(records)
+        records._connection.execute("PRAGMA max_page_count = 1")  # SQLite's own way to run out of space
+        with pytest.raises(NaxcliError, match="disk is full"):
+            for seed in range(1, 500):
+                add(records, seed=seed)
+    with sqlite3.connect(run.database) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        assert connection.execute("SELECT cost FROM trials WHERE trial_id = 1").fetchone()[0] == 0.5
+
+
+def test_only_one_process_holds_a_run(run: RunDirectory) -> None:
+    with run.locked():
+        assert run.is_locked()
+        with pytest.raises(NaxcliError, match="another process"), run.locked():
+            pass
+    assert not run.is_locked()
+
+
+VALUES = st.one_of(
+    st.text(max_size=8), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), st.booleans()
+)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), VALUES, min_size=1))
+def test_the_id_of_a_configuration_does_not_depend_on_the_order_of_its_keys(config: dict[str, Any]) -> None:
+    assert config_id(config) == config_id(dict(reversed(config.items())))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_a_configuration_survives_the_database_and_parquet(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from naxcli.space import plain_config, to_configuration
+
+    configuration_space = ConfigurationSpace(seed=seed)
+    kind = Categorical("kind", ["x", "y"])
+    child = Float("rate", (1e-4, 1.0), log=True)
+    configuration_space.add(kind, Integer("depth", (1, 9)), child)
+    configuration_space.add(EqualsCondition(child, kind, "x"))
+    sampled = configuration_space.sample_configuration()
+    run = RunDirectory(path=tmp_path_factory.mktemp("run"))
+    with Records.create(run) as records:
+        add(records, plain_config(sampled))
+        records.write_parquet(run, configuration_space)
+        assert to_configuration(configuration_space, records.finished()[0].trial.config) == sampled
+    row = pd.read_parquet(run.trials_file).iloc[0]
+    back = {name: row[f"config.{name}"] for name in configuration_space if not pd.isna(row[f"config.{name}"])}
+    assert plain_config(back) == plain_config(sampled)
