@@ -1,0 +1,114 @@
+"""The report as CSV: one file per table, each row with what it takes to read it alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from naxcli.report.data import ReportData
+from naxcli.report.files import make_folder, write_file
+
+PROVENANCE = ("method", "seed", "num_trials", "fidelity", "incumbent", "r2")
+_EFFECT = ("mean", "std", "low", "high", "rank_group")
+_TABLES: dict[str, tuple[str, ...]] = {
+    "lpi": (*PROVENANCE, "name", *_EFFECT, "inactive"),
+    "fanova": (*PROVENANCE, "order", "name_1", "name_2", *_EFFECT),
+    "groups": (*PROVENANCE, "name", "members", *_EFFECT),
+    "ablation": (*PROVENANCE, "step", "name", "from", "to", "cost"),
+    "shapley": (*PROVENANCE, "name", "value", "low", "high"),
+    "partial_dependence": (*PROVENANCE, "name", "value", "mean", "std"),
+    "configurations": (
+        "role",
+        "cost",
+        "fidelity",
+        "num_seeds",
+        "predicted_cost",
+        "difference",
+        "hyperparameter",
+        "value",
+    ),
+    "trajectory": ("trial_id", "ended_at", "elapsed_seconds", "trial_seconds_sum", "cost"),
+    "proxy_audit": ("fidelity", "to", "num_configs", "spearman", "kendall", "low", "high", "verdict"),
+    "pareto": ("trial_id", "config_id", "cost", "num_params", "flops", "latency_ms"),
+    "failures": ("status", "count", "example"),
+}
+
+
+def write_csv(folder: Path, data: ReportData) -> list[Path]:
+    """Write every table of the report into a folder and return the files; a table without rows has its header only."""
+    make_folder(folder)
+    tables: dict[str, list[Mapping[str, Any]]] = {name: data.listed(name) for name in _TABLES if name in data.summary}
+    tables |= {name: [] for name in ("lpi", "fanova", "groups", "ablation", "shapley", "partial_dependence")}
+    for entry in data.importance:
+        for name, rows in _importance_rows(data, entry).items():
+            tables[name] = [*tables[name], *rows]
+    tables["configurations"] = list(_configurations(data))
+    paths = []
+    for name, columns in _TABLES.items():
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(tables.get(name, []))
+        paths.append(folder / f"{name}.csv")
+        write_file(paths[-1], buffer.getvalue())
+    return paths
+
+
+def _importance_rows(data: ReportData, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of one fidelity by table; null becomes an empty cell."""
+    provenance = {
+        "seed": data.summary.get("seed"),
+        "num_trials": entry.get("num_trials"),
+        "fidelity": entry["fidelity"],
+        "incumbent": (data.incumbent or {}).get("config_id"),
+        "r2": entry.get("r2"),
+    }
+
+    def rows(name: str) -> Iterable[Mapping[str, Any]]:
+        return entry.get(name) or []
+
+    def stamped(method: str, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**provenance, "method": method, **row} for row in found]
+
+    effects = (
+        {
+            **effect,
+            "order": len(effect["names"]),
+            **{f"name_{i}": name for i, name in enumerate(effect["names"], start=1)},
+        }
+        for effect in rows("fanova")
+    )
+    groups = [
+        row
+        for method in ("lpi", "fanova")
+        for row in stamped(
+            method,
+            (
+                {"name": group["name"], "members": " ".join(group["members"]), **(group.get(method) or {})}
+                for group in rows("groups")
+            ),
+        )
+    ]
+    curves = (
+        {"name": curve["name"], "value": value, "mean": mean, "std": std}
+        for curve in rows("partial_dependence")
+        for value, mean, std in zip(curve["values"], curve["mean"], curve["std"], strict=True)
+    )
+    return {
+        "lpi": stamped("lpi", rows("lpi")),
+        "fanova": stamped("fanova", effects),
+        "groups": groups,
+        "ablation": stamped("ablation", ({"step": step, **row} for step, row in enumerate(rows("ablation")))),
+        "shapley": stamped("shapley", rows("shapley")),
+        "partial_dependence": stamped("partial_dependence", curves),
+    }
+
+
+def _configurations(data: ReportData) -> Iterable[dict[str, Any]]:
+    named = [] if data.incumbent is None else [{"name": "incumbent", **data.incumbent}]
+    for row in [*named, *data.listed("references")]:
+        for hyperparameter, value in (row.get("config") or {}).items():
+            yield {**row, "role": row["name"], "hyperparameter": hyperparameter, "value": value}

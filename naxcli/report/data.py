@@ -1,0 +1,111 @@
+"""ReportData: everything a report shows, in one value, and the few numbers that every rendering derives from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CONFIG_PREFIX = "config."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """The records and the analysis of one run.
+
+    Args:
+        summary: the object of `report --json`, made by the analysis; null stands for "not available".
+        trials: one row per finished trial, columns as in `trials.parquet`.
+        curves: one row per epoch: trial_id, epoch, train_loss, val_accuracy, val_loss, learning_rate, seconds.
+        environment: versions, git commit, hardware and data hash at the time of the run.
+        experiment: the resolved settings of the run.
+        confirmation: what `naxcli confirm` found, if it ran.
+    """
+
+    summary: Mapping[str, Any]
+    trials: pd.DataFrame
+    curves: pd.DataFrame | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    experiment: Mapping[str, Any] = field(default_factory=dict)
+    confirmation: Mapping[str, Any] | None = None
+
+    @property
+    def run(self) -> str:
+        return str(self.summary.get("run") or "run")
+
+    @property
+    def space(self) -> str:
+        return str(self.summary.get("space") or "unknown space")
+
+    @property
+    def incumbent(self) -> Mapping[str, Any] | None:
+        """The best configuration at the highest fidelity, or None before the first success."""
+        incumbent: Mapping[str, Any] | None = self.summary.get("incumbent")
+        return incumbent
+
+    @property
+    def importance(self) -> list[Mapping[str, Any]]:
+        """One entry per fidelity, the lowest first."""
+        return sorted(self.summary.get("importance") or [], key=lambda entry: float(entry["fidelity"]))
+
+    @property
+    def searchers(self) -> list[str]:
+        """Names of the searchers that suggested the trials."""
+        return sorted(map(str, self.trials["searcher"].dropna().unique())) if "searcher" in self.trials else []
+
+    def listed(self, key: str) -> list[Mapping[str, Any]]:
+        """Return a list of the summary; a missing one and null are empty."""
+        return list(self.summary.get(key) or [])
+
+    @property
+    def successes(self) -> pd.DataFrame:
+        """Successful trials with a finite cost, in the order in which they ended."""
+        trials = self.trials
+        if trials.empty or "status" not in trials or "cost" not in trials:
+            return trials.iloc[:0]
+        cost = pd.to_numeric(trials["cost"], errors="coerce")
+        chosen = trials[(trials["status"] == "success") & np.isfinite(cost.to_numpy(dtype=float))]
+        order = [name for name in ("ended_at", "trial_id") if name in chosen]
+        ordered: pd.DataFrame = chosen.sort_values(order, kind="stable") if order else chosen
+        return ordered
+
+    @property
+    def cost_is_error_rate(self) -> bool:
+        """Whether the cost of the trials is 1 - validation accuracy, so that it can be shown as an accuracy."""
+        successes = self.successes
+        if successes.empty or "val_accuracy" not in successes:
+            return False
+        accuracy = pd.to_numeric(successes["val_accuracy"], errors="coerce").to_numpy(dtype=float)
+        cost = successes["cost"].to_numpy(dtype=float)
+        return bool(np.allclose(1 - accuracy, cost, atol=1e-6))
+
+    @property
+    def hyperparameters(self) -> list[str]:
+        """Names of the hyperparameters in the order of the records."""
+        return [name.removeprefix(CONFIG_PREFIX) for name in self.trials.columns if name.startswith(CONFIG_PREFIX)]
+
+    @property
+    def fidelity_unit(self) -> str:
+        """`epochs` where networks were trained (their learning curves say so), else the neutral `fidelity`."""
+        return "epochs" if self.curves is not None and not self.curves.empty else "fidelity"
+
+    @property
+    def seconds_name(self) -> str:
+        """`GPU-seconds` where every trial ran on a GPU, else `trial-seconds`."""
+        if self.trials.empty or "device" not in self.trials:
+            return "trial-seconds"
+        devices = self.trials["device"].dropna().astype(str)
+        return "GPU-seconds" if len(devices) and devices.str.startswith("cuda").all() else "trial-seconds"
+
+    def elapsed_seconds(self, trials: pd.DataFrame) -> pd.Series:
+        """Return seconds from the start of the first trial of the run to the end of each of the given trials."""
+        return trials["ended_at"].astype(float) - float(self.trials["started_at"].astype(float).min())
+
+    def trial_seconds(self, trials: pd.DataFrame) -> pd.Series:
+        """Return the seconds spent in all trials of the run that had ended when each of the given trials ended."""
+        ordered = self.trials.sort_values(["ended_at", "trial_id"], kind="stable")
+        total = ordered["seconds"].fillna(0.0).astype(float).cumsum()
+        return total.reindex(trials.index)

@@ -1,0 +1,281 @@
+"""Importance as tables: hyperparameters, groups, pairs, ablation path and Shapley values of one fidelity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from naxcli.errors import NaxcliError
+from naxcli.report.data import ReportData
+from naxcli.report.table import Column, Row, Section, Table
+from naxcli.report.text import (
+    NOT_AVAILABLE,
+    counted,
+    decimal,
+    interval,
+    is_missing,
+    names_of,
+    plain,
+    plus_minus,
+    sentence,
+    signed,
+    whole,
+    with_unit,
+)
+
+METHODS = ("lpi", "fanova", "ablation", "shapley")
+TOP_PAIRS = 10
+
+Entry = Mapping[str, Any]
+LPI_NOTE = "LPI: share of the predicted variance around the incumbent that this hyperparameter alone explains."
+FANOVA_NOTE = "fANOVA: share of the variance over the whole space."
+SPREAD_NOTE = "± is the standard deviation over the forest's trees, [ ] the 95 % bootstrap interval over trials. "
+RANK_NOTE = "Equal rank: the intervals overlap, the order is unresolved."
+
+
+def entries_at(data: ReportData, at: float | str | None) -> list[Entry]:
+    """Return the importance entries of one fidelity, of all (`"all"`), or of the highest (None)."""
+    entries = data.importance
+    if at == "all":
+        return entries
+    if at is None:
+        return entries[-1:]
+    try:
+        fidelity = float(at)
+    except ValueError as error:
+        raise NaxcliError(f"{at!r} is not a fidelity", hint="--at 27, --at all") from error
+    return [entry for entry in entries if float(entry["fidelity"]) == fidelity]
+
+
+def section(data: ReportData, entry: Entry, methods: Iterable[str] = METHODS) -> Section:
+    """Return the tables of one fidelity, without those of methods that were not asked for."""
+    chosen = set(methods)
+    tables = []
+    if not any(entry.get(method) for method in METHODS):
+        chosen = set()  # one sentence says why, not one per table
+    if chosen & {"lpi", "fanova"}:
+        tables.append(hyperparameters(entry, chosen))
+        if entry.get("groups"):
+            tables.append(groups(entry, chosen))
+    if "fanova" in chosen:
+        tables.append(pairs(entry))
+    if "ablation" in chosen:
+        tables.append(ablation(entry))
+    if "shapley" in chosen:
+        tables.append(shapley(entry))
+    return Section(
+        name=f"importance-{plain(float(entry['fidelity']))}",
+        title=f"Importance at {with_unit(entry['fidelity'], data.fidelity_unit)}",
+        sentences=[basis(entry)],
+        tables=tables,
+    )
+
+
+def basis(entry: Entry) -> str:
+    """Return what the numbers of one fidelity rest on."""
+    text = counted(entry.get("num_trials"), "trial")
+    if not is_missing(entry.get("num_configs")):
+        text += f" of {counted(entry['num_configs'], 'configuration')}"
+    text += f"; the forest's out-of-bag R² is {decimal(entry.get('r2'), 2)}."
+    survivors = entry.get("survivors_of")
+    if not is_missing(survivors):
+        text += (
+            f" Survivors only: {whole(entry.get('num_configs'))} of {whole(survivors)} configurations reached this fidelity, "
+            "so importance here is biased towards what tells good ones apart."
+        )
+    if entry.get("note"):
+        text += f" {sentence(str(entry['note']))}"
+    return text
+
+
+def merged_rows(entry: Entry) -> list[dict[str, Any]]:
+    """Return a row per hyperparameter with its LPI and its fANOVA main effect, the most important first."""
+    rows: dict[str, dict[str, Any]] = {}
+    for effect in entry.get("lpi") or []:
+        rows.setdefault(str(effect["name"]), {})["lpi"] = effect
+    for effect in entry.get("fanova") or []:
+        if len(effect["names"]) == 1:
+            rows.setdefault(str(effect["names"][0]), {})["fanova"] = effect
+    return sorted(({"name": name, **row} for name, row in rows.items()), key=_importance, reverse=True)
+
+
+def group_rows(entry: Entry) -> list[dict[str, Any]]:
+    """Return the named groups and the hyperparameters that belong to none, the most important first."""
+    groups = entry.get("groups") or []
+    members = {name for group in groups for name in group["members"]}
+    rows = [dict(row) for row in merged_rows(entry) if row["name"] not in members]
+    rows += [dict(group) for group in groups]
+    return sorted(rows, key=_importance, reverse=True)
+
+
+def _importance(row: Row) -> tuple[float, float]:
+    def mean(method: str) -> float:
+        value = _float((row.get(method) or {}).get("mean"))
+        return -1.0 if value is None else value
+
+    return mean("lpi"), mean("fanova")
+
+
+def hyperparameters(entry: Entry, methods: Iterable[str] = METHODS) -> Table:
+    """Return LPI and fANOVA main effects side by side."""
+    return Table(
+        name="hyperparameters",
+        caption="Hyperparameters",
+        columns=_effect_columns("Hyperparameter", set(methods), entry),
+        rows=merged_rows(entry),
+        note=_note(set(methods)),
+        empty=_empty(entry),
+    )
+
+
+def groups(entry: Entry, methods: Iterable[str] = METHODS) -> Table:
+    """Return groups, computed jointly, among the hyperparameters that are in none (the rows of the paper's Figure 4)."""
+    names = "; ".join(f"{group['name']} = {', '.join(group['members'])}" for group in entry.get("groups") or [])
+    return Table(
+        name="groups",
+        caption="Groups, computed jointly",
+        columns=_effect_columns("Design decision", set(methods), entry),
+        rows=group_rows(entry),
+        note=names,
+        empty=_empty(entry),
+    )
+
+
+def _effect_columns(title: str, methods: set[str], entry: Entry) -> list[Column]:
+    columns = [Column(title=title, text=lambda row: str(row["name"]))]
+    for method, heading in (("lpi", "LPI"), ("fanova", "fANOVA")):
+        if method not in methods:
+            continue
+        columns.append(Column(title=heading, text=_effect(method), sort=_mean(method), is_numeric=True))
+        if _has_intervals(entry.get(method) or []):
+            columns.append(
+                Column(title="95 % interval", text=_interval(method), is_numeric=True, is_minor=method == "fanova")
+            )
+    ranked_by = "lpi" if "lpi" in methods else "fanova"
+    columns.append(Column(title="Rank", text=_rank(ranked_by), sort=_rank_number(ranked_by), is_numeric=True))
+    return columns
+
+
+def _effect(method: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        effect = row.get(method) or {}
+        return "inactive" if effect.get("inactive") else plus_minus(effect.get("mean"), effect.get("std"))
+
+    return text
+
+
+def _interval(method: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        effect = row.get(method) or {}
+        return "" if effect.get("inactive") else interval(effect.get("low"), effect.get("high"), 2)
+
+    return text
+
+
+def _mean(method: str) -> Callable[[Row], float | None]:
+    return lambda row: _float((row.get(method) or {}).get("mean"))
+
+
+def _rank(method: str) -> Callable[[Row], str]:
+    return lambda row: (
+        "" if (row.get(method) or {}).get("inactive") else plain((row.get(method) or {}).get("rank_group"))
+    )
+
+
+def _rank_number(method: str) -> Callable[[Row], float | None]:
+    return lambda row: _float((row.get(method) or {}).get("rank_group"))
+
+
+def _float(value: Any) -> float | None:
+    return None if is_missing(value) else float(value)
+
+
+def _has_intervals(effects: Iterable[Mapping[str, Any]]) -> bool:
+    return any(not is_missing(effect.get("low")) for effect in effects)
+
+
+def _note(methods: set[str]) -> str:
+    parts = [LPI_NOTE] if "lpi" in methods else []
+    parts += [FANOVA_NOTE] if "fanova" in methods else []
+    return " ".join([*parts, SPREAD_NOTE + RANK_NOTE])
+
+
+def _empty(entry: Entry) -> str:
+    return f"{NOT_AVAILABLE}: {entry.get('note') or 'too few different configurations, or all costs are equal'}"
+
+
+def all_pairs(entry: Entry) -> list[Mapping[str, Any]]:
+    """Return the interactions of two hyperparameters, the strongest first."""
+    found = [effect for effect in entry.get("fanova") or [] if len(effect["names"]) == 2]
+    return sorted(found, key=lambda effect: -1.0 if is_missing(effect["mean"]) else float(effect["mean"]), reverse=True)
+
+
+def pairs(entry: Entry, limit: int = TOP_PAIRS) -> Table:
+    """Return the strongest interactions."""
+    found = all_pairs(entry)
+    return Table(
+        name="pairs",
+        caption=f"Strongest pairs ({min(limit, len(found))} of {len(found)})" if found else "Pairs",
+        columns=[
+            Column(title="Pair", text=names_of),
+            Column(title="fANOVA", text=lambda row: plus_minus(row["mean"], row.get("std")), is_numeric=True,
+                   sort=lambda row: _float(row["mean"])),
+            Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 2), is_numeric=True),
+        ],
+        rows=found[:limit],
+        note="Share of the variance that the two explain together, beyond what each explains alone.",
+        empty=_empty(entry),
+    )  # fmt: skip
+
+
+def ablation(entry: Entry) -> Table:
+    """Return the greedy path from the default to the incumbent with the predicted cost after each step."""
+    steps = [dict(step) for step in entry.get("ablation") or []]
+    for before, step in zip([None, *steps], steps, strict=False):
+        known = before is not None and not is_missing(before.get("cost")) and not is_missing(step.get("cost"))
+        step["change"] = float(step["cost"]) - float(before["cost"]) if known and before is not None else None
+    note = "Predicted by the forest; each step takes the change that lowers the predicted cost most."
+    if (
+        len(steps) > 1
+        and all(not is_missing(steps[end].get("cost")) for end in (0, -1))
+        and steps[-1]["cost"] >= steps[0]["cost"]
+    ):
+        note += " The forest predicts the incumbent no better than the default."
+    return Table(
+        name="ablation",
+        caption="Ablation path from the default to the incumbent",
+        columns=[
+            Column(title="Step", text=lambda row: str(row["name"])),
+            Column(title="From", text=lambda row: _setting(row.get("from"))),
+            Column(title="To", text=lambda row: _setting(row.get("to"))),
+            Column(title="Predicted cost", text=lambda row: decimal(row.get("cost"), 4), is_numeric=True,
+                   sort=lambda row: _float(row.get("cost"))),
+            Column(title="Change", text=lambda row: "" if row["change"] is None else signed(row["change"], 4), is_numeric=True,
+                   sort=lambda row: row["change"]),
+        ],
+        rows=steps,
+        note=note,
+        empty=_empty(entry),
+    )  # fmt: skip
+
+
+def _setting(value: Any) -> str:
+    return "" if is_missing(value) else plain(value)
+
+
+def shapley(entry: Entry) -> Table:
+    """Return the Shapley value of each change between default and incumbent."""
+    rows = [row for row in entry.get("shapley") or [] if not is_missing(row.get("value"))]
+    return Table(
+        name="shapley",
+        caption="Shapley values of the changes from the default to the incumbent",
+        columns=[
+            Column(title="Hyperparameter", text=lambda row: str(row["name"])),
+            Column(title="Gain in predicted cost", text=lambda row: signed(row["value"], 4), sort=lambda row: float(row["value"]),
+                   is_numeric=True),
+            Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True),
+        ],
+        rows=sorted(rows, key=lambda row: -abs(float(row["value"]))),
+        note="Positive: the change lowers the predicted cost. The values add up to the whole difference.",
+        empty=_empty(entry),
+    )  # fmt: skip

@@ -1,0 +1,254 @@
+"""What the search found: facts of the run, incumbent against references, confirmation, random arm, proxies, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from naxcli.quantities import format_count, format_duration
+from naxcli.report.data import ReportData
+from naxcli.report.table import Column, Row, Section, Table
+from naxcli.report.text import (
+    NOT_AVAILABLE,
+    cost_and_accuracy,
+    decimal,
+    interval,
+    is_missing,
+    percent,
+    plain,
+    sentence,
+    shorten,
+    signed,
+    whole,
+    with_unit,
+)
+
+ABSENT = "—"
+
+
+def facts(data: ReportData) -> list[tuple[str, str]]:
+    """Return label and value of each line of the report's header."""
+    counts = data.summary.get("trials") or {}
+    by_status = ", ".join(
+        f"{whole(count)} {str(status).replace('_', ' ')}" for status, count in counts.items() if count
+    )
+    lines = [
+        ("Run", data.run),
+        ("Space", data.space),
+        ("Trials", f"{whole(sum(counts.values()))} ({by_status})" if by_status else "none finished"),
+    ]
+    if data.searchers:
+        lines.append(("Searcher", ", ".join(data.searchers)))
+    if "fidelity" in data.trials and len(data.trials):
+        fidelities = sorted(data.trials["fidelity"].dropna().unique())
+        lines.append((data.fidelity_unit.capitalize(), ", ".join(plain(float(value)) for value in fidelities)))
+    lines.append(("Spent", _spent(data)))
+    if not is_missing(data.summary.get("seed")):
+        lines.append(("Seed", plain(data.summary["seed"])))
+    return lines
+
+
+def _spent(data: ReportData) -> str:
+    if data.trials.empty or "seconds" not in data.trials:
+        return NOT_AVAILABLE
+    spent = f"{format_duration(float(data.trials['seconds'].fillna(0).sum()))} in trials"
+    if {"started_at", "ended_at"} <= set(data.trials) and data.trials["ended_at"].notna().any():
+        span = float(data.trials["ended_at"].max()) - float(data.trials["started_at"].min())
+        spent += f", over {format_duration(span)}"
+    budget = data.experiment.get("budget")
+    return f"{spent}; budget {budget}" if budget else spent
+
+
+def headline(data: ReportData) -> str:
+    """Return one sentence: what the best configuration reaches."""
+    best = data.incumbent
+    if best is None:
+        return "There is no incumbent: no trial has succeeded."
+    reached = cost_and_accuracy(best.get("cost"), is_error_rate=data.cost_is_error_rate)
+    seeds = best.get("num_seeds")
+    count = NOT_AVAILABLE if is_missing(seeds) else f"{plain(seeds)} seed" + ("" if seeds == 1 else "s")
+    identity = "" if is_missing(best.get("trial_id")) else f" (trial {plain(best['trial_id'])})"
+    return (
+        f"The incumbent{identity} has cost {reached} at {with_unit(best.get('fidelity'), data.fidelity_unit)}, {count}."
+    )
+
+
+def comparison(data: ReportData) -> Table:
+    """Return the incumbent and each reference with their costs; null where a reference was not evaluated."""
+    best = data.incumbent
+    rows: list[Row] = [] if best is None else [{"name": "incumbent", **best}]
+    rows += data.listed("references")
+    columns = [
+        Column(title="Configuration", text=lambda row: str(row["name"])),
+        _cost_column("Cost", "cost"),
+        Column(title="Difference", text=lambda row: signed(row.get("difference"), 4), is_numeric=True,
+               sort=_number("difference")),
+        _cost_column("Predicted", "predicted_cost"),
+        Column(title=data.fidelity_unit.capitalize(), text=lambda row: plain(row.get("fidelity")), is_numeric=True,
+               sort=_number("fidelity")),
+        Column(title="Seeds", text=lambda row: plain(row.get("num_seeds")), is_numeric=True, sort=_number("num_seeds")),
+    ]  # fmt: skip
+    if data.cost_is_error_rate:
+        accuracy = Column(
+            title="Accuracy",
+            text=lambda row: NOT_AVAILABLE if is_missing(row.get("cost")) else percent(1 - row["cost"]),
+            sort=_number("cost"),
+            is_numeric=True,
+        )
+        columns.insert(2, accuracy)
+    return Table(
+        name="references",
+        caption="Incumbent against the references",
+        columns=columns,
+        rows=rows,
+        note="Lower cost is better. Predicted: by the forest that importance is computed from, for configurations not evaluated.",
+        empty="n/a: no trial has succeeded",
+    )
+
+
+def settings_side_by_side(data: ReportData) -> Table:
+    """Return one row per hyperparameter: the incumbent's value and every reference's, with differences marked."""
+    columns_of: dict[str, Mapping[str, Any]] = {}
+    if data.incumbent is not None:
+        columns_of["incumbent"] = data.incumbent.get("config") or {}
+    for reference in data.listed("references"):
+        columns_of[str(reference["name"])] = reference.get("config") or {}
+    configs = list(columns_of.values())
+    names = [name for name in data.hyperparameters if any(name in config for config in configs)]
+    names += sorted({name for config in configs for name in config} - set(names))
+    rows = [{"name": name, **{f"={key}": config.get(name) for key, config in columns_of.items()}} for name in names]
+
+    def column(key: str) -> Column:
+        def differs(row: Row) -> bool:
+            return key != "incumbent" and "=incumbent" in row and row[f"={key}"] != row["=incumbent"]
+
+        def text(row: Row) -> str:
+            value = row[f"={key}"]
+            shown = ABSENT if value is None else plain(value)
+            return f"≠ {shown}" if differs(row) else shown
+
+        return Column(title=key, text=text, is_marked=differs)
+
+    has_other = len(columns_of) > 1
+    return Table(
+        name="settings",
+        caption="Hyperparameters side by side" if has_other else "The incumbent's hyperparameters",
+        columns=[Column(title="Hyperparameter", text=lambda row: str(row["name"])), *map(column, columns_of)],
+        rows=rows,
+        note=f"≠ differs from the incumbent; {ABSENT} is inactive." if has_other else f"{ABSENT} is inactive.",
+        empty="n/a: no trial has succeeded",
+    )
+
+
+def proxy_audit(data: ReportData) -> Table:
+    """Return how well each fidelity ranks configurations as the highest one does."""
+    return Table(
+        name="proxy-audit",
+        caption="Do cheap trials rank as full ones do?",
+        columns=[
+            Column(title="From", text=lambda row: plain(row["fidelity"]), sort=_number("fidelity"), is_numeric=True),
+            Column(title="To", text=lambda row: plain(row["to"]), sort=_number("to"), is_numeric=True),
+            Column(title="Configurations", text=lambda row: whole(row["num_configs"]), sort=_number("num_configs"), is_numeric=True),
+            Column(title="Spearman", text=lambda row: decimal(row["spearman"]), sort=_number("spearman"), is_numeric=True),
+            Column(title="95 % interval", text=lambda row: interval(row["low"], row["high"], 2), sort=_number("low")),
+            Column(title="Kendall", text=lambda row: decimal(row["kendall"]), sort=_number("kendall"), is_numeric=True),
+            Column(title="Verdict", text=lambda row: str(row.get("verdict") or NOT_AVAILABLE)),
+        ],
+        rows=data.listed("proxy_audit"),
+        note="Rank correlation of the configurations evaluated at both fidelities; the promoted ones are a selection.",
+        empty="n/a: the run has one fidelity, or too few configurations were evaluated at two",
+    )  # fmt: skip
+
+
+def failures(data: ReportData) -> Table:
+    """Return the trials that failed by status, with one example of each."""
+    return Table(
+        name="failures",
+        caption="Trials without a cost",
+        columns=[
+            Column(title="Status", text=lambda row: str(row["status"]).replace("_", " ")),
+            Column(title="Trials", text=lambda row: whole(row["count"]), sort=_number("count"), is_numeric=True),
+            Column(title="Example", text=lambda row: shorten(row.get("example") or NOT_AVAILABLE, 240)),
+        ],
+        rows=data.listed("failures"),
+        note="Left out of every importance number.",
+        empty="None: every finished trial succeeded." if len(data.trials) else "n/a: no trial has finished",
+    )
+
+
+def pareto(data: ReportData) -> Table:
+    """Return the configurations that no other beats in both cost and size."""
+    counts = [("Parameters", "num_params"), ("Multiply-adds", "flops")]
+    return Table(
+        name="pareto",
+        caption="Pareto front",
+        columns=[
+            Column(title="Trial", text=lambda row: plain(row.get("trial_id")), sort=_number("trial_id"), is_numeric=True),
+            _cost_column("Cost", "cost"),
+            *(Column(title=title, text=_count(key), sort=_number(key), is_numeric=True) for title, key in counts),
+            Column(title="Latency ms", text=lambda row: decimal(row.get("latency_ms"), 2), sort=_number("latency_ms"), is_numeric=True),
+        ],
+        rows=data.listed("pareto"),
+        note="Successful trials at the highest fidelity.",
+        empty="n/a: no successful trial has a measured size",
+    )  # fmt: skip
+
+
+def verdicts(data: ReportData) -> list[str]:
+    """Return the plain sentences on confirmation, the random arm and the value of more search."""
+    if data.incumbent is None:
+        return []
+    return [_confirmation(data), _random_arm(data), _marginal_value(data)]
+
+
+def _confirmation(data: ReportData) -> str:
+    found = data.confirmation
+    if not found:
+        return (
+            "Not confirmed: the incumbent's cost is the best of many on the same validation images, so it is optimistic. "
+            "`naxcli confirm` retrains it with fresh seeds and measures on the test set."
+        )
+    for key in ("sentence", "verdict", "summary"):
+        if isinstance(found.get(key), str):
+            return f"Confirmed on the test set: {sentence(found[key])}"
+    return "Confirmed on the test set; its numbers are in confirmation.json of the run."
+
+
+def _random_arm(data: ReportData) -> str:
+    arm = data.summary.get("random_arm")
+    if not arm:
+        return "Searcher against random: n/a, no random arm ran (`--random-share` adds one)."
+    best = f"best cost {decimal(arm.get('searcher_best'), 4)} of {whole(arm.get('num_searcher'))} trials"
+    other = f"{decimal(arm.get('random_best'), 4)} of {whole(arm.get('num_random'))} random ones"
+    gain = f"difference {signed(arm.get('difference'), 4)} {interval(arm.get('low'), arm.get('high'), 4)}"
+    return f"Searcher against random: {best}, {other}, {gain}. {sentence(str(arm.get('verdict') or ''))}".strip()
+
+
+def _marginal_value(data: ReportData) -> str:
+    value = data.summary.get("marginal_value")
+    if not value:
+        return "One more day of search: n/a, too few improvements to extrapolate from."
+    expected = decimal(value.get("per_day_improvement"), 4)
+    method = f" ({value['method']})" if value.get("method") else ""
+    return f"One more day of search is expected to lower the cost by {expected} {interval(value.get('low'), value.get('high'), 4)}{method}."
+
+
+def warnings(data: ReportData) -> Section:
+    """Return the warnings of the analysis."""
+    return Section(
+        name="warnings",
+        title="Warnings",
+        sentences=[sentence(str(text)) for text in data.summary.get("warnings") or []],
+    )
+
+
+def _cost_column(title: str, key: str) -> Column:
+    return Column(title=title, text=lambda row: decimal(row.get(key), 4), sort=_number(key), is_numeric=True)
+
+
+def _count(key: str) -> Callable[[Row], str]:
+    return lambda row: NOT_AVAILABLE if is_missing(row.get(key)) else format_count(float(row[key]))
+
+
+def _number(key: str) -> Callable[[Row], float | None]:
+    return lambda row: None if is_missing(row.get(key)) else float(row[key])

@@ -1,0 +1,155 @@
+"""The report on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from naxcli.errors import NaxcliError
+from naxcli.report import importance, results
+from naxcli.report.data import ReportData
+from naxcli.report.table import Column, Section, Table
+from naxcli.report.text import plain, sentence
+
+WIDE_COLUMNS = 100
+BAR_WIDTH = 12
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def print_report(
+    console: Console, data: ReportData, *, methods: Iterable[str] = importance.METHODS, at: float | str | None = None
+) -> None:
+    """Print the report: header, incumbent against references, importance per fidelity, verdicts, warnings last.
+
+    Args:
+        methods: which of `importance.METHODS` to show.
+        at: a fidelity, `"all"`, or None for the highest one.
+
+    Raises:
+        NaxcliError: if no trial ran at that fidelity, or a method is unknown.
+    """
+    chosen = tuple(methods)
+    if unknown := sorted(set(chosen) - set(importance.METHODS)):
+        raise NaxcliError(f"unknown method {', '.join(unknown)}", hint=f"methods: {', '.join(importance.METHODS)}")
+    entries = importance.entries_at(data, at)
+    if at not in (None, "all") and not entries:
+        known = ", ".join(plain(float(entry["fidelity"])) for entry in data.importance)
+        raise NaxcliError(
+            f"no trial has fidelity {at}",
+            why=f"fidelities of this run: {known or 'none'}",
+            hint="--at all shows every one",
+        )
+    _print_facts(console, results.facts(data))
+    _print_text(console, results.headline(data))
+    for table in (results.comparison(data), results.settings_side_by_side(data)):
+        print_table(console, table)
+    if not entries:
+        _print_text(console, "Importance: n/a, no trial has succeeded.")
+    for entry in entries:
+        _print_section(console, importance.section(data, entry, chosen))
+    if data.listed("proxy_audit"):
+        print_table(console, results.proxy_audit(data))
+    if data.listed("failures"):
+        print_table(console, results.failures(data))
+    for text in results.verdicts(data):
+        _print_text(console, text)
+    _print_warnings(console, results.warnings(data))
+
+
+def _print_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
+    grid = RichTable.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column()
+    for label, value in facts:
+        grid.add_row(_safe(label), _safe(value))
+    console.print(grid)
+    console.print()
+
+
+def _print_text(console: Console, text: str) -> None:
+    console.print(_safe(text))
+    console.print()
+
+
+def _safe(text: str, style: str = "") -> Text:
+    """Return text that shows as it is: no markup, and no escape sequence of a name or an error reaches the terminal."""
+    return Text(
+        "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text),
+        style=style,
+    )
+
+
+def _print_section(console: Console, section: Section) -> None:
+    console.rule(_safe(section.title, style="bold"), align="left", characters="─")
+    for text in section.sentences:
+        _print_text(console, text)
+    for table in section.tables:
+        print_table(console, table)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print one table: caption above, note below; its numbers are never folded."""
+    console.print(_safe(table.caption, style="bold"))
+    if not table.rows:
+        console.print(Padding(_safe(table.empty), (0, 0, 1, 1)))
+        return
+    is_wide = console.width >= WIDE_COLUMNS
+    columns = [column for column in table.columns if is_wide or not column.is_minor]
+    bar = _bar_column(table) if is_wide else None
+    shown = RichTable(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0) if is_wide else (0, 1, 0, 0),
+        header_style="bold underline",
+        expand=False,
+    )
+    for column in columns:
+        _add_column(shown, column)
+        if column is bar:
+            shown.add_column(Text(""), no_wrap=True)
+    for row in table.rows:
+        cells: list[Text] = []
+        for column in columns:
+            cells.append(_safe(column.text(row), style="bold" if column.is_marked(row) else ""))
+            if column is bar:
+                cells.append(Text(_bar(column.sort(row) if column.sort else None)))
+        shown.add_row(*cells)
+    console.print(shown)
+    if table.note:
+        console.print(Padding(_safe(table.note, style="dim"), (0, 0, 0, 1)))
+    console.print()
+
+
+def _add_column(shown: RichTable, column: Column) -> None:
+    shown.add_column(
+        _safe(column.title),
+        justify="right" if column.is_numeric else "left",
+        no_wrap=column.is_numeric,
+        overflow="fold",
+    )
+
+
+def _bar_column(table: Table) -> Column | None:
+    """Return the column of shares that a bar may follow."""
+    shares = [column for column in table.columns if column.title in {"LPI", "fANOVA"}]
+    return shares[0] if shares else None
+
+
+def _bar(share: float | None) -> str:
+    """Return a bar of a share between 0 and 1 in eighths of a character."""
+    if share is None:
+        return ""
+    eighths = round(max(0.0, min(share, 1.0)) * BAR_WIDTH * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def _print_warnings(console: Console, section: Section) -> None:
+    if not section.sentences:
+        return
+    console.print(_safe(section.title, style="bold yellow"))
+    for text in section.sentences:
+        console.print(Padding(_safe(f"! {sentence(text)}"), (0, 0, 0, 1)))
