@@ -1,0 +1,1 @@
+"""Training of one network: data, augmentation, recipe, optimizer, loop and checkpoints."""

@@ -1,0 +1,158 @@
+"""Dataset: a data source as uint8 tensors with a fixed, seeded, stratified split of its training part."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from naxcli.errors import NaxcliError
+from naxcli.training.parts import stratified_split
+from naxcli.training.sources import load_part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # compared by identity: tensors have no one truth
+class Dataset:
+    """Images and labels that a worker holds over many trials.
+
+    Args:
+        name: of the data source.
+        train_images: (n, channels, image_size, image_size) uint8.
+        train_labels: (n,) int64.
+        validation_images: as `train_images`; what a search measures its cost on.
+        validation_labels: as `train_labels`.
+        test_images: as `train_images`, or None where the test part was not asked for.
+        test_labels: as `train_labels`, or None.
+        num_classes: number of classes.
+        in_channels: 1 or 3.
+        image_size: side in pixels.
+        mean: of each channel over the whole training part, 0 to 1.
+        std: likewise.
+        class_names: one per class.
+        content_hash: identifies the whole training part, independent of the split.
+        is_official: whether the content is the published one, by its checksum.
+        notices: what the user should know about how it was read.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+    test_images: Tensor | None = None
+    test_labels: Tensor | None = None
+    num_classes: int
+    in_channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    content_hash: str
+    is_official: bool
+    notices: tuple[str, ...] = field(default=())
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """Return the dataset with its tensors on a device; the same object where they are there already."""
+        if self.train_images.device == torch.device(device):
+            return self
+        tensors: dict[str, Any] = {
+            item.name: value.to(device)
+            for item in dataclasses.fields(self)
+            if isinstance(value := getattr(self, item.name), Tensor)
+        }
+        return dataclasses.replace(self, **tensors)
+
+    def with_test_as_validation(self) -> Dataset:
+        """Return the dataset that trains on training and validation images and validates on the test part.
+
+        For confirmation and final training only: a search never sees it.
+
+        Raises:
+            NaxcliError: if the test part was not loaded.
+        """
+        if self.test_images is None or self.test_labels is None:
+            raise NaxcliError(f"the test part of {self.name} was not loaded")
+        return dataclasses.replace(
+            self,
+            train_images=torch.cat([self.train_images, self.validation_images]),
+            train_labels=torch.cat([self.train_labels, self.validation_labels]),
+            validation_images=self.test_images,
+            validation_labels=self.test_labels,
+        )
+
+
+def load_dataset(
+    name: str,
+    *,
+    root: str | Path,
+    split_seed: int,
+    validation_fraction: float,
+    image_size: int | None = None,
+    with_test: bool = False,
+    skip_corrupt: bool = False,
+) -> Dataset:
+    """Return a data source, its training part split into training and validation images.
+
+    Args:
+        name: `digits`, `cifar10`, `cifar100`, `folder:DIR` or `hf:NAME`.
+        root: folder that holds or receives data sets.
+        split_seed: the same seed gives the same split.
+        validation_fraction: share of every class held out for validation, between 0 and 1.
+        image_size: side that images are resized to; None keeps the source's own.
+        with_test: whether the test part is loaded; a search leaves it.
+        skip_corrupt: whether unreadable image files are left out with a notice rather than refused.
+
+    Raises:
+        NaxcliError: if the data is missing or damaged, the name unknown, or a class too small to split.
+    """
+    train = load_part(name, root, part="train", image_size=image_size, skip_corrupt=skip_corrupt)
+    training, validation = stratified_split(train.labels, validation_fraction, split_seed)
+    mean, std = channel_statistics(train.images)
+    tests: dict[str, Tensor] = {}
+    notices = train.notices
+    if with_test:
+        test = load_part(name, root, part="test", image_size=image_size, skip_corrupt=skip_corrupt)
+        if test.images.shape[1] != train.images.shape[1]:
+            raise NaxcliError(f"training and test images of {name} differ in channels")
+        tests = {"test_images": torch.from_numpy(test.images), "test_labels": torch.from_numpy(test.labels)}
+        notices = (*notices, *test.notices)
+    return Dataset(
+        name=name,
+        train_images=torch.from_numpy(train.images[training]),
+        train_labels=torch.from_numpy(train.labels[training]),
+        validation_images=torch.from_numpy(train.images[validation]),
+        validation_labels=torch.from_numpy(train.labels[validation]),
+        num_classes=len(train.class_names),
+        in_channels=train.images.shape[1],
+        image_size=train.images.shape[-1],
+        mean=mean,
+        std=std,
+        class_names=train.class_names,
+        content_hash=train.content_hash(),
+        is_official=train.is_official,
+        notices=notices,
+        **tests,
+    )
+
+
+def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of (n, channels, h, w) uint8 images, on a scale of 0 to 1.
+
+    Counted from histograms: exact, and the same on every machine.
+    """
+    levels = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = np.zeros(256)
+        for chunk in np.array_split(images[:, channel], 16):  # bincount copies what it counts to eight times the size
+            counts += np.bincount(chunk.ravel(), minlength=256)
+        share = counts / counts.sum()
+        mean = float(share @ levels)
+        means.append(mean)
+        stds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1e-6))  # a constant channel must not divide by 0
+    return tuple(means), tuple(stds)

@@ -1,0 +1,240 @@
+"""Data sources of image files: `folder:DIR`, one folder per class, and `hf:NAME` through the `datasets` package.
+
+Images of any size and mode become RGB squares: the shorter side is scaled to the image size, the middle is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from naxcli.errors import NaxcliError
+from naxcli.training.parts import Description, Images, Labels, Part, stratified_split
+
+DEFAULT_IMAGE_SIZE = 32
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+_TRAIN_NAMES = ("train", "training")
+_TEST_NAMES = ("test", "val", "valid", "validation")
+_TEST_FRACTION = 0.2  # of a source without a test part of its own
+_TEST_SEED = 2026
+_MAX_NAMED_FILES = 5  # in an error or notice
+
+
+def describe(name: str) -> Description:
+    """Return what `sources.describe_dataset` returns for a `folder:` or `hf:` name."""
+    if name.startswith("folder:"):
+        num_classes = len(_class_folders(_train_folder(_folder_of(name))))
+    else:
+        num_classes = len(_class_names(_hf_dataset(name, "train")))
+    return Description(name=name, num_classes=num_classes, in_channels=3, image_size=DEFAULT_IMAGE_SIZE)
+
+
+def read(name: str, *, part: str, image_size: int | None, skip_corrupt: bool) -> Part:
+    """Return a part of a `folder:` or `hf:` source; see `sources.load_part`."""
+    reader = _read_folder if name.startswith("folder:") else _read_hf
+    return reader(name, part, image_size or DEFAULT_IMAGE_SIZE, skip_corrupt)
+
+
+def resize_images(images: Images, image_size: int) -> Images:
+    """Return (n, channels, image_size, image_size) uint8 images, resized bicubically."""
+    resized = np.empty((*images.shape[:2], image_size, image_size), dtype=np.uint8)
+    for target, image in zip(
+        resized.reshape(-1, image_size, image_size), images.reshape(-1, *images.shape[2:]), strict=True
+    ):
+        target[:] = np.asarray(Image.fromarray(image).resize((image_size, image_size), Image.Resampling.BICUBIC))
+    return resized
+
+
+def _read_folder(name: str, part: str, image_size: int, skip_corrupt: bool) -> Part:
+    root = _folder_of(name)
+    train_folder = _train_folder(root)
+    test_folder = _first_folder(root, _TEST_NAMES) if train_folder != root else None
+    class_names = [folder.name for folder in _class_folders(train_folder)]
+    if part == "test" and test_folder is not None:
+        unknown = sorted({folder.name for folder in _class_folders(test_folder)} - set(class_names))
+        if unknown:
+            raise NaxcliError(f"{test_folder} has classes that {train_folder} lacks", why=", ".join(unknown))
+        files, labels = _list_files(test_folder, class_names)
+    else:
+        files, labels = _list_files(train_folder, class_names)
+        if test_folder is None:
+            indices = _part_without_own_test(labels, part)
+            files, labels = [files[index] for index in indices], labels[indices]
+
+    return _decode(
+        lambda index: Image.open(files[index]), labels, tuple(class_names),
+        image_size=image_size, skip_corrupt=skip_corrupt, name=name, item_name=lambda index: str(files[index]),
+    )  # fmt: skip
+
+
+def _read_hf(name: str, part: str, image_size: int, skip_corrupt: bool) -> Part:
+    dataset = _hf_dataset(name, part)
+    has_own_test = dataset is not None
+    if dataset is None:
+        dataset = _hf_dataset(name, "train")
+    elif part == "train":
+        has_own_test = _hf_dataset(name, "test") is not None
+    class_names = _class_names(dataset)
+    image_column, label_column = _columns(dataset)
+    labels = np.asarray(dataset[label_column], dtype=np.int64)
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(class_names)):
+        raise NaxcliError(
+            f"{name} has labels from {labels.min()} to {labels.max()}",
+            why=f"its classes are 0 to {len(class_names) - 1}; -1 marks images without a label",
+        )
+    indices = np.arange(len(labels)) if has_own_test else _part_without_own_test(labels, part)
+    return _decode(
+        lambda index: dataset[int(indices[index])][image_column], labels[indices], class_names,
+        image_size=image_size, skip_corrupt=skip_corrupt, name=name, item_name=lambda index: f"image {indices[index]}",
+    )  # fmt: skip
+
+
+def _part_without_own_test(labels: Labels, part: str) -> Labels:
+    """Return the indices of a part where the test part is a fixed, stratified share of all images."""
+    rest, test = stratified_split(labels, _TEST_FRACTION, _TEST_SEED)
+    return test if part == "test" else rest
+
+
+def _decode(
+    open_image: Callable[[int], Image.Image],
+    labels: Labels,
+    class_names: tuple[str, ...],
+    *,
+    image_size: int,
+    skip_corrupt: bool,
+    name: str,
+    item_name: Callable[[int], str],
+) -> Part:
+    """Return the images, one per label and opened by index, as one array; several threads read them.
+
+    Raises:
+        NaxcliError: naming the unreadable images, unless they are to be skipped.
+    """
+
+    def to_array(index: int) -> Images | str:
+        try:
+            with open_image(index) as image:
+                square = ImageOps.fit(_to_rgb(image), (image_size, image_size), Image.Resampling.BICUBIC)
+                return np.asarray(square).transpose(2, 0, 1)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all that Pillow raises
+            return f"{item_name(index)}: {error}"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = list(pool.map(to_array, range(len(labels))))
+    corrupt = [item for item in decoded if isinstance(item, str)]
+    images = [item for item in decoded if not isinstance(item, str)]
+    listing = "; ".join(corrupt[:_MAX_NAMED_FILES]) + ("; …" if len(corrupt) > _MAX_NAMED_FILES else "")
+    if not images or (corrupt and not skip_corrupt):
+        raise NaxcliError(
+            f"{name} has {len(corrupt)} unreadable images of {len(labels)}",
+            why=listing,
+            hint="repair or remove them, or have them skipped",
+        )
+    return Part(
+        images=np.stack(images),
+        labels=labels[[not isinstance(item, str) for item in decoded]],
+        class_names=class_names,
+        notices=(f"skipped {len(corrupt)} unreadable images of {name}: {listing}",) if corrupt else (),
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return an RGB image; a transparent one lies on white."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
+        return opaque.convert("RGB")
+    if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def _folder_of(name: str) -> Path:
+    folder = Path(name.removeprefix("folder:")).expanduser()
+    if not folder.is_dir():
+        raise NaxcliError(
+            f"there is no image folder {folder}", hint="folder:DIR holds DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE"
+        )
+    return folder
+
+
+def _train_folder(root: Path) -> Path:
+    return _first_folder(root, _TRAIN_NAMES) or root
+
+
+def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(classes) < 2:
+        raise NaxcliError(
+            f"{folder} has {len(classes)} class folders",
+            why="it needs one folder of images for each of two or more classes",
+        )
+    return classes
+
+
+def _list_files(folder: Path, class_names: list[str]) -> tuple[list[Path], Labels]:
+    """Return the image files of every class folder, sorted, and their labels."""
+    files: list[Path] = []
+    labels: list[int] = []
+    for class_folder in _class_folders(folder):
+        members = sorted(
+            path for path in class_folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()
+        )
+        if not members:
+            raise NaxcliError(
+                f"the class folder {class_folder} has no image",
+                why=f"image files end in {', '.join(sorted(_SUFFIXES))}",
+            )
+        files += members
+        labels += [class_names.index(class_folder.name)] * len(members)
+    return files, np.array(labels, dtype=np.int64)
+
+
+def _hf_dataset(name: str, part: str) -> Any:
+    """Return one split of a Hugging Face data set, from a local folder or the hub; None if it has no test split."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise NaxcliError(
+            f"{name} needs the datasets package", why=str(error), hint="pip install 'naxcli[hf]'"
+        ) from error
+    reference = name.removeprefix("hf:")
+    folder = Path(reference).expanduser()
+    try:
+        is_saved = (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file()
+        source = datasets.load_from_disk(str(folder)) if is_saved else datasets.load_dataset(reference)
+    except (OSError, ValueError, RuntimeError) as error:  # missing files, unknown names, no network
+        raise NaxcliError(f"{name} could not be loaded", why=str(error).strip().split("\n")[0]) from error
+    splits = source if isinstance(source, dict) else {"train": source}
+    wanted = next((split for split in (_TRAIN_NAMES if part == "train" else _TEST_NAMES) if split in splits), None)
+    if wanted is None and part == "train":
+        raise NaxcliError(f"{name} has no training split", why=f"its splits are {', '.join(splits)}")
+    return None if wanted is None else splits[wanted]
+
+
+def _columns(dataset: Any) -> tuple[str, str]:
+    """Return the names of the image and the label column."""
+    kinds = {column: type(feature).__name__ for column, feature in dataset.features.items()}
+    image = next((column for column, kind in kinds.items() if kind == "Image"), None)
+    label = next((column for column, kind in kinds.items() if kind == "ClassLabel"), None)
+    if image is None or label is None:
+        raise NaxcliError(
+            "the data set has no image column or no class column",
+            why=", ".join(f"{column} is {kind}" for column, kind in kinds.items()),
+        )
+    return image, label
+
+
+def _class_names(dataset: Any) -> tuple[str, ...]:
+    _, label = _columns(dataset)
+    return tuple(dataset.features[label].names)

@@ -1,0 +1,322 @@
+"""train: one network trained by a recipe, with checkpoints that continue bit for bit on a CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.layers import DropPath
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from naxcli.errors import NaxcliError
+from naxcli.training.augment import TrainingBatches
+from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
+from naxcli.training.data import Dataset
+from naxcli.training.memory import PeakMemory
+from naxcli.training.optimizer import build_optimizer
+from naxcli.training.recipe import Recipe
+from naxcli.training.step import EagerStep, GradientStep, choose_step
+from naxcli.training.validation import evaluate_network
+from naxcli.trial import EpochRecord, Status
+
+_logger = logging.getLogger(__name__)
+
+_STEPS_BETWEEN_CHECKS = 100  # of the loss, which asks the device and so waits for it
+_DATA_SHARE_OF_MEMORY = 0.5  # of what is free on the device, above which images stay on the host
+_NETWORK_SEED_OFFSET = 1 << 32  # stochastic depth draws other numbers than the initialisation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a training.
+
+    Args:
+        status: success or diverged; None where `should_stop` ended it early.
+        val_accuracy: share of the validation images classified correctly at the end, None where it was not reached.
+        val_loss: mean over the validation images of the recipe's loss.
+        train_loss: mean over the last epoch.
+        curve: one record per epoch from the start of the training, those of a continued checkpoint included.
+        epochs_run: epochs of this call, without those of the checkpoint.
+        seconds: wall time of this call.
+        peak_memory_bytes: largest memory of this call, on the device for CUDA, of the process for a CPU.
+        num_parts: parts that each batch was cut into for lack of memory.
+    """
+
+    status: Status | None
+    val_accuracy: float | None
+    val_loss: float | None
+    train_loss: float | None
+    curve: tuple[EpochRecord, ...]
+    epochs_run: float
+    seconds: float
+    peak_memory_bytes: int | None
+    num_parts: int = 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, on all devices; to be called before a network is built."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def train(
+    network: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    epochs: float,
+    seed: int,
+    device: torch.device | str,
+    schedule_epochs: float | None = None,
+    checkpoint_from: Path | None = None,
+    checkpoint_to: Path | None = None,
+    checkpoint_every: int | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Outcome:
+    """Train a network in place and validate it after every epoch.
+
+    On a CPU the same network, seed and number of threads give the same result bit for bit, whether in one go or
+    continued from checkpoints.
+
+    Args:
+        network: freshly built after `seed_everything`; a `set_drop_path_rate(rate)` method sets its stochastic depth.
+        epochs: to reach, counted from the start of the training; may be a fraction.
+        seed: of data order, augmentation and stochastic depth.
+        schedule_epochs: length of the learning-rate schedule, at least `epochs`; None is `epochs`. A training that
+            is to be continued is written against the longest length it may get.
+        checkpoint_from: training to continue.
+        checkpoint_to: where to leave the training at its end, also when stopped.
+        checkpoint_every: whole epochs between checkpoints on the way; None writes one at the end only.
+        on_epoch: called after every epoch.
+        should_stop: asked before every step; ends the training early.
+
+    Raises:
+        NaxcliError: if the checkpoint belongs to another training.
+        torch.OutOfMemoryError: if not even single images fit.
+    """
+    started, memory, device = time.perf_counter(), PeakMemory(device), torch.device(device)
+    schedule_epochs = epochs if schedule_epochs is None else max(epochs, schedule_epochs)
+    training = Training(network, dataset, recipe, seed=seed, device=device, schedule_epochs=schedule_epochs)
+    if checkpoint_from is not None:
+        training.load_state_dict(load_checkpoint(checkpoint_from), source=checkpoint_from)
+    first_step, last_step = training.step, max(1, round(epochs * training.steps_per_epoch))
+    status: Status | None = Status.SUCCESS
+    record = training.curve[-1] if training.curve else None
+    while training.step < last_step:
+        if should_stop is not None and should_stop():
+            status = None
+            break
+        training.take_step(last_step)
+        is_epoch_end = training.is_epoch_end or training.step == last_step
+        if not is_epoch_end and training.step % _STEPS_BETWEEN_CHECKS:
+            continue
+        if not math.isfinite(training.mean_loss()):
+            status = Status.DIVERGED
+            break
+        if not is_epoch_end:
+            continue
+        record = training.finish_epoch()
+        if not math.isfinite(record.val_loss or 0.0):
+            status = Status.DIVERGED
+            break
+        if on_epoch is not None:
+            on_epoch(record)
+        is_due = checkpoint_every is not None and len(training.curve) % checkpoint_every == 0
+        if checkpoint_to is not None and is_due and training.is_epoch_end and training.step < last_step:
+            save_checkpoint(training.state_dict(), checkpoint_to)
+
+    if checkpoint_to is not None and status is not Status.DIVERGED:
+        save_checkpoint(training.state_dict(), checkpoint_to)
+    has_part = record is not None and record not in training.curve
+    last = record if status is Status.SUCCESS else None
+    return Outcome(
+        status=status,
+        val_accuracy=last.val_accuracy if last else None,
+        val_loss=last.val_loss if last else None,
+        train_loss=last.train_loss if last else None,
+        curve=(*training.curve, record) if has_part and record else tuple(training.curve),
+        epochs_run=(training.step - first_step) / training.steps_per_epoch,
+        seconds=time.perf_counter() - started,
+        peak_memory_bytes=memory.read(),
+        num_parts=training.num_parts,
+    )
+
+
+class Training:
+    """One training under way: network, data, optimizer and where it stands.
+
+    Attributes:
+        step: optimizer steps done since the training began.
+        steps_per_epoch: of the data set at the recipe's batch size.
+        curve: records of the whole epochs done.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        dataset: Dataset,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: torch.device,
+        schedule_epochs: float,
+    ) -> None:
+        torch.manual_seed(seed + _NETWORK_SEED_OFFSET)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+        set_drop_path(network, recipe.drop_path)
+        network.to(device)
+        if recipe.channels_last:
+            network.to(memory_format=torch.channels_last)
+        self.step = 0
+        self.curve: list[EpochRecord] = []
+        self._network = network.train()
+        self._dataset = _placed(dataset, device)
+        self._recipe = recipe
+        self._device = device
+        self._schedule_epochs = schedule_epochs
+        self._batches = TrainingBatches(self._dataset, recipe, seed=seed, device=device)
+        self._optimizer = build_optimizer(network, recipe)
+        self._average = ModelEmaV3(network, decay=recipe.ema_decay) if recipe.ema_decay else None
+        self._eager = EagerStep(network, recipe, device)
+        self._gradient_step: GradientStep | None = None
+        self._loss_sum = torch.zeros((), device=device)  # of the epoch under way
+        self._epoch_started = time.perf_counter()
+        self._identity = {
+            **{f"recipe.{name}": value for name, value in dataclasses.asdict(recipe).items()},
+            "data": f"{dataset.name} {dataset.content_hash}",
+            "num_train_images": len(dataset.train_images),
+            "seed": seed,
+            "schedule_epochs": float(schedule_epochs),
+        }
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._batches.steps_per_epoch
+
+    @property
+    def is_epoch_end(self) -> bool:
+        return self.step % self.steps_per_epoch == 0
+
+    @property
+    def num_parts(self) -> int:
+        """Parts that each batch is cut into for lack of memory."""
+        return self._eager.num_parts
+
+    def take_step(self, last_step: int) -> None:
+        """Train on the next batch, of a training that ends at `last_step`; asks the device for nothing."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.step)
+        images, targets = self._batches.batch(self.step)
+        if self._gradient_step is None:
+            self._gradient_step = choose_step(self._eager, images, targets, num_steps=last_step - self.step)
+        self._loss_sum += self._gradient_step(images, targets)
+        self._optimizer.step()
+        self.step += 1
+        if self._average is not None:
+            self._average.update(self._network, step=self.step)
+
+    def mean_loss(self) -> float:
+        """Return the mean training loss of the epoch under way, waiting for the device."""
+        return self._loss_sum.item() / (self.step % self.steps_per_epoch or self.steps_per_epoch)
+
+    def finish_epoch(self) -> EpochRecord:
+        """Validate and return the epoch's record; that of a part of an epoch is superseded if the training goes on."""
+        evaluated = self._network if self._average is None else self._average.module
+        val_accuracy, val_loss = evaluate_network(evaluated, self._dataset, self._recipe)
+        record = EpochRecord(
+            epoch=math.ceil(self.step / self.steps_per_epoch),
+            train_loss=self.mean_loss(),
+            val_accuracy=val_accuracy,
+            val_loss=val_loss,
+            learning_rate=self._learning_rate(self.step - 1),
+            seconds=time.perf_counter() - self._epoch_started,
+        )
+        if self.is_epoch_end:
+            self.curve.append(record)
+            self._loss_sum.zero_()
+            self._epoch_started = time.perf_counter()
+        return record
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `load_state_dict` needs to go on as if the training had never stopped."""
+        is_cuda = self._device.type == "cuda"
+        return {
+            "identity": self._identity,
+            "network": self._network.state_dict(),
+            "average": None if self._average is None else self._average.module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "step": self.step,
+            "curve": [dataclasses.asdict(record) for record in self.curve],
+            "loss_sum": self._loss_sum,
+            "epoch_seconds": time.perf_counter() - self._epoch_started,
+            "random_state": torch.get_rng_state(),
+            "device_random_state": torch.cuda.get_rng_state(self._device) if is_cuda else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, source: Path) -> None:
+        """Go on from a state, of which `source` is named in errors.
+
+        Raises:
+            NaxcliError: if it is of another training or network.
+        """
+        stored, wanted = state["identity"], self._identity
+        different = [
+            f"{name} was {stored.get(name)}, is {wanted[name]}" for name in wanted if stored.get(name) != wanted[name]
+        ]
+        if different:
+            raise NaxcliError(f"the checkpoint {source} is of another training", why="; ".join(different))
+        try:
+            self._network.load_state_dict(state["network"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            if self._average is not None:
+                self._average.module.load_state_dict(state["average"])
+        except (RuntimeError, ValueError) as error:
+            raise NaxcliError(f"the checkpoint {source} is of another network", why=str(error)) from error
+        self.step = state["step"]
+        self.curve = [EpochRecord(**record) for record in state["curve"]]
+        self._loss_sum.copy_(state["loss_sum"])
+        self._epoch_started = time.perf_counter() - state["epoch_seconds"]
+        torch.set_rng_state(state["random_state"])
+        if self._device.type == "cuda" and state["device_random_state"] is not None:
+            torch.cuda.set_rng_state(state["device_random_state"], self._device)
+
+    def _learning_rate(self, step: int) -> float:
+        """Return the learning rate in the middle of a step."""
+        return self._recipe.learning_rate_at((step + 0.5) / self.steps_per_epoch, self._schedule_epochs)
+
+
+def set_drop_path(network: nn.Module, rate: float) -> None:
+    """Set the rate of stochastic depth, by the network's own `set_drop_path_rate` or on its timm DropPath layers."""
+    setter: Callable[[float], None] | None = getattr(network, "set_drop_path_rate", None)
+    if setter is not None:
+        setter(rate)
+        return
+    for module in network.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = rate
+
+
+@functools.lru_cache(maxsize=1)
+def _placed(dataset: Dataset, device: torch.device) -> Dataset:
+    """Return the dataset on the device, kept there for the next trial, or on the host where it would leave no room."""
+    if device.type == "cuda":
+        num_bytes = sum(part.nbytes for part in (dataset.train_images, dataset.validation_images))
+        free, _ = torch.cuda.mem_get_info(device)
+        if num_bytes > _DATA_SHARE_OF_MEMORY * free:
+            _logger.warning("%s does not fit on the device: its images stay on the host", dataset.name)
+            return dataset
+    return dataset.to(device)

@@ -1,0 +1,289 @@
+"""RandAugment on whole batches of uint8 images, pixel for pixel as timm does it with PIL on single ones.
+
+Cubuk et al., RandAugment, 2020; the operations, their strengths and the fill follow timm (`timm.data.auto_augment`,
+Apache-2.0), the arithmetic follows Pillow. Which image gets which operation is drawn on the host, so images are grouped
+by operation without asking the device, and an operation runs only on the images that drew it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from naxcli.training.recipe import RandAugmentSettings
+
+OPERATIONS = (
+    "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
+    "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
+)  # fmt: skip
+_LEVELS = 10.0  # magnitudes are in tenths of an operation's full strength
+_LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green and blue in 2**16ths
+_DOWNWARD_ENHANCEMENT = 0.1  # smallest factor of the increasing enhancements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One drawn layer of RandAugment for n images, all on the host.
+
+    Args:
+        operation: (n,) index into `OPERATIONS`, -1 where none is applied.
+        argument: (n,) the operation's argument: degrees, factor, share of the size, bits, threshold or addend.
+        is_cubic: (n,) whether a geometric operation interpolates bicubically rather than bilinearly.
+    """
+
+    operation: npt.NDArray[np.int64]
+    argument: npt.NDArray[np.float64]
+    is_cubic: npt.NDArray[np.bool_]
+
+
+def draw_layers(settings: RandAugmentSettings, num_images: int, generator: np.random.Generator) -> list[Layer]:
+    """Return the layers that timm would draw for so many images."""
+    layers = []
+    for _ in range(settings.num_layers):
+        operation = generator.integers(len(OPERATIONS), size=num_images)
+        if math.isinf(settings.magnitude_std):
+            magnitude = generator.uniform(0, settings.magnitude, num_images)
+        else:
+            magnitude = generator.normal(settings.magnitude, settings.magnitude_std, num_images)
+        level = magnitude.clip(0, settings.magnitude_max) / _LEVELS
+        sign = np.where(generator.random(num_images) > 0.5, -1.0, 1.0)
+        is_cubic = generator.random(num_images) < 0.5
+        is_applied = generator.random(num_images) <= settings.probability
+        argument = np.zeros(num_images)
+        for index, name in enumerate(OPERATIONS):
+            chosen = operation == index
+            argument[chosen] = argument_of(name, level[chosen], sign[chosen], settings.is_increasing)
+        layers.append(
+            Layer(operation=np.where(is_applied, operation, -1), argument=argument, is_cubic=is_cubic),
+        )
+    return layers
+
+
+def argument_of(  # noqa: PLR0911 (a table of formulas)
+    name: str, level: npt.NDArray[np.float64], sign: npt.NDArray[np.float64], is_increasing: bool
+) -> npt.NDArray[np.float64]:
+    """Return an operation's argument for levels (1 is full strength) and directions (1 or -1)."""
+    if name == "rotate":
+        return 30.0 * level * sign
+    if name in ("shear_x", "shear_y"):
+        return 0.3 * level * sign
+    if name in ("translate_x", "translate_y"):
+        return 0.45 * level * sign
+    if name == "posterize":
+        return 4 - np.trunc(level * 4) if is_increasing else np.trunc(level * 4)
+    if name == "solarize":
+        return 256 - np.minimum(256, np.trunc(level * 256)) if is_increasing else np.minimum(256, np.trunc(level * 256))
+    if name == "solarize_add":
+        return np.minimum(128, np.trunc(level * 110))
+    if name in ("color", "contrast", "brightness", "sharpness"):
+        return np.maximum(_DOWNWARD_ENHANCEMENT, 1 + 0.9 * level * sign) if is_increasing else 1.8 * level + 0.1
+    return np.zeros_like(level)
+
+
+def apply_layers(images: Tensor, layers: list[Layer], fill: tuple[int, ...]) -> Tensor:
+    """Return (n, channels, h, w) uint8 images with the layers applied in order; `images` is overwritten.
+
+    Args:
+        fill: level per channel of what a geometric operation brings in from outside.
+    """
+    for layer in layers:
+        for index, name in enumerate(OPERATIONS):
+            for is_cubic in (False, True) if name in _GEOMETRIC else (None,):
+                is_member = (layer.operation == index) & (True if is_cubic is None else layer.is_cubic == is_cubic)
+                members = np.flatnonzero(is_member)
+                if not len(members):
+                    continue
+                indices = torch.from_numpy(members).to(images.device, non_blocking=True)
+                argument = torch.from_numpy(layer.argument[members]).float().to(images.device, non_blocking=True)
+                group = images.index_select(0, indices)
+                if is_cubic is not None:
+                    changed = warp(group, name, argument, is_cubic=is_cubic, fill=fill)
+                else:
+                    changed = _POINTWISE[name](group, argument)
+                images.index_copy_(0, indices, changed)
+    return images
+
+
+def auto_contrast(images: Tensor, _: Tensor) -> Tensor:
+    """Stretch each channel from its darkest to its brightest level over 0 to 255."""
+    low = images.amin((2, 3), keepdim=True).double()
+    high = images.amax((2, 3), keepdim=True).double()
+    # Not 255 / (high - low), which torch rounds twice. Infinite where the channel is constant: left as it is below.
+    scale = torch.full_like(low, 255) / (high - low)
+    stretched = (images.double() * scale - low * scale).clamp_(0, 255)
+    return torch.where(high > low, stretched, images).to(torch.uint8)
+
+
+def equalize(images: Tensor, _: Tensor) -> Tensor:
+    """Make each channel's histogram flat, with Pillow's integer table."""
+    n, c, h, w = images.shape
+    levels = images.view(n, c, h * w).long()
+    counts = torch.zeros(n, c, 256, dtype=torch.int64, device=images.device)
+    counts.scatter_add_(2, levels, torch.ones_like(levels))
+    brightest = counts.gather(2, levels.amax(2, keepdim=True))
+    step = (h * w - brightest) // 255  # (n, c, 1)
+    divisor = step.clamp(min=1)
+    below = counts.cumsum(2) - counts
+    table = ((below + divisor // 2) // divisor).clamp_(max=255)
+    return torch.where(step > 0, table.gather(2, levels), levels).view(n, c, h, w).to(torch.uint8)
+
+
+def invert(images: Tensor, _: Tensor) -> Tensor:
+    return 255 - images
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep the highest bits of every level."""
+    dropped = (8 - bits).to(torch.uint8).view(-1, 1, 1, 1)
+    return torch.where(dropped < 8, (images >> dropped.clamp(max=7)) << dropped.clamp(max=7), 0)
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Invert the levels at or above the threshold (0 to 256)."""
+    return torch.where(images >= threshold.view(-1, 1, 1, 1), 255 - images, images)
+
+
+def solarize_add(images: Tensor, addend: Tensor) -> Tensor:
+    """Add to the levels below 128."""
+    raised = images + addend.to(torch.uint8).view(-1, 1, 1, 1)  # at most 127 + 128: no overflow
+    return torch.where(images < 128, raised, images)
+
+
+def color(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the grey image."""
+    return _blend(_grey(images), images, factor)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the image's mean grey level."""
+    mean = (_grey(images).double().mean((1, 2, 3), keepdim=True) + 0.5).floor()
+    return _blend(mean, images, factor)
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with black."""
+    return _blend(torch.zeros((), device=images.device), images, factor)
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the image smoothed by Pillow's 3x3 kernel, whose border stays."""
+    channels = images.shape[1]
+    kernel = torch.ones(channels, 1, 3, 3, device=images.device)
+    kernel[:, :, 1, 1] = 5
+    smooth = images.float()
+    total = functional.conv2d(smooth, kernel, groups=channels)  # whole numbers below 2**24: exact
+    smooth[:, :, 1:-1, 1:-1] = (total / 13 + 0.5).floor_()
+    return _blend(smooth, images, factor)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Return Pillow's luma (n, 1, h, w) of three channels; a single channel is its own."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = (images[:, channel : channel + 1].int() for channel in range(3))
+    return (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2] + (1 << 15)).bitwise_right_shift_(16)
+
+
+def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+    """Return degenerate + factor * (images - degenerate), cut to 0 to 255 and truncated as Pillow does."""
+    base = degenerate.float()
+    return (base + factor.view(-1, 1, 1, 1) * (images.float() - base)).clamp_(0, 255).to(torch.uint8)
+
+
+_POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "auto_contrast": auto_contrast,
+    "equalize": equalize,
+    "invert": invert,
+    "posterize": posterize,
+    "solarize": solarize,
+    "solarize_add": solarize_add,
+    "color": color,
+    "contrast": contrast,
+    "brightness": brightness,
+    "sharpness": sharpness,
+}
+_GEOMETRIC = frozenset(OPERATIONS) - frozenset(_POINTWISE)
+
+
+def warp(images: Tensor, name: str, argument: Tensor, *, is_cubic: bool, fill: tuple[int, ...]) -> Tensor:
+    """Return uint8 images under a geometric operation, each pixel interpolated at its source position.
+
+    Args:
+        images: (n, channels, h, w) uint8.
+        name: `rotate`, `shear_x`, `shear_y`, `translate_x` or `translate_y`.
+        argument: (n,) degrees, factor, or share of the size.
+        is_cubic: whether 4 rather than 2 neighbours per axis are used.
+        fill: level per channel of positions outside.
+    """
+    n, channels, h, w = images.shape
+    rows = torch.arange(h, device=images.device, dtype=torch.float32).view(1, h, 1) + 0.5
+    columns = torch.arange(w, device=images.device, dtype=torch.float32).view(1, 1, w) + 0.5
+    argument = argument.view(n, 1, 1)
+    x: Tensor | None = None  # (n, h, w) source column where it changes, in pixels from the left edge
+    y: Tensor | None = None
+    if name == "rotate":
+        cosine, sine = torch.cos(torch.deg2rad(argument)), torch.sin(torch.deg2rad(argument))
+        x = cosine * (columns - w / 2) - sine * (rows - h / 2) + w / 2
+        y = sine * (columns - w / 2) + cosine * (rows - h / 2) + h / 2
+    elif name in ("shear_x", "translate_x"):
+        x = columns + argument * (rows if name == "shear_x" else w)
+    else:
+        y = rows + argument * (columns if name == "shear_y" else h)
+    inside = torch.ones((), dtype=torch.bool, device=images.device)
+    if x is not None:
+        inside = inside & (x >= 0) & (x < w)
+    if y is not None:
+        inside = inside & (y >= 0) & (y < h)
+    values = _interpolate(images.float(), x, y, is_cubic=is_cubic).clamp_(0, 255)
+    outside = torch.tensor(fill, dtype=torch.float32).view(1, channels, 1, 1).to(images.device, non_blocking=True)
+    return torch.where(inside.unsqueeze(1), values, outside).to(torch.uint8)
+
+
+def _interpolate(images: Tensor, x: Tensor | None, y: Tensor | None, *, is_cubic: bool) -> Tensor:
+    """Return (n, channels, h, w) levels at source positions; a None position is the pixel's own."""
+    n, channels, h, w = images.shape
+    flat = images.reshape(n, channels, h * w)
+    row_taps, row_offset = (
+        ([torch.arange(h, device=flat.device).view(1, h, 1)], None) if y is None else _taps(y, h, is_cubic)
+    )
+    column_taps, column_offset = (
+        ([torch.arange(w, device=flat.device).view(1, 1, w)], None) if x is None else _taps(x, w, is_cubic)
+    )
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        index = (row * w + column).expand(n, h, w).reshape(n, 1, h * w)
+        return flat.gather(2, index.expand(n, channels, h * w)).view(n, channels, h, w)
+
+    lines = [_polynomial([at(row, column) for column in column_taps], column_offset) for row in row_taps]
+    return _polynomial(lines, row_offset)
+
+
+def _taps(position: Tensor, size: int, is_cubic: bool) -> tuple[list[Tensor], Tensor]:
+    """Return indices of the 2 or 4 neighbours on one axis, cut to the image, and the offset from the left middle one.
+
+    Args:
+        position: (n, h or 1, w or 1) in pixels from the edge; indices have its shape, the offset a channel axis more.
+    """
+    floor = (position - 0.5).floor()
+    first = floor.long()
+    neighbours = [(first + step).clamp_(0, size - 1) for step in (range(-1, 3) if is_cubic else range(2))]
+    return neighbours, (position - 0.5 - floor).unsqueeze(1)
+
+
+def _polynomial(values: list[Tensor], offset: Tensor | None) -> Tensor:
+    """Interpolate between 1, 2 or 4 neighbours in Pillow's form, which returns equal neighbours exactly."""
+    if offset is None:
+        return values[0]
+    if len(values) == 2:
+        return values[0] + (values[1] - values[0]) * offset
+    v1, v2, v3, v4 = values
+    third = v2 - v1 - v3 + v4
+    second = 2 * (v1 - v2) + v3 - v4
+    return v2 + offset * (v3 - v1 + offset * (second + offset * third))

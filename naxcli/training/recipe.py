@@ -1,0 +1,202 @@
+"""Recipe: how a network is trained, every part a named setting; the defaults are the paper's. Imports no torch.
+
+Source: Shavit et al., From Xception to NEXcepTion, ICPRAM 2023, appendix Table 2.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, fields
+
+from naxcli.errors import NaxcliError
+
+OPTIMIZERS = ("lamb", "adamw", "sgd")
+SCHEDULES = ("cosine", "constant")
+LOSSES = ("bce", "cross_entropy")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Settings of training, as in appendix Table 2 of the paper unless stated otherwise.
+
+    Args:
+        optimizer: `lamb`, `adamw` or `sgd` (with Nesterov momentum).
+        learning_rate: highest learning rate, reached after the warm-up.
+        weight_decay: of parameters with two or more dimensions; biases and normalization layers have none.
+        momentum: of `sgd`; the other optimizers ignore it.
+        max_grad_norm: norm that the gradient of all parameters together is clipped to; 0 does not clip.
+        batch_size: images per optimizer step.
+        schedule: `cosine` from `learning_rate` to `min_learning_rate` after the warm-up, or `constant` after it.
+        warmup_epochs: epochs of linear growth of the learning rate from `min_learning_rate`.
+        warmup_max_fraction: largest share of the schedule that is warm-up: a short training shortens `warmup_epochs` to
+            it. (Not of the paper, whose 300 epochs never meet it.)
+        min_learning_rate: where the warm-up starts and the cosine ends.
+        loss: `bce` (one binary problem per class) or `cross_entropy`.
+        bce_target_threshold: mixed targets above it count as 1 in `bce`, the others as 0; 0 keeps them soft.
+        label_smoothing: share of the target spread evenly over all classes.
+        randaugment: timm's description of RandAugment; empty is none.
+        crop_padding: pixels of black border from which a random crop of the original size is taken; 0 does not crop.
+        horizontal_flip: probability of mirroring an image.
+        mixup: alpha of mixup's Beta distribution; 0 is no mixup.
+        cutmix: alpha of CutMix's Beta distribution; 0 is no CutMix.
+        mixup_prob: probability that a batch is mixed at all.
+        switch_prob: probability of CutMix where both are on.
+        drop_path: rate of stochastic depth.
+        augmentation_repeats: times that an image occurs in one epoch, each time augmented anew; the epoch's length
+            stays. The paper's ImageNet training uses 3.
+        precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on CUDA, float32 on a CPU.
+        channels_last: whether tensors lie in memory with channels last.
+        ema_decay: decay of the exponential moving average of the weights that is then evaluated; 0 keeps none.
+
+    Raises:
+        NaxcliError: naming the field with an impossible value.
+    """
+
+    optimizer: str = "lamb"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    momentum: float = 0.9
+    max_grad_norm: float = 1.0
+    batch_size: int = 256
+    schedule: str = "cosine"
+    warmup_epochs: float = 5.0
+    warmup_max_fraction: float = 0.2
+    min_learning_rate: float = 1e-6
+    loss: str = "bce"
+    bce_target_threshold: float = 0.2
+    label_smoothing: float = 0.0
+    randaugment: str = "rand-m7-mstd0.5-inc1"
+    crop_padding: int = 4
+    horizontal_flip: float = 0.5
+    mixup: float = 0.1
+    cutmix: float = 1.0
+    mixup_prob: float = 1.0
+    switch_prob: float = 0.5
+    drop_path: float = 0.05
+    augmentation_repeats: int = 1
+    precision: str = "auto"
+    channels_last: bool = True
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if field.type in ("int", "float") and not (is_number and math.isfinite(value)):
+                raise _refusal(field.name, value, "a finite number")
+            if field.type == "int" and value != int(value):
+                raise _refusal(field.name, value, "a whole number")
+        for name, choices in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("loss", LOSSES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise _refusal(name, getattr(self, name), f"one of {', '.join(choices)}")
+        for name in ("learning_rate", "batch_size", "augmentation_repeats"):
+            self._require(name, getattr(self, name) > 0, "above 0")
+        for name in (
+            "weight_decay",
+            "max_grad_norm",
+            "warmup_epochs",
+            "min_learning_rate",
+            "crop_padding",
+            "mixup",
+            "cutmix",
+        ):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("horizontal_flip", "mixup_prob", "switch_prob", "warmup_max_fraction"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        for name in ("momentum", "bce_target_threshold", "label_smoothing", "drop_path", "ema_decay"):
+            self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        self._require("min_learning_rate", self.min_learning_rate <= self.learning_rate, "at most learning_rate")
+        self.randaugment_settings()
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise _refusal(name, getattr(self, name), rule)
+
+    def randaugment_settings(self) -> RandAugmentSettings | None:
+        """Return the parsed description of RandAugment, None where it is off."""
+        return RandAugmentSettings.parse(self.randaugment) if self.randaugment else None
+
+    def warmup_length(self, schedule_epochs: float) -> float:
+        """Return the epochs of warm-up: `warmup_epochs`, at most `warmup_max_fraction` of the schedule."""
+        return min(self.warmup_epochs, self.warmup_max_fraction * schedule_epochs)
+
+    def learning_rate_at(self, epoch: float, schedule_epochs: float) -> float:
+        """Return the learning rate of a step.
+
+        Args:
+            epoch: epochs done before the step, a fraction between epochs.
+            schedule_epochs: length of the whole schedule; beyond it the learning rate stays.
+        """
+        warmup = self.warmup_length(schedule_epochs)
+        span = self.learning_rate - self.min_learning_rate
+        if epoch < warmup:
+            return self.min_learning_rate + span * epoch / warmup
+        if self.schedule == "constant":
+            return self.learning_rate
+        progress = min(1.0, (epoch - warmup) / (schedule_epochs - warmup)) if schedule_epochs > warmup else 1.0
+        return self.min_learning_rate + span * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandAugmentSettings:
+    """RandAugment (Cubuk et al., 2020) as timm describes it: `rand-m7-mstd0.5-inc1`.
+
+    Args:
+        magnitude: mean strength of an operation, 0 to `magnitude_max` (`m`).
+        magnitude_std: standard deviation of the strength (`mstd`); infinite draws uniformly from 0 to `magnitude`.
+        magnitude_max: largest strength drawn (`mmax`).
+        num_layers: operations per image (`n`).
+        probability: with which each chosen operation is applied (`p`).
+        is_increasing: whether operations grow stronger with the magnitude (`inc`).
+    """
+
+    magnitude: float = 10.0
+    magnitude_std: float = 0.0
+    magnitude_max: float = 10.0
+    num_layers: int = 2
+    probability: float = 0.5
+    is_increasing: bool = False
+
+    @classmethod
+    def parse(cls, description: str) -> RandAugmentSettings:
+        """Return the settings of timm's description, whose sections may come in any order.
+
+        Raises:
+            NaxcliError: if a section is unknown. timm's other sets of operations (`t...`) are not offered.
+        """
+        head, *sections = description.split("-")
+        if head != "rand":
+            raise _refusal("randaugment", description, "like rand-m7-mstd0.5-inc1, or empty")
+        found: dict[str, float] = {}
+        for section in sections:
+            match = re.fullmatch(r"(mstd|mmax|inc|m|n|p)(\d+(?:\.\d+)?|inf)", section)
+            if match is None:
+                raise _refusal("randaugment", description, "made of m, mstd, mmax, n, p, inc, each with a number")
+            found[match[1]] = float(match[2])
+        std = found.get("mstd", 0.0)
+        settings = cls(
+            magnitude=found.get("m", 10.0),
+            magnitude_std=math.inf if std > 100 else std,
+            magnitude_max=found.get("mmax", 0.0) or 10.0,
+            num_layers=int(found.get("n", 2)),
+            probability=found.get("p", 0.5),
+            is_increasing=bool(found.get("inc", 0)),
+        )
+        if not (0 <= settings.probability <= 1 and settings.num_layers >= 1):
+            raise _refusal("randaugment", description, "with p between 0 and 1 and n at least 1")
+        return settings
+
+
+def _refusal(name: str, value: object, rule: str) -> NaxcliError:
+    return NaxcliError(
+        f"recipe.{name} is {value!r}",
+        why=f"it must be {rule}",
+        hint=f"--set recipe.{name}=VALUE, or [recipe] in a file",
+    )

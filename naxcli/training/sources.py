@@ -1,0 +1,233 @@
+"""Data sources by name, as NumPy arrays: `digits`, `cifar10`, `cifar100`, `folder:DIR`, `hf:NAME`. Imports no torch.
+
+Commands describe a data source (classes, channels, size) without loading it; workers load it, through `data.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from naxcli.errors import NaxcliError
+from naxcli.training.parts import Description, Part, stratified_split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cifar:
+    """Names inside the published archive of one CIFAR set."""
+
+    num_classes: int
+    folder: str
+    train_files: tuple[str, ...]
+    test_files: tuple[str, ...]
+    meta_file: str
+    label_key: str
+    class_names_key: str
+
+
+_CIFAR = {
+    "cifar10": _Cifar(
+        num_classes=10,
+        folder="cifar-10-batches-py",
+        train_files=tuple(f"data_batch_{number}" for number in range(1, 6)),
+        test_files=("test_batch",),
+        meta_file="batches.meta",
+        label_key="labels",
+        class_names_key="label_names",
+    ),
+    "cifar100": _Cifar(
+        num_classes=100,
+        folder="cifar-100-python",
+        train_files=("train",),
+        test_files=("test",),
+        meta_file="meta",
+        label_key="fine_labels",
+        class_names_key="fine_label_names",
+    ),
+}
+DIGITS_IMAGE_SIZE = 8
+_DIGITS_TEST_FRACTION = 0.2
+_DIGITS_TEST_SEED = 2026
+
+
+def known_names() -> tuple[str, ...]:
+    """Return how data sources are named on the command line."""
+    return ("digits", *sorted(_CIFAR), "folder:DIR", "hf:NAME")
+
+
+def describe_dataset(name: str, root: str | Path, *, image_size: int | None = None) -> Description:
+    """Return number of classes, channels and image size of a data source without reading its images.
+
+    Args:
+        name: one of `known_names`.
+        root: folder that holds or receives data sets.
+        image_size: side that images are resized to; None keeps the source's own, which for `folder:` and `hf:` is 32.
+
+    Raises:
+        NaxcliError: if the name is unknown, or its folder is missing.
+    """
+    if name == "digits":
+        description = Description(name=name, num_classes=10, in_channels=1, image_size=DIGITS_IMAGE_SIZE)
+    elif name in _CIFAR:
+        description = Description(name=name, num_classes=_CIFAR[name].num_classes, in_channels=3, image_size=32)
+    elif name.startswith(("folder:", "hf:")):
+        from naxcli.training import image_sources
+
+        description = image_sources.describe(name)
+    else:
+        raise unknown_source(name)
+    return description if image_size is None else dataclasses.replace(description, image_size=image_size)
+
+
+def load_part(
+    name: str,
+    root: str | Path,
+    *,
+    part: str,
+    image_size: int | None = None,
+    skip_corrupt: bool = False,
+) -> Part:
+    """Return the training or test part of a data source.
+
+    Args:
+        part: `train` or `test`.
+        image_size: side that images are resized to; None as in `describe_dataset`.
+        skip_corrupt: whether unreadable image files are left out with a notice rather than refused.
+
+    Raises:
+        NaxcliError: if the data is missing, damaged, or the name unknown.
+    """
+    readers: dict[str, Callable[[], Part]] = {
+        "digits": lambda: _read_digits(part),
+        "cifar10": lambda: _read_cifar(name, Path(root), part),
+        "cifar100": lambda: _read_cifar(name, Path(root), part),
+    }
+    if name in readers:
+        loaded = readers[name]()
+        if image_size is None or image_size == loaded.images.shape[-1]:
+            return loaded
+        from naxcli.training import image_sources
+
+        return dataclasses.replace(loaded, images=image_sources.resize_images(loaded.images, image_size))
+    if name.startswith(("folder:", "hf:")):
+        from naxcli.training import image_sources
+
+        return image_sources.read(name, part=part, image_size=image_size, skip_corrupt=skip_corrupt)
+    raise unknown_source(name)
+
+
+def unknown_source(name: str) -> NaxcliError:
+    return NaxcliError(f"there is no data source {name!r}", hint=f"name one of {', '.join(known_names())}")
+
+
+def _read_digits(part: str) -> Part:
+    """Return scikit-learn's 1,797 handwritten digits; the test part is a fixed fifth of every class."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    labels = digits.target.astype(np.int64)
+    rest, test = stratified_split(labels, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
+    indices = rest if part == "train" else test
+    images = np.rint(digits.images[indices] * (255 / 16)).astype(np.uint8)[:, None]
+    return Part(images=images, labels=labels[indices], class_names=tuple(str(digit) for digit in range(10)))
+
+
+def _read_cifar(name: str, root: Path, part: str) -> Part:
+    layout = _CIFAR[name]
+    folder = root / layout.folder
+    files = layout.train_files if part == "train" else layout.test_files
+    missing = [file for file in (*files, layout.meta_file) if not (folder / file).is_file()]
+    if missing:
+        _download_cifar(name, root)
+    checksums = _official_checksums(name)
+    is_official = True
+    images, labels = [], []
+    for file in files:
+        content = (folder / file).read_bytes()
+        is_official &= hashlib.md5(content, usedforsecurity=False).hexdigest() == checksums[file]
+        entries = load_plain_pickle(content, folder / file)
+        if not isinstance(entries, dict) or not {"data", layout.label_key} <= entries.keys():
+            raise NaxcliError(f"{folder / file} is not a file of {name}", why="it has no data and labels")
+        images.append(np.asarray(entries["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
+        labels.append(np.asarray(entries[layout.label_key], dtype=np.int64))
+    meta = load_plain_pickle((folder / layout.meta_file).read_bytes(), folder / layout.meta_file)
+    all_images, all_labels = np.concatenate(images), np.concatenate(labels)
+    if len(all_images) != len(all_labels) or not len(all_images):
+        raise NaxcliError(f"{folder} is damaged", why=f"{len(all_images)} images and {len(all_labels)} labels")
+    if all_labels.min() < 0 or all_labels.max() >= layout.num_classes:
+        raise NaxcliError(
+            f"{folder} has labels from {all_labels.min()} to {all_labels.max()}",
+            why=f"{name} has classes 0 to {layout.num_classes - 1}",
+        )
+    return Part(
+        images=all_images,
+        labels=all_labels,
+        class_names=tuple(str(class_name) for class_name in meta[layout.class_names_key]),
+        is_official=is_official,
+        notices=() if is_official else (f"{folder} does not hold the official {name}, but {len(all_labels)} images",),
+    )
+
+
+def _official_checksums(name: str) -> dict[str, str]:
+    """Return the MD5 sums that torchvision gives for the published files."""
+    from torchvision import datasets
+
+    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    return dict((*dataset.train_list, *dataset.test_list))
+
+
+def _download_cifar(name: str, root: Path) -> None:
+    """Download and unpack the published archive through torchvision, which shows progress and checks its MD5 sum."""
+    from torchvision import datasets
+
+    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    hint = (
+        f"put {dataset.filename} (MD5 {dataset.tgz_md5}) or its unpacked folder {_CIFAR[name].folder} into {root}, "
+        "or name another folder with --data-root"
+    )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        dataset(root, train=True, download=True)
+    except (OSError, RuntimeError) as error:  # no network, no space, or a checksum that torchvision refuses
+        raise NaxcliError(f"{name} is not in {root} and could not be downloaded", why=str(error), hint=hint) from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles numbers, text, lists and NumPy arrays, and nothing that could run code."""
+
+    _ALLOWED = frozenset(
+        {
+            ("_codecs", "encode"),
+            ("numpy", "dtype"),
+            ("numpy", "ndarray"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no data file needs")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def load_plain_pickle(content: bytes, path: Path) -> Any:
+    """Return the plain data of a pickle, refusing anything else so that a stranger's file cannot run code.
+
+    Raises:
+        NaxcliError: naming the file.
+    """
+    try:
+        return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError, KeyError, TypeError) as error:
+        raise NaxcliError(
+            f"{path} cannot be read", why=str(error) or type(error).__name__, hint="remove the folder to fetch it again"
+        ) from error

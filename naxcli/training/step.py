@@ -1,0 +1,162 @@
+"""One training step up to the gradients: forward, loss, backward, eagerly or as a CUDA graph, never asking the device.
+
+A CUDA graph holds forward and backward only: an optimizer's learning rate and bias corrections are Python numbers that
+a capture would freeze.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from naxcli.training.recipe import Recipe
+
+_WARMUP_STEPS = 3  # before a capture, so that cuDNN has chosen its plans and autograd its streams
+_TIMED_STEPS = 5
+_MIN_STEPS_FOR_GRAPH = 50  # a shorter training does not win back capture and comparison
+
+GradientStep = Callable[[Tensor, Tensor], Tensor]
+
+
+def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+    """Return the type that autocast computes in, or None for plain float32."""
+    if recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda"):
+        return torch.bfloat16
+    return None
+
+
+def loss_of(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """Return the mean loss of logits (n, classes) for soft targets (n, classes), in float32.
+
+    The threshold of `bce` applies to mixed targets. To be called outside of autocast.
+    """
+    logits = logits.float()
+    if recipe.loss == "cross_entropy":
+        return functional.cross_entropy(logits, targets)
+    if recipe.bce_target_threshold:
+        targets = (targets > recipe.bce_target_threshold).to(targets.dtype)
+    return functional.binary_cross_entropy_with_logits(logits, targets)
+
+
+class EagerStep:
+    """Computes loss and gradients of a batch.
+
+    Where a CUDA device runs out of memory the batch is cut into ever more parts whose gradients add up to the same
+    mean; only batch normalization then sees the parts. On a CPU, and for single images, the error propagates.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device) -> None:
+        self.network = network
+        self.num_parts = 1
+        self._recipe = recipe
+        self._device = device
+        self._dtype = autocast_dtype(recipe, device)
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss, detached, and leave the gradients in the parameters."""
+        while True:
+            self.network.zero_grad(set_to_none=True)
+            try:
+                return self.accumulate(images, targets)
+            except torch.OutOfMemoryError:
+                if self._device.type != "cuda" or self.num_parts >= len(images):
+                    raise
+            # Outside of the handler, whose exception keeps the failed step's tensors alive.
+            self.num_parts *= 2
+            torch.cuda.empty_cache()
+
+    def accumulate(self, images: Tensor, targets: Tensor, *, cache_casts: bool = True) -> Tensor:
+        """Add the gradients of the batch's mean loss to the parameters' and return that loss, detached."""
+        total = torch.zeros((), device=images.device)
+        for part_images, part_targets in zip(images.chunk(self.num_parts), targets.chunk(self.num_parts), strict=True):
+            with torch.autocast(
+                images.device.type,
+                dtype=self._dtype or torch.bfloat16,
+                enabled=self._dtype is not None,
+                cache_enabled=cache_casts,
+            ):
+                logits = self.network(part_images)
+            loss = loss_of(logits, part_targets, self._recipe) * (len(part_images) / len(images))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+
+class GraphedStep:
+    """Forward and backward of one batch shape as a CUDA graph; the network is as before after the capture."""
+
+    def __init__(self, eager: EagerStep, images: Tensor, targets: Tensor) -> None:
+        self._images, self._targets = images.clone(), targets.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        network = eager.network
+        with _unchanged(network, images.device):
+            stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream(images.device))
+            with torch.cuda.stream(stream):
+                for _ in range(_WARMUP_STEPS):
+                    network.zero_grad(set_to_none=True)
+                    eager.accumulate(self._images, self._targets, cache_casts=False)
+            torch.cuda.current_stream(images.device).wait_stream(stream)
+            network.zero_grad(set_to_none=True)  # so that the capture makes gradients that each replay overwrites
+            with torch.cuda.graph(self._graph):
+                self._loss = eager.accumulate(self._images, self._targets, cache_casts=False)
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss, to be used before the next call, and leave the gradients in the parameters."""
+        self._images.copy_(images)
+        self._targets.copy_(targets)
+        self._graph.replay()
+        return self._loss
+
+
+def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps: int) -> GradientStep:
+    """Return the faster of the eager step and its CUDA graph for a batch like this one; eager off CUDA.
+
+    Args:
+        num_steps: of the training ahead, which a capture has to be worth.
+    """
+    if images.device.type != "cuda" or num_steps < _MIN_STEPS_FOR_GRAPH:
+        return eager
+    try:
+        with _unchanged(eager.network, images.device):
+            eager_seconds = _seconds(eager, images, targets)
+        graphed = GraphedStep(eager, images, targets)
+        with _unchanged(eager.network, images.device):
+            graphed_seconds = _seconds(graphed, images, targets)
+    except RuntimeError:
+        # A network that asks the device for values cannot be captured, and one that fills the memory has no room for a
+        # graph; both train eagerly. An error of the network itself comes again there.
+        graphed_seconds = float("inf")
+    if eager.num_parts == 1 and graphed_seconds < eager_seconds:
+        return graphed
+    eager.network.zero_grad(set_to_none=True)
+    return eager
+
+
+def _seconds(step: GradientStep, images: Tensor, targets: Tensor) -> float:
+    step(images, targets)
+    torch.cuda.synchronize(images.device)
+    start = time.perf_counter()
+    for _ in range(_TIMED_STEPS):
+        step(images, targets)
+    torch.cuda.synchronize(images.device)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _unchanged(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put buffers (running statistics) and the device's random state back afterwards."""
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    random_state = torch.cuda.get_rng_state(device)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        torch.cuda.set_rng_state(random_state, device)
