@@ -30,13 +30,17 @@ Heartbeat = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRequest:
-    """Which images a trial trains on: the arguments of `load_dataset`."""
+    """Which images a trial trains on: the arguments of `load_dataset`.
+
+    `on_test` trains on training and validation images together and measures on the test part; no search does.
+    """
 
     name: str
     root: str
     split_seed: int
     validation_fraction: float
     image_size: int | None = None
+    on_test: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +223,8 @@ def _space(origin: str) -> Space:
 def _dataset(request: DataRequest) -> Any:
     from naxcli.training.data import load_dataset
 
-    return load_dataset(
+    dataset = load_dataset(
         request.name, root=Path(request.root), split_seed=request.split_seed,
-        validation_fraction=request.validation_fraction, image_size=request.image_size,
+        validation_fraction=request.validation_fraction, image_size=request.image_size, with_test=request.on_test,
     )  # fmt: skip
+    return dataset.with_test_as_validation() if request.on_test else dataset

@@ -17,13 +17,17 @@ def export(
     config: Annotated[
         str | None, typer.Option("--config", help="A configuration file, or SPACE:REFERENCE, instead of a run.")
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", help="Folder to write. Default: export/<name>.")] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="config, python, weights, onnx, torch or deepcave.")
-    ] = "python",
+    space: Annotated[
+        str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="config, python, weights, onnx, torch or deepcave.")] = "python",
+    out: Annotated[
+        str | None, typer.Option("--out", help="Folder, or a file such as best.onnx. Default: export/<space>.")
+    ] = None,
     variant: Annotated[
-        str, typer.Option("--variant", help="reduced, or a full-size variant of the space such as T, S, TP.")
-    ] = "reduced",
+        str | None, typer.Option("--variant", help="reduced, or a full-size variant of the space such as T, S, TP.")
+    ] = None,
+    width: Annotated[float | None, typer.Option("--width", help="Factor on the channels.")] = None,
     target_flops: Annotated[
         str | None, typer.Option("--target-flops", help="Choose the width for these multiply-adds: 4.5G.")
     ] = None,
@@ -31,16 +35,21 @@ def export(
         str | None, typer.Option("--target-params", help="Choose the width for this many parameters: 25M.")
     ] = None,
     num_classes: Annotated[
-        int | None, typer.Option("--num-classes", min=1, help="Default: the run's, or 1000 for a variant.")
+        int | None, typer.Option("--num-classes", min=1, help="Default: the run's, or 1000 for a full-size variant.")
     ] = None,
+    name: Annotated[str, typer.Option("--name", help="Name of the network. Default: space, variant, id.")] = "",
+    opset: Annotated[int | None, typer.Option("--opset", help="Of ONNX.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
 ) -> None:
     """Hand over the best configuration of a run as a network that needs no naxcli."""
     from naxcli.cli.output import note
-    from naxcli.export_request import export_from
+    from naxcli.exporting import ExportCommand
+    from naxcli.exporting import export as export_selection
 
-    for line in export_from(
-        run=run, trial=trial, config=config, out=out, export_format=format, variant=variant, target_flops=target_flops,
-        target_params=target_params, num_classes=num_classes, overwrite=overwrite,
-    ):  # fmt: skip
+    command = ExportCommand(
+        run=run, trial=trial, config=config, space=space, out=out, format=format, variant=variant, width=width,
+        target_flops=target_flops, target_params=target_params, num_classes=num_classes, opset=opset, name=name,
+        overwrite=overwrite,
+    )  # fmt: skip
+    for line in export_selection(command):
         note(line)
