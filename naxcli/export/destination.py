@@ -1,0 +1,96 @@
+"""staged: files appear in their folder complete and checked, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from naxcli.errors import ExitCode, NaxcliError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where an export goes.
+
+    Args:
+        folder: that will hold the files.
+        files: names of the files in it, the main one first.
+        is_shared: whether other files may lie there already, because the user named a file and not a folder.
+        overwrite: whether these files may be replaced.
+    """
+
+    folder: Path
+    files: Sequence[str]
+    is_shared: bool
+    overwrite: bool
+
+    def check(self) -> None:
+        """Raise NaxcliError if something is in the way."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NaxcliError(f"{self.folder} is a file", hint="name a folder with --out")
+        hint = "name another place with --out, or pass --overwrite to replace the exported files there"
+        if self.overwrite or not self.folder.exists():
+            return
+        if self.is_shared:
+            present = [name for name in self.files if (self.folder / name).exists()]
+            if present:
+                raise NaxcliError(f"{self.folder / present[0]} exists already", hint=hint)
+        elif any(self.folder.iterdir()):
+            raise NaxcliError(f"the folder {self.folder} exists already and is not empty", hint=hint)
+
+
+@contextmanager
+def staged(destination: Destination) -> Iterator[Path]:
+    """Yield an empty folder on the destination's file system; at the end its files move to the destination.
+
+    If the body raises, nothing is left behind, and what was at the destination stays as it was.
+
+    Raises:
+        NaxcliError: if something is in the way, the disk is full, or the place must not be written to.
+    """
+    destination.check()
+    existing = next(
+        parent for parent in (destination.folder.absolute(), *destination.folder.absolute().parents) if parent.is_dir()
+    )
+    if existing == destination.folder.absolute():
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=".naxcli-export-", dir=existing) as temporary:
+            # A folder of its own inside, so that it has the usual permissions: temporary folders are private.
+            staging = Path(temporary) / "export"
+            staging.mkdir()
+            yield staging
+            _publish(staging, destination)
+    except OSError as error:
+        raise _explained(error, destination.folder) from error
+
+
+def _publish(staging: Path, destination: Destination) -> None:
+    destination.check()  # again: writing took a while
+    if not destination.folder.exists():
+        destination.folder.parent.mkdir(parents=True, exist_ok=True)
+        staging.rename(destination.folder)
+        return
+    # The main file goes last, so that it never stands beside files that are older than itself.
+    for name in reversed(destination.files):
+        (staging / name).replace(destination.folder / name)
+
+
+def _explained(error: OSError, folder: Path) -> Exception:
+    if error.errno in _FULL:
+        return NaxcliError(
+            f"{folder} could not be written",
+            why="the disk is full; nothing was left behind",
+            hint="free some space or name another place with --out",
+            exit_code=ExitCode.FAILED,
+        )
+    if error.errno in _FORBIDDEN:
+        return NaxcliError(f"{folder} could not be written", why=str(error), hint="name another place with --out")
+    return error

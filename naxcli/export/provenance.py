@@ -1,0 +1,39 @@
+"""Provenance in words, for the headers of exported files and for model cards. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from naxcli.export.request import ExportRequest
+
+
+def network_title(request: ExportRequest) -> str:
+    """Return what the network is, such as `variant T of a configuration of the search space nexception`."""
+    return f"variant {request.variant} of a configuration of the search space {request.space.name}"
+
+
+def network_facts(request: ExportRequest, *, num_params: int, flops: int) -> dict[str, str]:
+    """Return what a reader wants to know about the network, name -> text, provenance last."""
+    channels, height, width = request.input_shape
+    facts = {
+        "paper": request.space.paper,
+        "size": (
+            f"{num_params:,} parameters and {flops:,} multiply-adds for one {channels} x {height} x {width} image, "
+            f"width {request.width:g}"
+        ),
+        "classes": str(request.num_classes),
+        "weights": "trained" if request.weights is not None else "random: this network is not trained",
+    }
+    for name, value in request.provenance.items():
+        facts[str(name).replace("_", " ")] = _in_words(value)
+    return {name: text for name, text in facts.items() if text}
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_words(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_in_words(item) for item in value)
+    # A line break would end the list that the text stands in.
+    return "" if value is None else " ".join(str(value).split())

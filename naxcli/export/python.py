@@ -1,0 +1,240 @@
+"""The format `python`: one readable file that needs torch and timm only, registers the network with timm, and its weights.
+
+The network code is the space's own, cut out with `slice_source`; around it stands `python_template`.
+"""
+
+from __future__ import annotations
+
+import os
+import pprint
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from timm.models import is_model
+from torch import nn
+
+from naxcli import __version__
+from naxcli.errors import ExitCode, NaxcliError
+from naxcli.export import python_template
+from naxcli.export.bundle import Bundle, checked_difference, portable_state
+from naxcli.export.provenance import network_facts, network_title
+from naxcli.export.request import ExportRequest
+from naxcli.export.source_slice import SourceSlice, slice_source
+from naxcli.networks import REDUCED
+from naxcli.space import space_source
+
+TOLERANCE = 1e-5
+_TIME_LIMIT_SECONDS = 600
+_LINE_LENGTH = 120
+
+# Runs in a process of its own, in which naxcli cannot be imported.
+_LOAD_BACK = """\
+import sys
+sys.modules["naxcli"] = None
+import importlib, timm, torch
+from safetensors.torch import load_file, save_file
+folder, name, images_file, outputs_file = sys.argv[1:]
+sys.path.insert(0, folder)
+images = load_file(images_file)["images"]
+with torch.no_grad():
+    module = importlib.import_module(name)
+    network = module.load_weights()
+    created = timm.create_model(name)
+    created.load_state_dict(network.state_dict())
+    save_file({"load_weights": network(images), "create_model": created.eval()(images)}, outputs_file)
+"""
+
+
+def write(request: ExportRequest, bundle: Bundle, folder: Path) -> float:
+    """Write NAME.py and NAME.safetensors, run them in a process without naxcli, and return the largest difference.
+
+    Raises:
+        NaxcliError: if the space's network code does not stand alone, the name is taken, or the output differs.
+    """
+    name = request.network_name
+    (folder / f"{name}.py").write_text(render(request, bundle), encoding="utf-8")
+    # safetensors' own writer reports a full disk as an error of its own; this one reports it as every other file does.
+    (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(portable_state(bundle.network)))
+    return _load_back(name, bundle, folder)
+
+
+def render(request: ExportRequest, bundle: Bundle) -> str:
+    """Return the text of the exported file.
+
+    Raises:
+        NaxcliError: if the space's network code does not stand alone, or the name is taken.
+    """
+    name, is_reduced = request.network_name, request.variant == REDUCED
+    builder = _builder_name(request)
+    source = slice_source(space_source(request.space), builder)
+    _refuse_taken_names(name, source)
+    parameters: dict[str, int | float] = {"num_classes": request.num_classes, "in_channels": request.in_channels}
+    if is_reduced:
+        parameters["image_size"] = request.image_size
+    parameters["width"] = float(request.width)
+    build_arguments = [f'_create_for_timm, "{name}", pretrained']
+    if num_features := len(getattr(bundle.network, "feature_info", ())):
+        indices = tuple(range(num_features))
+        build_arguments.append(f'feature_cfg={{"out_indices": {indices}, "flatten_sequential": True}}')
+    return python_template.FILE.substitute(
+        header=_header(request, bundle, source),
+        imports=_imports(source),
+        definitions=source.definitions,
+        config=_literal(dict(request.config)),
+        parameters="*, " + ", ".join(f"{key}: {type(value).__name__} = {value!r}" for key, value in parameters.items()),
+        builder=builder,
+        arguments=", ".join(f"{key}={key}" for key in parameters),
+        name=name,
+        num_classes=request.num_classes,
+        in_channels=request.in_channels,
+        pretrained_cfg=_pretrained_cfg(request, bundle.network),
+        image_size_parameter=f"\n    img_size: int = {request.image_size}," if is_reduced else "",
+        image_size_argument=", image_size=img_size" if is_reduced else "",
+        build_arguments=", ".join([*build_arguments, "**kwargs"]),
+    )
+
+
+def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str, Any]:
+    """Return timm's description of what the weights expect: input, normalization, and which layers to adapt."""
+    mean, std = request.normalization
+    convolutions = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and module.in_channels == request.in_channels
+    ]
+    classifiers = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == request.num_classes
+    ]
+    settings = {
+        "num_classes": request.num_classes,
+        "input_size": request.input_shape,
+        "crop_pct": 1.0 if request.variant == REDUCED else 0.95,
+        "interpolation": "bicubic",
+        "mean": mean,
+        "std": std,
+        "first_conv": convolutions[0] if convolutions else None,
+        "classifier": classifiers[-1] if classifiers else None,
+        "paper_name": request.space.paper or None,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _builder_name(request: ExportRequest) -> str:
+    builder = request.space.build if request.variant == REDUCED else request.space.variants[request.variant]
+    name = getattr(builder, "__name__", "")
+    if not name.isidentifier():
+        raise NaxcliError(
+            f"the builder of variant {request.variant} of space {request.space.name!r} has no name",
+            why="a lambda or partial function cannot be copied into a file",
+            hint="write it with def at the top level of the space file",
+        )
+    return name
+
+
+def _refuse_taken_names(name: str, source: SourceSlice) -> None:
+    if name in source.names | python_template.NAMES | set(python_template.IMPORTS):
+        raise NaxcliError(f"the name {name!r} is used in the network's code already", hint="choose another with --name")
+    if is_model(name):
+        raise NaxcliError(f"timm has a network named {name!r} already", hint="choose another with --name")
+    if clash := sorted(source.names & python_template.NAMES):
+        raise NaxcliError(
+            f"the space file uses names that an exported file needs itself: {', '.join(clash)}",
+            hint="rename them in the space file",
+        )
+
+
+def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
+    name = request.network_name
+    facts = network_facts(request, num_params=bundle.num_params, flops=bundle.flops)
+    lines = [
+        line
+        for fact, text in facts.items()
+        for line in textwrap.wrap(f"{fact}: {text}", _LINE_LENGTH, subsequent_indent="    ") or [""]
+    ]
+    methods = []
+    if hasattr(bundle.network, "feature_info"):
+        methods.append(f'    maps = timm.create_model("{name}", features_only=True)(images)')
+    calls = {
+        "forward_features": "network.forward_features(images)",
+        "reset_classifier": "network.reset_classifier(10)",
+        "set_grad_checkpointing": "network.set_grad_checkpointing()",
+    }
+    if present := [call for method, call in calls.items() if hasattr(bundle.network, method)]:
+        methods.append(f"    {', '.join(present)}")
+    if request.weights is not None:
+        methods.append(f'    network = timm.create_model("{name}", pretrained=True, num_classes=10)  # to fine-tune')
+    text = python_template.HEADER.substitute(
+        name=name,
+        title=network_title(request),
+        version=__version__,
+        facts="\n".join(lines),
+        timm_methods="".join(f"{line}\n" for line in methods),
+        input_size=" ".join(str(size) for size in request.input_shape),
+        # The paper trains S with half the batch and a smaller rate; the batch is per GPU.
+        batch_size=32 if request.variant == "S" else 64,
+        learning_rate="1.4e-3" if request.variant == "S" else "2e-3",
+        space_docstring=f"\nFrom the file of the search space\n\n{source.docstring}\n" if source.docstring else "",
+    )
+    # The header is a raw string, in which nothing can be escaped.
+    return text.replace('"""', "'''")
+
+
+def _imports(source: SourceSlice) -> str:
+    lines = {*source.imports, "from __future__ import annotations"}
+    lines |= {line for name, line in python_template.IMPORTS.items() if name not in source.names}
+
+    def key(line: str) -> tuple[int, bool, str]:
+        module = line.split()[1]
+        root = module.split(".")[0]
+        group = 0 if root == "__future__" else 1 if root in sys.stdlib_module_names else 2
+        return group, line.startswith("from"), module.lower()
+
+    ordered = sorted(lines, key=key)
+    blocks = ["\n".join(line for line in ordered if key(line)[0] == group) for group in range(3)]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _pretrained_cfg(request: ExportRequest, network: nn.Module) -> str:
+    lines = [f'    "{name}": {value!r},' for name, value in pretrained_settings(request, network).items()]
+    if request.weights is not None:
+        lines.insert(0, f'    "file": str(Path(__file__).with_name("{request.network_name}.safetensors")),')
+    return "\n".join(["{", *lines, "}"])
+
+
+def _literal(values: dict[str, Any]) -> str:
+    text = pprint.pformat(values, width=_LINE_LENGTH, sort_dicts=False)
+    return "{\n " + textwrap.indent(text[1:-1], "   ").lstrip() + ",\n}" if "\n" in text else text
+
+
+def _load_back(name: str, bundle: Bundle, folder: Path) -> float:
+    with tempfile.TemporaryDirectory() as exchange:
+        images, outputs = Path(exchange) / "images.safetensors", Path(exchange) / "outputs.safetensors"
+        images.write_bytes(safetensors.torch.save({"images": bundle.images}))
+        finished = subprocess.run(
+            [sys.executable, "-c", _LOAD_BACK, str(folder), name, str(images), str(outputs)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIME_LIMIT_SECONDS,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        if finished.returncode != 0:
+            last_line = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+            raise NaxcliError(
+                "the network was not exported: the file does not run without naxcli",
+                why=last_line,
+                hint="the space file must define, or import from installed libraries, all that its network needs",
+                exit_code=ExitCode.FAILED,
+            )
+        loaded = safetensors.torch.load_file(outputs)
+    return max(
+        checked_difference(output, bundle.outputs, what=f"the network ({way})", tolerance=TOLERANCE)
+        for way, output in loaded.items()
+    )

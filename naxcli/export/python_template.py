@@ -1,0 +1,97 @@
+"""The text of an exported Python file: header, the space's network code, and the functions that make it usable."""
+
+from __future__ import annotations
+
+from string import Template
+
+HEADER = Template("""\
+$name: $title, exported by naxcli $version.
+
+$facts
+
+Use
+    import timm, $name
+    network = timm.create_model("$name", num_classes=10)  # random weights
+    network = $name.load_weights()  # the weights of $name.safetensors beside this file
+$timm_methods
+Train on ImageNet with the paper's recipe, on 4 GPUs, by timm's train.py (of its repository, not of its package)
+    torchrun --nproc-per-node=4 $name.py path/to/train.py path/to/imagenet --model $name \\
+        --input-size $input_size --num-classes 1000 --crop-pct 0.95 --epochs 300 -b $batch_size \\
+        --opt lamb --lr $learning_rate --weight-decay 0.02 --sched cosine --warmup-epochs 5 --min-lr 1e-6 \\
+        --bce-loss --bce-target-thresh 0.2 --smoothing 0 --drop-path 0.05 --aa rand-m7-mstd0.5-inc1 \\
+        --mixup 0.1 --cutmix 1.0 --reprob 0 --aug-repeats 3 --amp --channels-last
+$space_docstring""")
+
+FILE = Template('''\
+r"""$header"""
+
+$imports
+
+$definitions
+
+
+CONFIG = $config
+
+
+def create($parameters) -> nn.Module:
+    """Return the network with random weights: (batch, in_channels, n, n) -> (batch, num_classes)."""
+    return $builder(CONFIG, $arguments)
+
+
+def load_weights(path: str | Path = Path(__file__).with_name("$name.safetensors")) -> nn.Module:
+    """Return the network in evaluation mode with the weights of a file.
+
+    Args:
+        path: safetensors, or a torch checkpoint of nothing but tensors; for $num_classes classes and $in_channels channels.
+    """
+    network = create()
+    timm.models.load_checkpoint(network, str(path))
+    return network.eval()
+
+
+default_cfgs = timm.models.generate_default_cfgs({"$name": $pretrained_cfg})
+
+
+def _create_for_timm(
+    num_classes: int = $num_classes,
+    in_chans: int = $in_channels,
+    global_pool: str = "avg",
+    drop_path_rate: float = 0.0,
+    drop_rate: float = 0.0,$image_size_parameter
+) -> nn.Module:
+    """Return the network from timm's arguments."""
+    if drop_rate:
+        raise ValueError("this network has no dropout before its classifier: drop_rate must be 0")
+    network = create(num_classes=num_classes, in_channels=in_chans$image_size_argument)
+    if global_pool != "avg":
+        network.reset_classifier(num_classes, global_pool)
+    drop_paths = [module for module in network.modules() if isinstance(module, timm.layers.DropPath)]
+    if drop_path_rate and not drop_paths:
+        raise ValueError("this network has no stochastic depth: drop_path_rate must be 0")
+    for module in drop_paths:
+        module.drop_prob = drop_path_rate * getattr(module, "rate_scale", 1.0)
+    return network
+
+
+@timm.models.register_model
+def $name(pretrained: bool = False, **kwargs: object) -> nn.Module:
+    """Return the network for `timm.create_model("$name", ...)`."""
+    return timm.models.build_model_with_cfg($build_arguments)
+
+
+if __name__ == "__main__":
+    # Runs a script, such as timm's train.py, that then knows this network.
+    import runpy
+    import sys
+
+    sys.argv = sys.argv[1:]
+    if not sys.argv:
+        sys.exit("usage: python $name.py SCRIPT ARGUMENTS...")
+    runpy.run_path(sys.argv[0], run_name="__main__")
+''')
+
+NAMES = frozenset({"CONFIG", "create", "load_weights", "default_cfgs", "_create_for_timm"})
+"""What the template itself binds."""
+
+IMPORTS = {"Path": "from pathlib import Path", "timm": "import timm", "nn": "from torch import nn"}
+"""What the template itself needs."""

@@ -1,0 +1,120 @@
+"""ExportRequest and Exported: what is to be exported, and what came of it. Imports no torch."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from naxcli.errors import NaxcliError
+from naxcli.networks import REDUCED, variant_names
+from naxcli.space import Space
+from naxcli.trial import Config, config_id
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """One export.
+
+    Args:
+        space: that the configuration belongs to.
+        config: of the network.
+        format: one of `naxcli.export.FORMATS`.
+        out: folder to make, or a file with the format's suffix (`best.onnx`), which names the network too.
+        variant: `reduced` or one of the space's full-size networks.
+        width: factor of the channel counts.
+        num_classes: of the classifier.
+        in_channels: of the images.
+        image_size: in pixels.
+        weights: safetensors file or training checkpoint; without one the network is exported untrained (seed 0).
+        provenance: where the configuration comes from (run, trial, cost, seeds, versions), for headers and model cards.
+        mean: per channel, that the training subtracted from images in [0, 1]; ImageNet's where it is not known.
+        std: per channel, that it divided by.
+        opset: of ONNX; None takes the oldest that the exporter writes.
+        overwrite: whether files of an earlier export may be replaced. Other files of the folder stay.
+        name: of the network: a Python identifier. Made of space, variant and configuration where empty.
+
+    Raises:
+        NaxcliError: if the name is no identifier, the variant unknown, or a number out of range.
+    """
+
+    space: Space
+    config: Config
+    format: str
+    out: Path
+    variant: str = REDUCED
+    width: float = 1.0
+    num_classes: int
+    in_channels: int
+    image_size: int
+    weights: Path | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    opset: int | None = None
+    overwrite: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.variant not in variant_names(self.space):
+            raise NaxcliError(
+                f"space {self.space.name!r} has no variant {self.variant!r}",
+                hint=f"one of {', '.join(variant_names(self.space))}",
+            )
+        if self.name and (not self.name.isidentifier() or keyword.iskeyword(self.name)):
+            raise NaxcliError(
+                f"{self.name!r} cannot name a network",
+                why="it must be made of letters, digits and _, as names in Python",
+            )
+        for what in ("width", "num_classes", "in_channels", "image_size"):
+            if not getattr(self, what) > 0:
+                raise NaxcliError(f"{what} is {getattr(self, what)}, but must be above zero")
+
+    @property
+    def network_name(self) -> str:
+        """The given name, or space, variant and the configuration's identity, such as `nexception_t_3f2a91`."""
+        if self.name:
+            return self.name
+        text = f"{self.space.name}_{self.variant}_{config_id(self.config)[:6]}".lower()
+        return re.sub(r"^(?=\d)", "net_", re.sub(r"\W", "_", text))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return (self.in_channels, self.image_size, self.image_size)
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per channel that images in [0, 1] are normalized by."""
+        if self.mean is not None and self.std is not None:
+            return self.mean, self.std
+        if self.in_channels == 3:
+            return IMAGENET_MEAN, IMAGENET_STD
+        return (0.5,) * self.in_channels, (0.5,) * self.in_channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A finished export.
+
+    Args:
+        files: written, in order of importance.
+        name: of the network.
+        num_params: of the network.
+        flops: multiply-adds of one image forward.
+        max_difference: between the loaded export's output and the original's on random images, as a share of the
+            largest output where that is above 1; None for a format without a network.
+        is_trained: whether the request named weights.
+    """
+
+    files: tuple[Path, ...]
+    name: str
+    num_params: int | None = None
+    flops: int | None = None
+    max_difference: float | None = None
+    is_trained: bool = False
