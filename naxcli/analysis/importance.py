@@ -1,0 +1,168 @@
+"""Importance of the hyperparameters at one fidelity: all methods on one forest, with intervals from resampled trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from naxcli.analysis.ablation import Step, ablation_path
+from naxcli.analysis.encoding import Encoding, Floats
+from naxcli.analysis.fanova import Effects, Measure, effects, make_measure, pairs_of
+from naxcli.analysis.forest import Forest, fit_forest
+from naxcli.analysis.lpi import Neighbourhood, neighbourhood
+from naxcli.analysis.shapley import Game, shapley_game
+
+METHODS = ("lpi", "fanova", "ablation", "shapley")
+# Trees of a resample's forest.
+NUM_RESAMPLE_TREES = 32
+CONFIDENCE = 0.95
+
+# What an estimate is of: ("lpi", name), ("fanova", name, ...), ("group lpi", group), ("group fanova", group), ("shapley", name),
+# ("ablation", number of the step).
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A mean and a spread over trees (None where there is none), and the interval from resampled trials (None without)."""
+
+    mean: float | None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+NOT_AVAILABLE = Estimate(mean=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of every forest: the incumbent and default (vector rows) and all that follows from them.
+
+    `neighbours`, `measure`, `steps` and `game` are None where their method is not wanted or has nothing to say.
+    """
+
+    encoding: Encoding
+    default: Floats
+    incumbent: Floats
+    neighbours: Neighbourhood | None
+    measure: Measure | None
+    steps: tuple[Step, ...] | None
+    game: Game | None
+
+
+def ask(
+    forest: Forest,
+    default: Floats,
+    incumbent: Floats,
+    *,
+    groups: Mapping[str, Sequence[str]],
+    methods: Sequence[str] = METHODS,
+    lpi: str = "naxcli",
+    seed: int = 0,
+) -> Question:
+    """Return the question for a forest: the ablation path is that of this forest and stays the same for resampled ones."""
+    encoding = forest.encoding
+    return Question(
+        encoding=encoding,
+        default=default,
+        incumbent=incumbent,
+        neighbours=neighbourhood(encoding, incumbent, groups, method=lpi, seed=seed) if "lpi" in methods else None,
+        measure=make_measure(encoding, groups, seed=seed) if "fanova" in methods else None,
+        steps=tuple(ablation_path(forest, default, incumbent)) if "ablation" in methods else None,
+        game=shapley_game(encoding, default, incumbent, seed=seed) if "shapley" in methods else None,
+    )
+
+
+def estimate(forest: Forest, question: Question) -> tuple[dict[Key, Estimate], Effects | None]:
+    """Return all estimates on one forest, without intervals, and the fANOVA they rest on."""
+    found: dict[Key, Estimate] = {}
+    if question.neighbours is not None:
+        is_variance = question.neighbours.method == "deepcave"
+        for name, fractions in question.neighbours.importance(forest).items():
+            key = ("group lpi", name.removeprefix("group:")) if name.startswith("group:") else ("lpi", name)
+            found[key] = _over_trees(fractions, is_variance=is_variance)
+    explained = None
+    if question.measure is not None:
+        explained = effects(forest, question.measure)
+        names = [(domain.name,) for domain in question.encoding.domains]
+        for columns, keys in (
+            (explained.mains, [("fanova", *name) for name in names]),
+            (explained.pairs, [("fanova", *pair) for pair in pairs_of(question.encoding)]),
+            (explained.groups, [("group fanova", group) for group in question.measure.groups]),
+        ):
+            found |= {key: _over_trees(columns[:, number]) for number, key in enumerate(keys)}
+    if question.steps is not None:
+        path = np.array([question.default, *(step.after for step in question.steps)])
+        for number, cost in enumerate(forest.predict(path)):
+            found["ablation", str(number)] = Estimate(mean=float(cost))
+    if question.game is not None:
+        values, errors = question.game.values(forest)
+        for number, name in enumerate(question.game.players):
+            error = None if errors is None else float(errors[number])
+            found["shapley", name] = Estimate(mean=float(values[number]), std=error)
+    return found, explained
+
+
+def resampled_intervals(
+    vectors: Floats,
+    costs: Floats,
+    question: Question,
+    *,
+    num_resamples: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Key, tuple[float, float]]:
+    """Return the 95 % interval of each estimate over forests of trials drawn with replacement.
+
+    Args:
+        vectors: (num_trials, num_hyperparameters).
+        costs: (num_trials,).
+        question: asked of every resample.
+        num_resamples: forests to fit; draws without any difference in cost are skipped.
+        seed: of the draws.
+        progress: called with resamples done and in all.
+    """
+    rng = np.random.default_rng(seed)
+    values: dict[Key, list[float]] = {}
+    for number in range(num_resamples):
+        drawn = np.sort(rng.integers(len(costs), size=len(costs)))
+        forest_seed = int(rng.integers(2**31))
+        if np.ptp(costs[drawn]) > 0:
+            forest = fit_forest(
+                question.encoding, vectors[drawn], costs[drawn], seed=forest_seed, num_trees=NUM_RESAMPLE_TREES
+            )
+            for key, found in estimate(forest, question)[0].items():
+                if found.mean is not None:
+                    values.setdefault(key, []).append(found.mean)
+        if progress is not None:
+            progress(number + 1, num_resamples)
+    tails = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
+    intervals = {key: np.percentile(sample, tails) for key, sample in values.items() if len(sample) > 1}
+    return {key: (float(low), float(high)) for key, (low, high) in intervals.items()}
+
+
+def rank_groups(estimates: Sequence[Estimate]) -> list[int | None]:
+    """Return the rank group of each estimate: 1 for the largest; estimates whose intervals overlap share one (unresolved)."""
+    groups: list[int | None] = [None] * len(estimates)
+    intervals = [
+        (found.high, found.low, number)
+        for number, found in enumerate(estimates)
+        if found.low is not None and found.high is not None
+    ]
+    group, lowest = 0, np.inf
+    for high, low, number in sorted(intervals, reverse=True):
+        if high < lowest:
+            group += 1
+        lowest = min(lowest, low)
+        groups[number] = group
+    return groups
+
+
+def _over_trees(fractions: Floats, *, is_variance: bool = False) -> Estimate:
+    if len(fractions) == 0:
+        return NOT_AVAILABLE
+    std = float(fractions.std())
+    return Estimate(mean=float(fractions.mean()), std=std**2 if is_variance else std)

@@ -1,0 +1,71 @@
+"""The incumbent: the configuration with the lowest mean cost at the highest fidelity, among those with the most seeds there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from naxcli.analysis.encoding import Floats, Parts, distinct_rows
+from naxcli.analysis.table import PREFIX
+from naxcli.trial import ConfigValue, config_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incumbent:
+    """The best configuration of a run.
+
+    `cost` is the mean over `num_seeds` trials at `fidelity`; `trial_id` is the best of these trials (None in tables without one), `row`
+    its place in the table.
+    """
+
+    config: dict[str, ConfigValue]
+    config_id: str
+    cost: float
+    fidelity: float
+    num_seeds: int
+    trial_id: int | None
+    row: int
+
+
+def config_of_row(table: pd.DataFrame, row: int) -> dict[str, ConfigValue]:
+    """Return the configuration of one trial of a normalised table; inactive hyperparameters are absent."""
+    columns = [column for column in table.columns if column.startswith(PREFIX)]
+    values = {column[len(PREFIX) :]: table[column].iloc[row] for column in columns}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def find_incumbent(table: pd.DataFrame, vectors: Floats) -> Incumbent | None:
+    """Return the incumbent of a normalised table and its vectors, or None where no trial succeeded.
+
+    Of equal costs, the configuration whose first trial has the lowest id wins, or the lowest configuration id without trial ids.
+    """
+    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
+    if not succeeded.any():
+        return None
+    fidelity = float(table["fidelity"][succeeded].max())
+    rows = np.flatnonzero(succeeded & (table["fidelity"] == fidelity).to_numpy())
+    costs = table["cost"].to_numpy(dtype=float)
+    has_ids = "trial_id" in table
+    trial_ids = table["trial_id"].to_numpy(dtype=float) if has_ids else np.zeros(len(table))
+    _, numbers = distinct_rows(vectors[rows])
+    groups = [rows[numbers == number] for number in range(numbers.max() + 1)]
+    most = max(map(len, groups))
+
+    def preference(group: Parts) -> tuple[float, float, str]:
+        tie = "" if has_ids else config_id(config_of_row(table, group[0]))
+        return float(costs[group].mean()), float(trial_ids[group].min()), tie
+
+    chosen = min((group for group in groups if len(group) == most), key=preference)
+    row = int(min(chosen, key=lambda r: (costs[r], trial_ids[r], r)))
+    config = config_of_row(table, row)
+    return Incumbent(
+        config=config,
+        config_id=config_id(config),
+        cost=float(costs[chosen].mean()),
+        fidelity=fidelity,
+        num_seeds=len(chosen),
+        trial_id=int(trial_ids[row]) if has_ids and np.isfinite(trial_ids[row]) else None,
+        row=row,
+    )

@@ -1,0 +1,248 @@
+"""The summary of a run that `naxcli report` shows: one dictionary, ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from ConfigSpace import ConfigurationSpace
+
+from naxcli.analysis.anytime import marginal_value, pareto_front, trajectory
+from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
+from naxcli.analysis.encoding import Encoding, Flags, Floats, check_groups, distinct_rows
+from naxcli.analysis.fidelity import Answer, Request, answer
+from naxcli.analysis.forest import Forest
+from naxcli.analysis.importance import METHODS
+from naxcli.analysis.incumbent import Incumbent, find_incumbent
+from naxcli.analysis.lpi import METHODS as LPI_METHODS
+from naxcli.analysis.table import check_table, unused_columns
+from naxcli.errors import NaxcliError
+from naxcli.space import plain_config, to_configuration
+from naxcli.trial import Config
+
+
+def summarise(
+    frame: pd.DataFrame,
+    configuration_space: ConfigurationSpace,
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    references: Mapping[str, Config] | None = None,
+    default: Config | None = None,
+    methods: Sequence[str] = METHODS,
+    lpi: str = "naxcli",
+    at: float | Literal["all"] | None = None,
+    bootstrap: int = 100,
+    seed: int = 0,
+    exact_model: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    run: str | None = None,
+    space: str | None = None,
+) -> dict[str, Any]:
+    """Return everything a report says about a table of trials.
+
+    Args:
+        frame: trials as in trials.parquet, or a table from elsewhere (see `normalise_table`).
+        configuration_space: the space of its configurations.
+        groups: name -> hyperparameters whose importance is also given jointly.
+        references: name -> configuration to compare the incumbent with.
+        default: where ablation path and Shapley values start; the space's default if None.
+        methods: which of `lpi`, `fanova`, `ablation`, `shapley` to compute.
+        lpi: `naxcli`, or `deepcave` for the definition of DeepCAVE, in which `std` is a variance.
+        at: the fidelity to analyse; all of them if None or `all`.
+        bootstrap: number of resamples of the trials for the intervals, 0 for none.
+        seed: of forests, resamples and samples; the same seed gives the same numbers.
+        exact_model: one tree of full depth, for complete factorials without noise; no intervals.
+        progress: called with resamples done and in all.
+        run: name of the run, passed on.
+        space: name of the space, passed on.
+
+    Returns:
+        JSON values only: numbers that do not exist are None, never NaN.
+
+    Raises:
+        NaxcliError: if the table, the references or the arguments do not fit the space.
+    """
+    _check_arguments(methods, lpi, bootstrap)
+    table, vectors = check_table(frame, configuration_space)
+    encoding = Encoding(configuration_space)
+    default = default if default is not None else plain_config(configuration_space.get_default_configuration())
+    compared = {name: plain_config(config) for name, config in {"default": default, **(references or {})}.items()}
+    reference_rows = {
+        name: encoding.vector(to_configuration(configuration_space, config, what=f"the configuration {name!r}"))
+        for name, config in compared.items()
+    }
+    incumbent = find_incumbent(table, vectors)
+    # Without an incumbent there is no importance either, so that the default may stand in its place.
+    incumbent_row = reference_rows["default"] if incumbent is None else vectors[incumbent.row]
+    request = Request(
+        encoding=encoding,
+        groups=check_groups(groups or {}, encoding),
+        default=reference_rows["default"],
+        incumbent=incumbent_row,
+        methods=methods,
+        lpi=lpi,
+        num_resamples=bootstrap,
+        seed=seed,
+        is_exact=exact_model,
+    )
+    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
+    answers = _answers(table, vectors, request, fidelities=_fidelities(table, at), progress=progress)
+    audits, arm = proxy_audit(table, vectors), random_arm(table)
+    forest = next((a.forest for a in answers if incumbent and a.entry["fidelity"] == incumbent.fidelity), None)
+    return {
+        "run": run,
+        "space": space,
+        "seed": seed,
+        "incumbent": _incumbent_entry(incumbent),
+        "references": _references(compared, reference_rows, table, vectors, incumbent=incumbent, forest=forest),
+        "trials": {str(status): int(count) for status, count in table["status"].value_counts(sort=True).items()},
+        "failures": _failures(table),
+        "importance": [a.entry for a in answers],
+        "trajectory": trajectory(table),
+        "proxy_audit": audits,
+        "random_arm": arm,
+        "marginal_value": marginal_value(table, seed=seed),
+        "pareto": pareto_front(table, vectors),
+        "warnings": [
+            *_table_warnings(frame, configuration_space, succeeded),
+            *(warning for a in answers for warning in a.warnings),
+            *audit_warnings(audits, arm),
+        ],
+    }
+
+
+def _check_arguments(methods: Sequence[str], lpi: str, bootstrap: int) -> None:
+    unknown = sorted(set(methods) - set(METHODS))
+    if unknown:
+        raise NaxcliError(f"there is no method {', '.join(unknown)}", hint=f"choose from {', '.join(METHODS)}")
+    if lpi not in LPI_METHODS:
+        raise NaxcliError(f"there is no LPI of kind {lpi!r}", hint=f"choose from {', '.join(LPI_METHODS)}")
+    if bootstrap < 0:
+        raise NaxcliError(f"the number of resamples is {bootstrap}", hint="0 for no intervals, 100 for good ones")
+
+
+def _fidelities(table: pd.DataFrame, at: float | Literal["all"] | None) -> list[float]:
+    present = sorted(float(fidelity) for fidelity in table["fidelity"].dropna().unique())
+    if at is None or at == "all":
+        return present
+    if float(at) not in present:
+        known = ", ".join(f"{fidelity:g}" for fidelity in present) or "none: there are no trials yet"
+        raise NaxcliError(f"no trial has fidelity {float(at):g}", why=f"fidelities of the trials: {known}")
+    return [float(at)]
+
+
+def _answers(
+    table: pd.DataFrame,
+    vectors: Floats,
+    request: Request,
+    *,
+    fidelities: Sequence[float],
+    progress: Callable[[int, int], None] | None,
+) -> list[Answer]:
+    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
+    costs = table["cost"].to_numpy(dtype=float)
+    fidelity_of = table["fidelity"].to_numpy(dtype=float)
+    answers = []
+    for position, fidelity in enumerate(fidelities):
+        rows = succeeded & (fidelity_of == fidelity)
+
+        def advance(done: int, total: int, *, before: int = position) -> None:
+            if progress is not None:
+                progress(before * total + done, len(fidelities) * total)
+
+        survivors_of = _survivors_of(vectors, fidelity_of, succeeded, fidelity)
+        answers.append(
+            answer(fidelity, vectors[rows], costs[rows], request, survivors_of=survivors_of, progress=advance)
+        )
+    return answers
+
+
+def _survivors_of(vectors: Floats, fidelity_of: Floats, succeeded: Flags, fidelity: float) -> int | None:
+    """Return the number of configurations at the lowest rung, where most of those at this one were promoted from below."""
+    if not succeeded.any() or len(vectors) == 0:
+        return None
+    _, config = distinct_rows(vectors)
+    here = set(config[succeeded & (fidelity_of == fidelity)])
+    below = set(config[succeeded & (fidelity_of < fidelity)])
+    lowest = set(config[succeeded & (fidelity_of == fidelity_of[succeeded].min())])
+    was_promoted = len(here & below) * 2 > len(here)
+    return len(lowest) if here and was_promoted and len(here) < len(lowest) else None
+
+
+def _incumbent_entry(incumbent: Incumbent | None) -> dict[str, Any] | None:
+    if incumbent is None:
+        return None
+    return {
+        "config": incumbent.config,
+        "cost": incumbent.cost,
+        "fidelity": incumbent.fidelity,
+        "num_seeds": incumbent.num_seeds,
+        "config_id": incumbent.config_id,
+        "trial_id": incumbent.trial_id,
+    }
+
+
+def _references(
+    compared: Mapping[str, Config],
+    rows: Mapping[str, Floats],
+    table: pd.DataFrame,
+    vectors: Floats,
+    *,
+    incumbent: Incumbent | None,
+    forest: Forest | None,
+) -> list[dict[str, Any]]:
+    """Return the references beside the incumbent.
+
+    `difference` is reference - incumbent: of the measured costs, or of the predicted ones where the reference was never measured.
+    """
+    entries = []
+    for name, config in compared.items():
+        entry: dict[str, Any] = {"name": name, "config": dict(config), "cost": None, "fidelity": None, "num_seeds": 0}
+        predicted = difference = None
+        if incumbent is not None:
+            same = distinct_rows(np.vstack([vectors, rows[name]]))[1]
+            is_here = (same[:-1] == same[-1]) & (table["fidelity"] == incumbent.fidelity).to_numpy(dtype=bool)
+            costs = table["cost"][is_here & (table["status"] == "success").to_numpy(dtype=bool)]
+            if forest is not None:
+                predicted, at_incumbent = map(float, forest.predict(np.stack([rows[name], vectors[incumbent.row]])))
+                difference = predicted - at_incumbent
+            if len(costs):
+                entry |= {"cost": float(costs.mean()), "fidelity": incumbent.fidelity, "num_seeds": len(costs)}
+                difference = entry["cost"] - incumbent.cost
+        entries.append(entry | {"predicted_cost": predicted, "difference": difference})
+    return entries
+
+
+def _failures(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the failed trials by status, most frequent first, each with the last line of one error."""
+    failed = table[table["status"] != "success"]
+    counts = failed["status"].value_counts()
+    return [
+        {"status": str(status), "count": int(count), "example": _example(failed[failed["status"] == status])}
+        for status, count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    ]
+
+
+def _example(failed: pd.DataFrame) -> str | None:
+    if "error" not in failed:
+        return None
+    lines = [str(error).strip().splitlines()[-1] for error in failed["error"].dropna() if str(error).strip()]
+    return lines[0] if lines else None
+
+
+def _table_warnings(frame: pd.DataFrame, configuration_space: ConfigurationSpace, succeeded: Flags) -> list[str]:
+    found = []
+    if len(frame) == 0:
+        found.append("there are no trials yet")
+    elif not succeeded.any():
+        found.append(f"all {len(frame)} trials failed")
+    elif not succeeded.all():
+        found.append(
+            f"{int((~succeeded).sum())} of {len(frame)} trials failed and are left out of costs and importance"
+        )
+    unused = unused_columns(frame, configuration_space)
+    if unused:
+        found.append(f"columns that are no hyperparameter of the space are not used: {', '.join(unused)}")
+    return found

@@ -1,0 +1,236 @@
+"""Tables of trials, recorded by naxcli or from elsewhere, in one checked form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ConfigSpace import ConfigurationSpace
+
+from naxcli.analysis.encoding import Encoding, Flags, Floats, legal_codes
+from naxcli.errors import NaxcliError
+from naxcli.space import describe_domain
+from naxcli.trial import ConfigValue
+
+PREFIX = "config."
+# Columns of trials.parquet besides the hyperparameters.
+# fmt: off
+RECORD_COLUMNS = (
+    "trial_id", "config_id", "searcher", "bracket", "rung", "fidelity", "seed", "status", "cost", "val_accuracy", "train_loss",
+    "num_params", "flops", "latency_ms", "peak_memory_bytes", "seconds", "started_at", "ended_at", "worker", "device",
+    "parent_trial_id", "error",
+)
+# fmt: on
+TEXT_COLUMNS = {"config_id", "searcher", "status", "worker", "device", "error"}
+
+
+def normalise_table(frame: pd.DataFrame, configuration_space: ConfigurationSpace) -> pd.DataFrame:
+    """Return the trials with the columns of trials.parquet, each value checked against the space.
+
+    Accepts `config.<hyperparameter>` columns, or columns named by the hyperparameters; `budget` stands for `fidelity`; status counts in
+    any case; `seed` may be missing. A value of an inactive hyperparameter has no effect and becomes null. Numbers are float64 with NaN
+    for null, `status` is lower-case text.
+
+    Raises:
+        NaxcliError: naming the missing column, the unknown hyperparameter or value, or the row without a finite cost.
+    """
+    return check_table(frame, configuration_space)[0]
+
+
+def unused_columns(frame: pd.DataFrame, configuration_space: ConfigurationSpace) -> list[str]:
+    """Return the columns that are neither hyperparameters nor part of a trial's record."""
+    known = {*RECORD_COLUMNS, "budget", *configuration_space, *(PREFIX + name for name in configuration_space)}
+    return sorted(str(column) for column in frame.columns if column not in known)
+
+
+def check_table(frame: pd.DataFrame, configuration_space: ConfigurationSpace) -> tuple[pd.DataFrame, Floats]:
+    """Return `normalise_table` of the trials and their ConfigSpace vectors, (num_trials, num_hyperparameters)."""
+    frame = frame.reset_index(drop=True)
+    if "fidelity" not in frame.columns and "budget" in frame.columns:
+        frame = frame.rename(columns={"budget": "fidelity"})
+    sources = _hyperparameter_columns(list(frame.columns), configuration_space)
+    missing = [name for name in ("fidelity", "cost", "status") if name not in frame.columns]
+    if missing:
+        raise NaxcliError(
+            f"the table of trials has no column {', '.join(map(repr, missing))}",
+            why=f"its columns are {', '.join(map(str, frame.columns))}",
+            hint="name them fidelity (or budget), seed, cost and status",
+        )
+    table = pd.DataFrame(
+        {
+            column: frame[column]
+            for column in RECORD_COLUMNS
+            if column in frame.columns and column not in sources.values()
+        }
+    )
+    if "seed" not in table:
+        table["seed"] = 0
+    for name in [name for name in table if name not in TEXT_COLUMNS]:
+        table[name] = _numbers(table[name])
+    table["status"] = table["status"].astype(object).map(lambda status: str(status).strip().lower())
+    _check_records(table)
+    vectors = _read_configs(frame, sources, configuration_space)
+    for index, name in enumerate(configuration_space):
+        given = frame[sources[name]] if name in sources else None
+        values = _plain_values(vectors[:, index], given, configuration_space[name])
+        table[PREFIX + name] = pd.Series(values, index=table.index, dtype=object)
+    return table, vectors
+
+
+def _hyperparameter_columns(columns: Sequence[str], configuration_space: ConfigurationSpace) -> dict[str, str]:
+    """Return hyperparameter -> column of the table."""
+    is_prefixed = any(str(column).startswith(PREFIX) for column in columns)
+    prefix = PREFIX if is_prefixed else ""
+    if is_prefixed:
+        unknown = sorted(
+            c for c in columns if str(c).startswith(PREFIX) and c[len(PREFIX) :] not in configuration_space
+        )
+        if unknown:
+            raise NaxcliError(
+                f"the table of trials has unknown hyperparameters: {', '.join(c[len(PREFIX) :] for c in unknown)}",
+                why=f"the space has {', '.join(configuration_space)}",
+            )
+    sources = {name: prefix + name for name in configuration_space if prefix + name in columns}
+    missing = [n for n in configuration_space if n not in sources and configuration_space[n].size > 1]
+    if missing:
+        others = [str(column) for column in columns if column not in sources.values() and column not in RECORD_COLUMNS]
+        raise NaxcliError(
+            f"the table of trials has no column for {', '.join(missing)}",
+            why=f"columns that are no hyperparameter of the space: {', '.join(others)}" if others else "",
+            hint=f"one column for each hyperparameter ({', '.join(prefix + name for name in missing)}), null where it is inactive",
+        )
+    clashes = [name for name in sources if not is_prefixed and name in RECORD_COLUMNS]
+    if clashes:
+        raise NaxcliError(
+            f"the hyperparameter {clashes[0]!r} has the name of a column of every trial",
+            hint=f"name the hyperparameters' columns with the prefix: {PREFIX}{clashes[0]}",
+        )
+    return sources
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    unreadable = numbers.isna() & column.notna()
+    if unreadable.any():
+        row = int(np.flatnonzero(unreadable)[0])
+        raise NaxcliError(f"{column.iloc[row]!r} in row {row} of column {column.name!r} is not a number")
+    return pd.Series(numbers.to_numpy(dtype=float, na_value=np.nan), index=column.index)
+
+
+def _check_records(table: pd.DataFrame) -> None:
+    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
+    for column, why in (("cost", "cost is what is minimised"), ("fidelity", "importance is computed per fidelity")):
+        bad = succeeded & ~np.isfinite(table[column].to_numpy(dtype=float))
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise NaxcliError(
+                f"{int(bad.sum())} successful trials have no finite {column}, the first in row {row}",
+                why=f"{why}, and status success promises it",
+                hint="give failed trials another status, such as crashed or diverged",
+            )
+
+
+def _read_configs(frame: pd.DataFrame, sources: dict[str, str], configuration_space: ConfigurationSpace) -> Floats:
+    vectors = np.full((len(frame), len(configuration_space)), np.nan)
+    given = np.zeros(vectors.shape, dtype=bool)
+    for index, name in enumerate(configuration_space):
+        hyperparameter = configuration_space[name]
+        if name in sources:
+            vectors[:, index] = _codes(frame[sources[name]], name, hyperparameter)
+            given[:, index] = ~np.isnan(vectors[:, index])
+        if hyperparameter.size == 1:
+            given[:, index] = True
+    repaired = Encoding(configuration_space).repair(vectors)
+    lacking = ~np.isnan(repaired) & ~given
+    if lacking.any():
+        row, index = (int(position[0]) for position in np.nonzero(lacking))
+        name = list(configuration_space)[index]
+        raise NaxcliError(
+            f"row {row} of the table has no value for {name}",
+            why="null means inactive, and in this configuration the hyperparameter is active",
+        )
+    return repaired
+
+
+def _codes(column: pd.Series, name: str, hyperparameter: Any) -> Floats:
+    """Return the vector codes of a column's values, NaN for null."""
+    present = column.notna().to_numpy(dtype=bool)
+    codes = np.full(len(column), np.nan)
+    choices = _choices(hyperparameter)
+    if choices is not None:
+        listed = legal_codes(hyperparameter)
+        assert listed is not None
+        codes[present] = [np.nan if code is None else listed[code] for code in _choice_codes(column[present], choices)]
+    else:
+        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        legal = present & _is_legal_number(numbers, hyperparameter)
+        values = np.clip(numbers[legal], hyperparameter.lower, hyperparameter.upper)
+        codes[legal] = hyperparameter.to_vector(
+            np.rint(values).astype(np.int64) if _is_integer(hyperparameter) else values
+        )
+        listed = legal_codes(hyperparameter)
+        if listed is not None and legal.any():
+            codes[legal] = listed[np.abs(codes[legal, None] - listed[None, :]).argmin(axis=1)]
+    unknown = present & np.isnan(codes)
+    if unknown.any():
+        row = int(np.flatnonzero(unknown)[0])
+        raise NaxcliError(
+            f"{column.iloc[row]!r} in row {row} of the table is not a value of {name}",
+            why=f"legal: {describe_domain(hyperparameter)}",
+        )
+    return codes
+
+
+def _choices(hyperparameter: Any) -> Sequence[Any] | None:
+    for attribute in ("choices", "sequence"):
+        if hasattr(hyperparameter, attribute):
+            return getattr(hyperparameter, attribute)  # type: ignore[no-any-return]
+    return [hyperparameter.value] if hyperparameter.size == 1 and hasattr(hyperparameter, "value") else None
+
+
+def _choice_codes(values: pd.Series, choices: Sequence[Any]) -> list[int | None]:
+    """Return the position of each value among the choices; a value written as text, or as text of a number, counts too."""
+    exact = {choice.item() if hasattr(choice, "item") else choice: code for code, choice in enumerate(choices)}
+    as_text = {str(choice): code for choice, code in exact.items()}
+
+    def position(value: Any) -> int | None:
+        value = value.item() if hasattr(value, "item") else value
+        if value in exact:
+            return exact[value]
+        if isinstance(value, float) and value.is_integer() and str(int(value)) in as_text:
+            return as_text[str(int(value))]
+        return as_text.get(str(value))
+
+    return [position(value) for value in values]
+
+
+def _plain_values(codes: Floats, column: pd.Series | None, hyperparameter: Any) -> list[ConfigValue | None]:
+    """Return plain Python values, None where inactive; numbers as the table gives them, not as the unit scale rounds them."""
+    active = ~np.isnan(codes)
+    choices = _choices(hyperparameter)
+    if choices is not None or column is None:
+        plain = [choice.item() if hasattr(choice, "item") else choice for choice in choices or []]
+        is_indexed = len(plain) > 1
+        return [
+            plain[int(code) if is_indexed else 0] if is_active else None
+            for code, is_active in zip(codes, active, strict=True)
+        ]
+    return [
+        (round(float(value)) if _is_integer(hyperparameter) else float(value)) if is_active else None
+        for value, is_active in zip(column, active, strict=True)
+    ]
+
+
+def _is_legal_number(numbers: Floats, hyperparameter: Any) -> Flags:
+    slack = 1e-9 * max(abs(float(hyperparameter.lower)), abs(float(hyperparameter.upper)))
+    with np.errstate(invalid="ignore"):
+        legal: Flags = (numbers >= hyperparameter.lower - slack) & (numbers <= hyperparameter.upper + slack)
+        if _is_integer(hyperparameter):
+            legal &= np.abs(numbers - np.rint(numbers)) < 1e-9
+    return legal
+
+
+def _is_integer(hyperparameter: Any) -> bool:
+    return isinstance(hyperparameter.lower, int | np.integer)
