@@ -17,7 +17,7 @@ from naxcli.space import plain_config
 from naxcli.trial import Config, ConfigValue
 
 if TYPE_CHECKING:
-    from ConfigSpace import ConfigurationSpace
+    from ConfigSpace import Configuration, ConfigurationSpace
 
 ROWS_AT_ONCE = 1 << 16  # bounds the float copies that ConfigSpace's vectorised checks need
 MAX_LEVELS = 1 << 15
@@ -136,18 +136,17 @@ def count_configurations(configuration_space: ConfigurationSpace, *, limit: int 
 
 
 def sample_configs(configuration_space: ConfigurationSpace, n: int, seed: int) -> list[dict[str, ConfigValue]]:
-    """Return n legal configurations as plain values, repeats included; the space's random state is left as it was.
+    """Return n legal configurations as plain values, repeats included.
 
     Sampling is ConfigSpace's: uniform per hyperparameter, which is not uniform over the architectures where there are
     conditions.
     """
-    state = configuration_space.random.get_state()
-    configuration_space.seed(seed)
-    try:  # a size of 1 would be answered with a list all the same, but 0 would not
-        sampled = configuration_space.sample_configuration(n) if n else []
-        return [plain_config(configuration) for configuration in sampled]
-    finally:
-        configuration_space.random.set_state(state)
+    return [plain_config(configuration) for configuration in _sample(configuration_space, n, seed)]
+
+
+def sample_vectors(configuration_space: ConfigurationSpace, n: int, seed: int) -> Vectors:
+    """Return ConfigSpace's vectors of n legal configurations, (n, num_hyperparameters), sampled as above."""
+    return np.stack([configuration.get_array() for configuration in _sample(configuration_space, n, seed)])
 
 
 def is_finite(configuration_space: ConfigurationSpace) -> bool:
@@ -240,6 +239,16 @@ class _Structure:
                 vectors[column] = self.level_vectors[column][codes[:, position]]
             result[start : start + ROWS_AT_ONCE] = check(vectors)
         return result
+
+
+def _sample(configuration_space: ConfigurationSpace, n: int, seed: int) -> list[Configuration]:
+    """Return n sampled configurations, leaving the space's random state as it was."""
+    state = configuration_space.random.get_state()
+    configuration_space.seed(seed)
+    try:
+        return list(configuration_space.sample_configuration(n)) if n else []
+    finally:
+        configuration_space.random.set_state(state)
 
 
 def _levels(hyperparameter: Any) -> Iterator[ConfigValue]:

@@ -43,9 +43,10 @@ class FidelityRange:
         return self.min == self.max
 
     def rungs(self) -> tuple[float, ...]:
-        """Return the exact fidelities, ascending, as max·η^-i in floating point, which is how SMAC computes them."""
-        k = self._num_steps()
-        return tuple(self.max if step == 0 else self.max * self.eta**-step for step in range(k, -1, -1))
+        """Return the fidelities max / η^i, ascending: `min` itself first, whole numbers wherever it is one."""
+        num_steps = self._num_steps()
+        between = (self.max / self.eta**step for step in range(num_steps - 1, 0, -1))
+        return (self.min, *between, self.max) if num_steps else (self.max,)
 
     def _num_steps(self) -> int:
         return round(math.log(self.max / self.min, self.eta))
@@ -62,4 +63,6 @@ class FidelityRange:
             return cls(min=numbers[0], max=numbers[0])
         if len(numbers) == 3 and numbers[2].is_integer():
             return cls(min=numbers[0], max=numbers[1], eta=int(numbers[2]))
-        raise NaxcliError(f"fidelity {text!r} is not MIN:MAX:ETA", hint="--fidelity 3:27:3 for rungs of 3, 9 and 27 epochs")
+        raise NaxcliError(
+            f"fidelity {text!r} is not MIN:MAX:ETA", hint="--fidelity 3:27:3 for rungs of 3, 9 and 27 epochs"
+        )

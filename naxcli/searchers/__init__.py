@@ -1,0 +1,133 @@
+"""Searchers: what to try next. Every searcher asks and tells in the same way; `make_searcher` builds one by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from naxcli.errors import NaxcliError
+from naxcli.searchers.fidelity import FidelityRange
+from naxcli.searchers.history import Asked, Cost, Event, Told
+from naxcli.space import Space
+from naxcli.trial import Config, Suggestion
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+__all__ = ["SEARCHERS", "Asked", "Cost", "Event", "FidelityRange", "Searcher", "Told", "make_searcher"]
+
+SEARCHERS = ("smac", "random", "evolution")
+
+
+class Searcher(Protocol):
+    """Suggests trials one at a time and learns from their results, which may come in any order.
+
+    Attributes:
+        name: as on the command line.
+        in_flight: suggestions asked and not yet told, oldest first; after a resume they are to be run again.
+    """
+
+    name: str
+
+    @property
+    def in_flight(self) -> tuple[Suggestion, ...]: ...
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing will be suggested any more: no configuration is left, and no running trial can open one."""
+
+    def ask(self) -> Suggestion | None:
+        """Return the next trial to start, None if there is nothing to start right now.
+
+        Raises:
+            NaxcliError: if no configuration of the space is feasible.
+        """
+
+    def tell(self, suggestion: Suggestion, *, cost: Cost | None) -> None:
+        """Learn a result: a cost to minimise, a tuple of them for several objectives, None for a failure of any kind.
+
+        A suggestion that was never asked, such as another searcher's, is learned from as well and not asked again.
+        """
+
+    def note_asked(self, suggestion: Suggestion) -> None:
+        """Treat a suggestion from elsewhere as asked: its configuration will not be suggested as a new one."""
+
+    def state(self) -> str:
+        """Return JSON that `make_searcher` checks the history against: how many asks and tells it includes."""
+
+
+def make_searcher(
+    name: str,
+    *,
+    space: Space,
+    configuration_space: ConfigurationSpace,
+    fidelity: FidelityRange,
+    seed: int,
+    is_feasible: Callable[[Config], bool] | None = None,
+    max_in_flight: int = 1,
+    num_objectives: int = 1,
+    history: Sequence[Event] = (),
+    state: str | None = None,
+) -> Searcher:
+    """Return a searcher, with the events of an interrupted run if there are any.
+
+    The next suggestions after a resume are those of the uninterrupted run, whichever suggestions were in flight.
+
+    Args:
+        name: one of `SEARCHERS`.
+        space: merges equal configurations.
+        configuration_space: of the search.
+        fidelity: `smac` runs Hyperband over its rungs; the others run at its maximum.
+        seed: of all random choices, and the training seed of the suggestions.
+        is_feasible: whether a canonical configuration keeps all limits; asked only of what is about to be suggested.
+        max_in_flight: `ask` returns None while as many suggestions are untold.
+        num_objectives: costs per trial.
+        history: asks and tells of the interrupted run, in order.
+        state: `Searcher.state()` as saved with the last ask.
+
+    Raises:
+        NaxcliError: if there is no such searcher, if it cannot do what is asked, or if history and state disagree.
+    """
+    from naxcli.searchers.asktell import AskTell, Proposer
+    from naxcli.searchers.candidates import Candidates
+    from naxcli.searchers.evolution import EvolutionProposer
+    from naxcli.searchers.hyperband import Hyperband
+    from naxcli.searchers.random import RandomProposer
+    from naxcli.searchers.schedule import Schedule, SingleFidelity
+
+    if num_objectives > 1 and name == "evolution":
+        raise NaxcliError(
+            "evolution searches for one objective", hint="use --searcher smac or random with several objectives"
+        )
+    if num_objectives > 1 and not fidelity.is_single:
+        raise NaxcliError(
+            "several objectives cannot be searched over several fidelities",
+            why="successive halving ranks the trials of a rung by one number",
+            hint="use --epochs N instead of --fidelity, or a single --objective",
+        )
+    proposer: Proposer
+    schedule: Schedule = SingleFidelity(fidelity.max)
+    if name == "smac":
+        from naxcli.searchers.smac import SmacProposer  # smac takes seconds to import
+
+        min_initial = 0
+        if not fidelity.is_single:
+            schedule = Hyperband(fidelity)
+            min_initial = schedule.first_rung_size
+        proposer = SmacProposer(configuration_space, seed=seed, min_initial=min_initial)
+    elif name == "random":
+        proposer = RandomProposer()
+    elif name == "evolution":
+        proposer = EvolutionProposer()
+    else:
+        raise NaxcliError(f"there is no searcher {name!r}", why=f"there are {', '.join(SEARCHERS)}")
+    searcher = AskTell(
+        name=name,
+        proposer=proposer,
+        schedule=schedule,
+        candidates=Candidates(space=space, configuration_space=configuration_space, is_feasible=is_feasible),
+        seed=seed,
+        max_in_flight=max_in_flight,
+    )
+    searcher.restore(history, state)
+    return searcher

@@ -1,0 +1,163 @@
+"""Hyperband: brackets of successive halving, asynchronous and rebuilt exactly from the records.
+
+Paper: Li, Jamieson, DeSalvo, Rostamizadeh, Talwalkar, "Hyperband: A Novel Bandit-Based Approach to Hyperparameter
+Optimization", JMLR 18 (2018), Algorithm 1. Bracket sizes and fidelities are the paper's, and SMAC's.
+
+Why not SMAC's own Hyperband class: it is a generator that starts a new batch of the lowest rung wherever it cannot
+compare a rung yet, it stops short of the end of a finite space because a batch has to be full, and a restart has to
+restore its tracker and its generator's position through private attributes. Here the state is the list of suggestions,
+each of which carries its bracket and rung, so that a restart only has to read them.
+
+Asynchronous: a worker never waits for a rung. A configuration is promoted as soon as it is certain to be among its rung's
+best, whatever the outstanding trials will bring; where nothing is certain, the next bracket opens. The promoted set is
+that of successive halving.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from naxcli.searchers.fidelity import FidelityRange
+from naxcli.searchers.history import Told, TrialKey, objectives, trial_key
+from naxcli.searchers.schedule import Place
+from naxcli.trial import Suggestion
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    """A configuration on a rung; cost None while it runs, infinite if it failed."""
+
+    suggestion: Suggestion
+    cost: float | None = None
+    is_promoted: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Bracket:
+    """One bracket: `sizes` of its rungs as planned, and their entries. Its first rung is `first_rung` of the ladder."""
+
+    first_rung: int
+    sizes: tuple[int, ...]
+    rungs: list[list[_Entry]] = field(default_factory=list)
+
+    @property
+    def is_filling(self) -> bool:
+        return len(self.rungs[0]) < self.sizes[0]
+
+    def truncate(self, eta: int) -> None:
+        """Make do with the configurations there are: no more will come."""
+        num_configs = len(self.rungs[0])
+        self.sizes = tuple(
+            min(size, max(1, num_configs // eta**stage)) if num_configs else 0 for stage, size in enumerate(self.sizes)
+        )
+
+    def due(self) -> _Entry | None:
+        """Return an entry that is certain to be promoted and has not been, from the highest rung that has one."""
+        best: _Entry | None = None
+        size = self.sizes[0]
+        for entries, planned in zip(self.rungs, self.sizes[1:], strict=False):
+            ranked = _ranked(entries)
+            num_outstanding = max(0, size - sum(entry.cost is not None for entry in entries))
+            num_certain = max(0, planned - num_outstanding)
+            best = next((entry for entry in ranked[:num_certain] if not entry.is_promoted), best)
+            # Failures are never promoted, so a rung may end up smaller than planned.
+            size = planned if num_outstanding else min(planned, len(ranked))
+        return best
+
+    def left_over(self) -> Iterator[tuple[int, _Entry]]:
+        """Yield what could still be promoted though its rung's quota is used up, with its rung."""
+        for stage, entries in enumerate(self.rungs[:-1]):
+            yield from ((self.first_rung + stage, entry) for entry in _ranked(entries) if not entry.is_promoted)
+
+
+class Hyperband:
+    """The schedule of brackets. `Suggestion.bracket` counts brackets from 0; `rung` is the index of the fidelity.
+
+    Args:
+        fidelity: the ladder; bracket 0 starts at its lowest rung, the next one rung higher, and so on in turns.
+    """
+
+    promotes = True
+
+    def __init__(self, fidelity: FidelityRange) -> None:
+        self._eta = fidelity.eta
+        self._ladder = fidelity.rungs()
+        self._brackets: list[_Bracket] = []
+        self._entries: dict[TrialKey, _Entry] = {}
+
+    @property
+    def first_rung_size(self) -> int:
+        """Configurations on the lowest rung of the first bracket."""
+        return self._sizes(0)[0]
+
+    def place(self) -> Place:
+        is_filling = bool(self._brackets) and self._brackets[-1].is_filling
+        number = len(self._brackets) - is_filling
+        rung = self._first_rung(number)
+        return Place(fidelity=self._ladder[rung], bracket=number, rung=rung)
+
+    def promotion(self, *, is_exhausted: bool) -> Suggestion | None:
+        if is_exhausted and self._brackets and self._brackets[-1].is_filling:
+            self._brackets[-1].truncate(self._eta)
+        for bracket in self._brackets:
+            entry = bracket.due()
+            if entry is not None:
+                return self._promoted(entry)
+        if is_exhausted:  # rather than idle, give the best of what was left behind more
+            left_over = [pair for bracket in self._brackets for pair in bracket.left_over()]
+            if left_over:
+                return self._promoted(min(left_over, key=lambda pair: (-pair[0], pair[1].cost))[1])
+        return None
+
+    def ask(self, suggestion: Suggestion) -> None:
+        if suggestion.bracket is None or suggestion.rung is None:
+            return
+        while suggestion.bracket >= len(self._brackets):
+            self._open_bracket()
+        bracket = self._brackets[suggestion.bracket]
+        stage = suggestion.rung - bracket.first_rung
+        entry = _Entry(suggestion=suggestion)
+        bracket.rungs[stage].append(entry)
+        self._entries[trial_key(suggestion)] = entry
+        if stage:
+            lower = self._ladder[suggestion.rung - 1]
+            self._entries[trial_key(suggestion)[0], lower, suggestion.seed].is_promoted = True
+
+    def tell(self, told: Told) -> None:
+        entry = self._entries.get(trial_key(told.suggestion))
+        if entry is not None:
+            entry.cost = math.inf if told.cost is None else next(iter(objectives(told.cost)))
+
+    def _promoted(self, entry: _Entry) -> Suggestion:
+        assert entry.suggestion.rung is not None
+        rung = entry.suggestion.rung + 1
+        return Suggestion(
+            config=entry.suggestion.config,
+            seed=entry.suggestion.seed,
+            fidelity=self._ladder[rung],
+            bracket=entry.suggestion.bracket,
+            rung=rung,
+        )
+
+    def _open_bracket(self) -> None:
+        number = len(self._brackets)
+        sizes = self._sizes(number)
+        self._brackets.append(_Bracket(first_rung=self._first_rung(number), sizes=sizes, rungs=[[] for _ in sizes]))
+
+    def _first_rung(self, number: int) -> int:
+        return number % len(self._ladder)
+
+    def _sizes(self, number: int) -> tuple[int, ...]:
+        """Return the configurations on each rung of a bracket: n = ceil((s_max + 1) / (s + 1) · η^s), then n·η^-i."""
+        s_max = len(self._ladder) - 1
+        s = s_max - self._first_rung(number)
+        num_configs = math.ceil((s_max + 1) * self._eta**s / (s + 1))
+        return tuple(num_configs // self._eta**stage for stage in range(s + 1))
+
+
+def _ranked(entries: list[_Entry]) -> list[_Entry]:
+    """Return the entries with a cost, best first, in the order of their asking where costs are equal."""
+    finished = [entry for entry in entries if entry.cost is not None and math.isfinite(entry.cost)]
+    return sorted(finished, key=lambda entry: entry.cost or 0.0)
