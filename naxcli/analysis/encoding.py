@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from ConfigSpace import ConfigurationSpace
-from ConfigSpace.conditions import AndConjunction, OrConjunction
 from ConfigSpace.forbidden import ForbiddenAndConjunction, ForbiddenLessThanEqualsClause, ForbiddenOrConjunction
 from ConfigSpace.hyperparameters import CategoricalHyperparameter, Constant, OrdinalHyperparameter
 from numpy.typing import NDArray
@@ -176,7 +175,8 @@ class Encoding:
     def _is_active(self, name: str, vectors: Floats) -> Flags:
         active = np.ones(len(vectors), dtype=bool)
         for condition in self.configuration_space.parent_conditions_of[name]:
-            active &= _condition_holds(condition, vectors.T)
+            # As ConfigSpace samples and checks: an inactive parent differs from every value, so that `!=` holds.
+            active &= condition.satisfied_by_vector_array(vectors.T)
         return active
 
 
@@ -207,16 +207,6 @@ def _kind(hyperparameter: Any) -> str:
 
 def _default_code(hyperparameter: Any) -> float:
     return float(hyperparameter.to_vector(hyperparameter.default_value))
-
-
-def _condition_holds(condition: Any, columns: Floats) -> Flags:
-    """Return where a condition holds; never where its parent is inactive (NaN differs from everything, so `!=` would hold)."""
-    if isinstance(condition, AndConjunction):
-        return _combine(np.logical_and, [_condition_holds(part, columns) for part in condition.components])
-    if isinstance(condition, OrConjunction):
-        return _combine(np.logical_or, [_condition_holds(part, columns) for part in condition.components])
-    holds: Flags = condition.satisfied_by_vector_array(columns) & ~np.isnan(columns[condition.parent_vector_id])
-    return holds
 
 
 def _combine(operation: np.ufunc, parts: list[Flags]) -> Flags:
