@@ -11,6 +11,7 @@ from pathlib import Path
 
 from naxcli.errors import ExitCode, NaxcliError
 
+_STAGING_PREFIX = ".naxcli-export-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -42,7 +43,7 @@ class Destination:
             present = [name for name in self.files if (self.folder / name).exists()]
             if present:
                 raise NaxcliError(f"{self.folder / present[0]} exists already", hint=hint)
-        elif any(self.folder.iterdir()):
+        elif any(not path.name.startswith(_STAGING_PREFIX) for path in self.folder.iterdir()):
             raise NaxcliError(f"the folder {self.folder} exists already and is not empty", hint=hint)
 
 
@@ -56,20 +57,29 @@ def staged(destination: Destination) -> Iterator[Path]:
         NaxcliError: if something is in the way, the disk is full, or the place must not be written to.
     """
     destination.check()
-    existing = next(
-        parent for parent in (destination.folder.absolute(), *destination.folder.absolute().parents) if parent.is_dir()
-    )
-    if existing == destination.folder.absolute():
-        existing = existing.parent
+    folder = destination.folder.absolute()
+    # Beside the files to come, so that moving them is a rename.
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     try:
-        with tempfile.TemporaryDirectory(prefix=".naxcli-export-", dir=existing) as temporary:
+        with tempfile.TemporaryDirectory(prefix=_STAGING_PREFIX, dir=nearest) as temporary:
             # A folder of its own inside, so that it has the usual permissions: temporary folders are private.
             staging = Path(temporary) / "export"
             staging.mkdir()
             yield staging
             _publish(staging, destination)
     except OSError as error:
-        raise _explained(error, destination.folder) from error
+        if error.errno in _FULL:
+            raise NaxcliError(
+                f"{destination.folder} could not be written",
+                why="the disk is full; nothing was left behind",
+                hint="free some space, or name another place with --out",
+                exit_code=ExitCode.FAILED,
+            ) from error
+        if error.errno in _FORBIDDEN:
+            raise NaxcliError(
+                f"{destination.folder} could not be written", why=str(error), hint="name another place with --out"
+            ) from error
+        raise
 
 
 def _publish(staging: Path, destination: Destination) -> None:
@@ -81,16 +91,3 @@ def _publish(staging: Path, destination: Destination) -> None:
     # The main file goes last, so that it never stands beside files that are older than itself.
     for name in reversed(destination.files):
         (staging / name).replace(destination.folder / name)
-
-
-def _explained(error: OSError, folder: Path) -> Exception:
-    if error.errno in _FULL:
-        return NaxcliError(
-            f"{folder} could not be written",
-            why="the disk is full; nothing was left behind",
-            hint="free some space or name another place with --out",
-            exit_code=ExitCode.FAILED,
-        )
-    if error.errno in _FORBIDDEN:
-        return NaxcliError(f"{folder} could not be written", why=str(error), hint="name another place with --out")
-    return error

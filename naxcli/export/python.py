@@ -5,12 +5,13 @@ The network code is the space's own, cut out with `slice_source`; around it stan
 
 from __future__ import annotations
 
+import json
 import os
-import pprint
 import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,25 +78,28 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
     if is_reduced:
         parameters["image_size"] = request.image_size
     parameters["width"] = float(request.width)
-    build_arguments = [f'_create_for_timm, "{name}", pretrained']
+    build_arguments = ["_create_for_timm", f'"{name}"', "pretrained"]
     if num_features := len(getattr(bundle.network, "feature_info", ())):
         indices = tuple(range(num_features))
         build_arguments.append(f'feature_cfg={{"out_indices": {indices}, "flatten_sequential": True}}')
+    pretrained = {key: _literal(value) for key, value in pretrained_settings(request, bundle.network).items()}
+    if request.weights is not None:
+        pretrained = {"file": f'str(Path(__file__).with_name("{name}.safetensors"))', **pretrained}
     return python_template.FILE.substitute(
         header=_header(request, bundle, source),
         imports=_imports(source),
         definitions=source.definitions,
-        config=_literal(dict(request.config)),
+        config=_entries({key: _literal(value) for key, value in request.config.items()}, indent=4),
         parameters="*, " + ", ".join(f"{key}: {type(value).__name__} = {value!r}" for key, value in parameters.items()),
         builder=builder,
         arguments=", ".join(f"{key}={key}" for key in parameters),
         name=name,
         num_classes=request.num_classes,
         in_channels=request.in_channels,
-        pretrained_cfg=_pretrained_cfg(request, bundle.network),
+        pretrained_cfg=_entries(pretrained, indent=12),
         image_size_parameter=f"\n    img_size: int = {request.image_size}," if is_reduced else "",
         image_size_argument=", image_size=img_size" if is_reduced else "",
-        build_arguments=", ".join([*build_arguments, "**kwargs"]),
+        build_arguments=",\n        ".join([*build_arguments, "**kwargs,"]),
     )
 
 
@@ -201,16 +205,14 @@ def _imports(source: SourceSlice) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _pretrained_cfg(request: ExportRequest, network: nn.Module) -> str:
-    lines = [f'    "{name}": {value!r},' for name, value in pretrained_settings(request, network).items()]
-    if request.weights is not None:
-        lines.insert(0, f'    "file": str(Path(__file__).with_name("{request.network_name}.safetensors")),')
-    return "\n".join(["{", *lines, "}"])
+def _entries(values: Mapping[str, str], *, indent: int) -> str:
+    """Return the entries of a dict whose values are expressions, one per line."""
+    return "\n".join(f"{' ' * indent}{_literal(key)}: {value}," for key, value in values.items())
 
 
-def _literal(values: dict[str, Any]) -> str:
-    text = pprint.pformat(values, width=_LINE_LENGTH, sort_dicts=False)
-    return "{\n " + textwrap.indent(text[1:-1], "   ").lstrip() + ",\n}" if "\n" in text else text
+def _literal(value: Any) -> str:
+    # JSON's strings are Python's, in the quotes that formatters like.
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _load_back(name: str, bundle: Bundle, folder: Path) -> float:

@@ -30,7 +30,9 @@ $imports
 $definitions
 
 
-CONFIG = $config
+CONFIG = {
+$config
+}
 
 
 def create($parameters) -> nn.Module:
@@ -38,18 +40,25 @@ def create($parameters) -> nn.Module:
     return $builder(CONFIG, $arguments)
 
 
-def load_weights(path: str | Path = Path(__file__).with_name("$name.safetensors")) -> nn.Module:
+def load_weights(path: str | Path | None = None) -> nn.Module:
     """Return the network in evaluation mode with the weights of a file.
 
     Args:
-        path: safetensors, or a torch checkpoint of nothing but tensors; for $num_classes classes and $in_channels channels.
+        path: safetensors, or a torch checkpoint of tensors, for $num_classes classes and $in_channels channels; None takes
+            $name.safetensors beside this file.
     """
     network = create()
-    timm.models.load_checkpoint(network, str(path))
+    timm.models.load_checkpoint(network, str(path or Path(__file__).with_name("$name.safetensors")))
     return network.eval()
 
 
-default_cfgs = timm.models.generate_default_cfgs({"$name": $pretrained_cfg})
+default_cfgs = timm.models.generate_default_cfgs(
+    {
+        "$name": {
+$pretrained_cfg
+        }
+    }
+)
 
 
 def _create_for_timm(
@@ -76,7 +85,9 @@ def _create_for_timm(
 @timm.models.register_model
 def $name(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Return the network for `timm.create_model("$name", ...)`."""
-    return timm.models.build_model_with_cfg($build_arguments)
+    return timm.models.build_model_with_cfg(
+        $build_arguments
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""The format `onnx`: a graph with a dynamic batch, run with onnxruntime before it is handed over. Needs the extra `onnx`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+from naxcli.errors import NaxcliError
+from naxcli.export.bundle import Bundle, checked_difference
+from naxcli.export.request import ExportRequest
+from naxcli.export.torch_program import export_program
+
+TOLERANCE = 1e-4
+MIN_OPSET = 18
+"""The opset that torch's exporter writes; it has no translation to older ones."""
+
+
+def write(request: ExportRequest, bundle: Bundle, folder: Path) -> float:
+    """Write NAME.onnx with input `images` and output `logits`, run it, and return the largest difference.
+
+    Raises:
+        NaxcliError: if a package is missing, the opset is too old, the network cannot be exported, or its output differs.
+    """
+    _require_packages()
+    import onnx
+    import onnxruntime
+
+    opset = request.opset or MIN_OPSET
+    newest = onnx.defs.onnx_opset_version()
+    if not MIN_OPSET <= opset <= newest:
+        raise NaxcliError(
+            f"opset {opset} cannot be written",
+            why=f"torch and onnx as installed know opsets {MIN_OPSET} to {newest}",
+            hint=f"--opset {MIN_OPSET} runs in the oldest runtimes",
+        )
+    program = torch.onnx.export(
+        export_program(bundle),
+        input_names=["images"],
+        output_names=["logits"],
+        opset_version=opset,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    onnx.checker.check_model(model, full_check=True)
+    written_opset = next(entry.version for entry in model.opset_import if not entry.domain)
+    if written_opset != opset:
+        raise NaxcliError(
+            f"opset {opset} cannot be written",
+            why=f"this network came out in opset {written_opset}",
+            hint=f"--opset {MIN_OPSET} runs in the oldest runtimes",
+        )
+    path = folder / f"{request.network_name}.onnx"
+    path.write_bytes(model.SerializeToString())
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return max(
+        checked_difference(
+            torch.from_numpy(session.run(["logits"], {"images": bundle.images[:size].numpy()})[0]),
+            bundle.outputs[:size],
+            what="the graph",
+            tolerance=TOLERANCE,
+        )
+        for size in (1, len(bundle.images))
+    )
+
+
+def _require_packages() -> None:
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NaxcliError(f"--format onnx needs {', '.join(missing)}", hint="pip install 'naxcli[onnx]'")
