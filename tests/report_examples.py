@@ -117,8 +117,11 @@ def example_data(num_trials: int = 400, *, seed: int = 0, hostile: str = "") -> 
         trials=trials,
         curves=pd.DataFrame(curves, columns=names),
         environment={
-            "versions": {"python": "3.11.7", "torch": "2.15.0", "naxcli": "0.1.0"}, "git_commit": "0123abc", "git_is_dirty": False,
-            "hardware": {"cpu": "8 cores", "gpu": "NVIDIA RTX 3090 Ti", "memory_bytes": 64 * 2**30}, "data_hash": "sha256:abcd",
+            "schema": 1, "python": "3.11.7", "packages": {"naxcli": "0.1.0", "torch": "2.15.0", "smac": "2.4.1"},
+            "command": ["naxcli", "search", "--space", "nexception"],
+            "git": {"commit": "0123abcd4567ef890123abcd4567ef890123abcd", "patch": None},
+            "hardware": {"host": "node7", "cores": 16, "memory_bytes": 64 * 2**30, "gpus": ["NVIDIA GeForce RTX 3090 Ti, 24564 MiB"]},
+            "data": {"name": "cifar100", "sha256": "85cd44d02ba6437773c5bbd22e183051"},
         },
         experiment={"space": "nexception", "data": "cifar100", "searcher": "smac", "budget": "3d", "seed": seed, "random_share": 0.1},
     )  # fmt: skip

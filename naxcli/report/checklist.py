@@ -6,9 +6,7 @@ are shortened. An answer is `yes` only where the records prove it; what they can
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from naxcli.quantities import format_duration
 from naxcli.report.data import ReportData
@@ -90,27 +88,14 @@ def table(data: ReportData) -> Table:
     )
 
 
-def _find(settings: Mapping[str, Any], *names: str) -> Any:
-    """Return the first value whose key is one of the names, at any depth."""
-    for name in names:
-        if not is_missing(settings.get(name)):
-            return settings[name]
-    for value in settings.values():
-        if isinstance(value, Mapping):
-            found = _find(value, *names)
-            if found is not None:
-                return found
-    return None
-
-
 def _commit(data: ReportData) -> str | None:
-    commit = _find(data.environment, "git_commit", "commit")
+    commit = (data.environment.get("git") or {}).get("commit")
     return None if commit is None else str(commit)
 
 
 def _version(data: ReportData) -> str | None:
-    version = _find(data.environment, "naxcli")
-    return version if isinstance(version, str) else None
+    version = (data.environment.get("packages") or {}).get("naxcli")
+    return None if version is None else str(version)
 
 
 def _code(data: ReportData) -> tuple[str, str]:
@@ -123,7 +108,7 @@ def _code(data: ReportData) -> tuple[str, str]:
 
 
 def _is_dirty(data: ReportData) -> bool:
-    return bool(_find(data.environment, "git_is_dirty", "is_dirty", "dirty", "git_dirty", "dirty_patch", "git_patch"))
+    return bool((data.environment.get("git") or {}).get("patch"))
 
 
 def _space(data: ReportData) -> tuple[str, str]:
@@ -137,7 +122,7 @@ def _final_evaluation(data: ReportData) -> tuple[str, str]:
 
 
 def _search_settings(data: ReportData) -> tuple[str, str]:
-    seed = _find(data.experiment, "seed") if data.experiment else None
+    seed = data.experiment.get("seed")
     return (YES, f"experiment.toml; seed {plain(seed)}") if seed is not None else (UNKNOWN, "no settings were found")
 
 
@@ -150,7 +135,7 @@ def _same_benchmark(data: ReportData) -> tuple[str, str]:
 
 def _confounders(data: ReportData) -> tuple[str, str]:
     devices = sorted(map(str, data.trials["device"].dropna().unique())) if "device" in data.trials else []
-    has_versions = isinstance(data.environment.get("versions"), Mapping) or _version(data) is not None
+    has_versions = bool(data.environment.get("packages"))
     if not devices or not has_versions:
         return UNKNOWN, "device of the trials or library versions are missing"
     kinds = {device.partition(":")[0] for device in devices}
@@ -205,7 +190,7 @@ def _benchmarks(data: ReportData) -> tuple[str, str]:
 
 
 def _time(data: ReportData) -> tuple[str, str]:
-    if data.trials.empty or not data.trials["seconds"].notna().any():
+    if "seconds" not in data.trials or not data.trials["seconds"].notna().any():
         return UNKNOWN, "no trial has finished"
     spent = format_duration(float(data.trials["seconds"].fillna(0).sum()))
     if data.confirmation:

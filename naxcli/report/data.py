@@ -101,11 +101,19 @@ class ReportData:
         return "GPU-seconds" if len(devices) and devices.str.startswith("cuda").all() else "trial-seconds"
 
     def elapsed_seconds(self, trials: pd.DataFrame) -> pd.Series:
-        """Return seconds from the start of the first trial of the run to the end of each of the given trials."""
+        """Return seconds from the start of the first trial of the run to the end of each given trial, NaN where not recorded."""
+        if not {"started_at", "ended_at"} <= set(self.trials):
+            return pd.Series(np.nan, index=trials.index)
         return trials["ended_at"].astype(float) - float(self.trials["started_at"].astype(float).min())
 
     def trial_seconds(self, trials: pd.DataFrame) -> pd.Series:
-        """Return the seconds spent in all trials of the run that had ended when each of the given trials ended."""
-        ordered = self.trials.sort_values(["ended_at", "trial_id"], kind="stable")
-        total = ordered["seconds"].fillna(0.0).astype(float).cumsum()
-        return total.reindex(trials.index)
+        """Return the seconds spent in all trials of the run that had ended when each given trial ended, NaN where not recorded."""
+        order = [name for name in ("ended_at", "trial_id") if name in self.trials]
+        if "seconds" not in self.trials or not order:
+            return pd.Series(np.nan, index=trials.index)
+        ordered = self.trials.sort_values(order, kind="stable")
+        return ordered["seconds"].fillna(0.0).astype(float).cumsum().reindex(trials.index)
+
+    def trial_ids(self, trials: pd.DataFrame) -> pd.Series:
+        """Return the trials' ids; tables from elsewhere, which have none, are numbered by row."""
+        return trials["trial_id"].astype(int) if "trial_id" in trials else pd.Series(trials.index, index=trials.index)

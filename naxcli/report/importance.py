@@ -28,6 +28,7 @@ TOP_PAIRS = 10
 
 Entry = Mapping[str, Any]
 LPI_NOTE = "LPI: share of the predicted variance around the incumbent that this hyperparameter alone explains."
+DEEPCAVE_NOTE = "LPI as DeepCAVE computes it: without the incumbent's own value (so a binary hyperparameter scores 0); its ± is a variance."
 FANOVA_NOTE = "fANOVA: share of the variance over the whole space."
 SPREAD_NOTE = "± is the standard deviation over the forest's trees, [ ] the 95 % bootstrap interval over trials. "
 RANK_NOTE = "Equal rank: the intervals overlap, the order is unresolved."
@@ -121,9 +122,9 @@ def hyperparameters(entry: Entry, methods: Iterable[str] = METHODS) -> Table:
     return Table(
         name="hyperparameters",
         caption="Hyperparameters",
-        columns=_effect_columns("Hyperparameter", set(methods), entry),
+        columns=_effect_columns("Hyperparameter", set(methods), entry, has_ranks=True),
         rows=merged_rows(entry),
-        note=_note(set(methods)),
+        note=_note(set(methods), entry),
         empty=_empty(entry),
     )
 
@@ -134,14 +135,14 @@ def groups(entry: Entry, methods: Iterable[str] = METHODS) -> Table:
     return Table(
         name="groups",
         caption="Groups, computed jointly",
-        columns=_effect_columns("Design decision", set(methods), entry),
+        columns=_effect_columns("Design decision", set(methods), entry, has_ranks=False),
         rows=group_rows(entry),
         note=names,
         empty=_empty(entry),
     )
 
 
-def _effect_columns(title: str, methods: set[str], entry: Entry) -> list[Column]:
+def _effect_columns(title: str, methods: set[str], entry: Entry, *, has_ranks: bool) -> list[Column]:
     columns = [Column(title=title, text=lambda row: str(row["name"]))]
     for method, heading in (("lpi", "LPI"), ("fanova", "fANOVA")):
         if method not in methods:
@@ -152,7 +153,8 @@ def _effect_columns(title: str, methods: set[str], entry: Entry) -> list[Column]
                 Column(title="95 % interval", text=_interval(method), is_numeric=True, is_minor=method == "fanova")
             )
     ranked_by = "lpi" if "lpi" in methods else "fanova"
-    columns.append(Column(title="Rank", text=_rank(ranked_by), sort=_rank_number(ranked_by), is_numeric=True))
+    if has_ranks:
+        columns.append(Column(title="Rank", text=_rank(ranked_by), sort=_rank_number(ranked_by), is_numeric=True))
     return columns
 
 
@@ -194,8 +196,8 @@ def _has_intervals(effects: Iterable[Mapping[str, Any]]) -> bool:
     return any(not is_missing(effect.get("low")) for effect in effects)
 
 
-def _note(methods: set[str]) -> str:
-    parts = [LPI_NOTE] if "lpi" in methods else []
+def _note(methods: set[str], entry: Entry) -> str:
+    parts = [DEEPCAVE_NOTE if entry.get("lpi_method") == "deepcave" else LPI_NOTE] if "lpi" in methods else []
     parts += [FANOVA_NOTE] if "fanova" in methods else []
     return " ".join([*parts, SPREAD_NOTE + RANK_NOTE])
 
@@ -250,6 +252,7 @@ def ablation(entry: Entry) -> Table:
             Column(title="To", text=lambda row: _setting(row.get("to"))),
             Column(title="Predicted cost", text=lambda row: decimal(row.get("cost"), 4), is_numeric=True,
                    sort=lambda row: _float(row.get("cost"))),
+            Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 3), is_numeric=True, is_minor=True),
             Column(title="Change", text=lambda row: "" if row["change"] is None else signed(row["change"], 4), is_numeric=True,
                    sort=lambda row: row["change"]),
         ],
@@ -271,7 +274,7 @@ def shapley(entry: Entry) -> Table:
         caption="Shapley values of the changes from the default to the incumbent",
         columns=[
             Column(title="Hyperparameter", text=lambda row: str(row["name"])),
-            Column(title="Gain in predicted cost", text=lambda row: signed(row["value"], 4), sort=lambda row: float(row["value"]),
+            Column(title="Gain in predicted cost", text=_shapley_value, sort=lambda row: float(row["value"]),
                    is_numeric=True),
             Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True),
         ],
@@ -279,3 +282,13 @@ def shapley(entry: Entry) -> Table:
         note="Positive: the change lowers the predicted cost. The values add up to the whole difference.",
         empty=_empty(entry),
     )  # fmt: skip
+
+
+def _shapley_value(row: Row) -> str:
+    # Above 15 changes the value is a sampled estimate with a standard error.
+    error = row.get("standard_error")
+    return (
+        signed(row["value"], 4)
+        if is_missing(error) or error == 0
+        else f"{signed(row['value'], 4)} ± {decimal(error, 4)}"
+    )

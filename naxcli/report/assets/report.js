@@ -1,0 +1,117 @@
+"use strict";
+// Figures are drawn when they come into view, in the colours of the page's theme; tables are sorted by their headings.
+
+const root = document.documentElement;
+const darkQuery = matchMedia("(prefers-color-scheme: dark)");
+const themeButton = document.getElementById("theme");
+const drawn = new Set();
+
+function isDark() {
+  return root.dataset.theme ? root.dataset.theme === "dark" : darkQuery.matches;
+}
+
+function showTheme() {
+  themeButton.setAttribute("aria-pressed", String(isDark()));
+  themeButton.textContent = isDark() ? "Light theme" : "Dark theme";
+  for (const plot of drawn) draw(plot);
+}
+
+// Figures name their colours as CSS variables: one palette for page and figures.
+function withColours(value, style) {
+  if (typeof value === "string") {
+    const variable = /^var\((--[\w-]+)\)$/.exec(value);
+    return variable ? style.getPropertyValue(variable[1]).trim() : value;
+  }
+  if (Array.isArray(value)) return value.map((item) => withColours(item, style));
+  if (value && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withColours(item, style)]));
+  }
+  return value;
+}
+
+const hasWebgl = (() => {
+  try {
+    return Boolean(document.createElement("canvas").getContext("webgl"));
+  } catch {
+    return false;
+  }
+})();
+
+function draw(plot) {
+  const figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
+  if (!hasWebgl) {
+    for (const trace of figure.data) if (trace.type === "scattergl") trace.type = "scatter";
+    if (figure.data.some((trace) => trace.type === "parcoords")) {
+      plot.textContent = "This figure needs WebGL, which this browser does not offer; the table of the best trials holds its numbers.";
+      return;
+    }
+  }
+  const { data, layout } = withColours(figure, getComputedStyle(root));
+  Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
+  drawn.add(plot);
+}
+
+function sortTable(heading) {
+  const table = heading.closest("table");
+  const column = [...heading.parentNode.children].indexOf(heading);
+  const isAscending = heading.getAttribute("aria-sort") !== "ascending";
+  for (const other of heading.parentNode.children) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", isAscending ? "ascending" : "descending");
+  const body = table.tBodies[0];
+  const key = (row) => {
+    const cell = row.cells[column];
+    if (cell.dataset.sort === undefined) return cell.textContent;
+    return cell.dataset.sort === "" ? null : Number(cell.dataset.sort);
+  };
+  const collator = new Intl.Collator(undefined, { numeric: true });
+  const rows = [...body.rows].map((row) => [key(row), row]);
+  rows.sort(([first], [second]) => {
+    if (first === null || second === null) return (first === null) - (second === null); // n/a comes last in either order
+    const order = typeof first === "number" ? first - second : collator.compare(first, second);
+    return isAscending ? order : -order;
+  });
+  body.append(...rows.map(([, row]) => row));
+  const title = heading.textContent.trim();
+  document.getElementById("announcement").textContent = `Sorted by ${title}, ${isAscending ? "ascending" : "descending"}`;
+}
+
+for (const button of document.querySelectorAll("thead button")) {
+  button.addEventListener("click", () => sortTable(button.closest("th")));
+}
+
+// A link into a closed part of the page opens it.
+function openTarget() {
+  const target = location.hash.startsWith("#theme=") ? null : document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let element = target; element; element = element.parentElement) if (element.tagName === "DETAILS") element.open = true;
+}
+
+// The library is the last script of the page: everything that needs it waits for it.
+addEventListener("DOMContentLoaded", () => {
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        observer.unobserve(entry.target);
+        draw(entry.target);
+      }
+    },
+    { rootMargin: "400px 0px" },
+  );
+  for (const plot of document.querySelectorAll(".plot")) observer.observe(plot);
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("main details")) details.open = true;
+    for (const plot of document.querySelectorAll(".plot")) if (!drawn.has(plot)) draw(plot);
+  });
+  openTarget();
+});
+addEventListener("hashchange", openTarget);
+
+const chosen = /^#theme=(light|dark)$/.exec(location.hash);
+if (chosen) root.dataset.theme = chosen[1];
+if (matchMedia("(max-width: 56rem)").matches) document.querySelector("nav details").open = false;
+themeButton.addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  showTheme();
+});
+darkQuery.addEventListener("change", showTheme);
+showTheme();

@@ -1,0 +1,244 @@
+"""The figures of importance on the HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from naxcli.report import charts, importance
+from naxcli.report.data import ReportData
+from naxcli.report.drawing import ACCENT, MUTED, SURFACE, TEXT, Figure, draw, label, level
+from naxcli.report.text import is_missing, plain, with_unit
+
+
+def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Figure | None:
+    """Return bars of LPI or fANOVA main effects, one per fidelity, with error bars."""
+    bars = charts.importance_bars(data, method, by_group=by_group)
+    if bars is None:
+        return None
+    labels = [label(name) for name in bars.names]
+    traces = [
+        go.Bar(
+            y=labels,
+            x=bars.mean[index],
+            orientation="h",
+            name=with_unit(fidelity, data.fidelity_unit),
+            marker={"color": level(index, len(bars.fidelities))},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": np.nan_to_num(bars.above[index]),
+                "arrayminus": np.nan_to_num(bars.below[index]),
+                "color": TEXT,
+                "thickness": 1.2,
+                "width": 2,
+            },
+            hovertemplate="%{y}: %{x:.3f}",
+        )
+        for index, fidelity in enumerate(bars.fidelities)
+    ]
+    height = 90 + len(labels) * max(26, 13 * len(bars.fidelities) + 6)
+    shown = {"lpi": "LPI", "fanova": "fANOVA, main effects"}[method]
+    kind = "design decision" if by_group else "hyperparameter"
+    spread = "95 % bootstrap intervals" if bars.has_intervals else "the standard deviation over the trees"
+    return Figure(
+        name=f"{method}-{'groups' if by_group else 'hyperparameters'}",
+        title=f"{shown} per {kind}",
+        caption=f"Share of the variance, {_fidelities(bars.fidelities, data)}; error bars are {spread}.",
+        drawing=draw(
+            *traces,
+            height=height,
+            barmode="group",
+            xaxis={"title": {"text": shown}, "rangemode": "tozero"},
+            yaxis={"type": "category", "autorange": "reversed", "ticks": ""},
+            legend={
+                "orientation": "h",
+                "yanchor": "bottom",
+                "y": 1.01,
+                "xanchor": "left",
+                "x": 0,
+                "traceorder": "normal",
+            },
+        ),
+        height=height,
+    )
+
+
+def _fidelities(fidelities: Sequence[float], data: ReportData) -> str:
+    if len(fidelities) == 1:
+        return f"at {with_unit(fidelities[0], data.fidelity_unit)}"
+    return f"one bar per fidelity ({', '.join(plain(float(f)) for f in fidelities)}), in the order of the highest"
+
+
+def pair_heat_map(entry: Mapping[str, Any], prefix: str) -> Figure | None:
+    """Return the interactions of all pairs as a heat map."""
+    found = charts.pair_matrix(entry)
+    if found is None:
+        return None
+    names, matrix = found
+    labels = [label(name) for name in names]
+    height = 150 + 30 * len(names)
+    heat = go.Heatmap(
+        x=labels,
+        y=labels,
+        z=matrix,
+        colorscale=[[0, SURFACE], [1, "var(--level-5)"]],
+        zmin=0,
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+        colorbar={"title": {"text": "share"}, "thickness": 12, "outlinewidth": 0, "tickformat": ".3~f"},
+        hovertemplate="%{y} × %{x}: %{z:.4f}<extra></extra>",
+    )
+    return Figure(
+        name=f"{prefix}-pairs",
+        title="Interactions of pairs (fANOVA)",
+        caption="Share of the variance that two hyperparameters explain together beyond each alone; the table names the strongest.",
+        drawing=draw(
+            heat,
+            height=height,
+            xaxis={"type": "category", "tickangle": -60, "showgrid": False, "ticks": ""},
+            yaxis={"type": "category", "autorange": "reversed", "showgrid": False, "ticks": ""},
+        ),
+        height=height,
+        min_width=560,
+    )
+
+
+def ablation_path(entry: Mapping[str, Any], prefix: str) -> Figure | None:
+    """Return the predicted cost after each change from the default to the incumbent, from top to bottom."""
+    steps = [step for step in entry.get("ablation") or [] if not is_missing(step.get("cost"))]
+    if len(steps) < 2:
+        return None
+    labels = [
+        label(step["name"]) if is_missing(step.get("to")) else f"{label(step['name'])} → {label(plain(step['to']))}"
+        for step in steps
+    ]
+    places = list(range(len(steps)))
+    height = 110 + 30 * len(steps)
+    line = go.Scatter(
+        x=[float(step["cost"]) for step in steps],
+        y=places,
+        text=labels,
+        mode="lines+markers",
+        error_x=_error_bars(np.array([float(step["cost"]) for step in steps]), steps),
+        line={"color": "var(--level-4)", "width": 2},
+        marker={"color": [*["var(--level-5)"] * (len(steps) - 1), ACCENT], "size": 10},
+        hovertemplate="%{text}: %{x:.4f}<extra></extra>",
+    )
+    return Figure(
+        name=f"{prefix}-ablation",
+        title="Ablation path",
+        caption="From the default (top) to the incumbent (bottom): the predicted cost after each change, the most useful first.",
+        drawing=draw(
+            line,
+            height=height,
+            xaxis={"title": {"text": "Predicted cost"}},
+            yaxis={
+                "tickvals": places,
+                "ticktext": labels,
+                "range": [len(steps) - 0.5, -0.5],
+                "ticks": "",
+                "zeroline": False,
+            },
+        ),
+        height=height,
+    )
+
+
+def shapley_bars(entry: Mapping[str, Any], prefix: str) -> Figure | None:
+    """Return the Shapley value of each change from the default to the incumbent."""
+    rows = list(importance.shapley(entry).rows)
+    if not rows:
+        return None
+    values = np.array([float(row["value"]) for row in rows])
+    height = 100 + 30 * len(rows)
+    bar = go.Bar(
+        y=[label(row["name"]) for row in rows],
+        x=values,
+        orientation="h",
+        marker={"color": ["var(--level-4)" if value >= 0 else ACCENT for value in values],
+                "pattern": {"shape": ["" if value >= 0 else "/" for value in values]}},
+        error_x=_error_bars(values, rows),
+        hovertemplate="%{y}: %{x:+.4f}<extra></extra>",
+    )  # fmt: skip
+    return Figure(
+        name=f"{prefix}-shapley",
+        title="Shapley values",
+        caption="How much of the predicted gain from the default to the incumbent each change is worth; hatched bars are losses.",
+        drawing=draw(
+            bar,
+            height=height,
+            xaxis={"title": {"text": "Gain in predicted cost"}, "zeroline": True, "zerolinecolor": MUTED},
+            yaxis={"type": "category", "autorange": "reversed", "ticks": ""},
+        ),
+        height=height,
+    )
+
+
+def partial_dependence(entry: Mapping[str, Any], incumbent: Mapping[str, Any] | None, prefix: str) -> list[Figure]:
+    """Return one small figure per hyperparameter, all on the same cost axis; the incumbent's value is filled."""
+    found = charts.dependence_order(entry)
+    if not found:
+        return []
+    lows = [np.min(np.subtract(curve["mean"], curve["std"])) for curve in found]
+    highs = [np.max(np.add(curve["mean"], curve["std"])) for curve in found]
+    pad = 0.05 * (max(highs) - min(lows) or 1.0)
+    y_range = [min(lows) - pad, max(highs) + pad]
+    config = (incumbent or {}).get("config") or {}
+    return [
+        _dependence(curve, config.get(curve["name"]), y_range, f"{prefix}-dependence-{i}")
+        for i, curve in enumerate(found)
+    ]
+
+
+def _dependence(curve: Mapping[str, Any], chosen: Any, y_range: list[float], name: str) -> Figure:
+    is_category = len(curve["values"]) <= charts.MAX_CATEGORIES or any(
+        isinstance(value, str) for value in curve["values"]
+    )
+    values = [label(plain(value)) if is_category else value for value in curve["values"]]
+    is_chosen = [chosen is not None and plain(value) == plain(chosen) for value in curve["values"]]
+    trace = go.Scatter(
+        x=values,
+        y=curve["mean"],
+        mode="lines+markers" if is_category else "lines",
+        line={"color": "var(--level-4)", "width": 1 if is_category else 2, "dash": "dot" if is_category else "solid"},
+        marker={
+            "size": 10,
+            "color": [ACCENT if flag else SURFACE for flag in is_chosen],
+            "line": {"color": [ACCENT if flag else "var(--level-5)" for flag in is_chosen], "width": 2},
+        },
+        error_y={"type": "data", "array": curve["std"], "color": MUTED, "thickness": 1.2, "width": 3},
+        hovertemplate="%{x}: %{y:.4f}<extra></extra>",
+        showlegend=False,
+    )  # fmt: skip
+    return Figure(
+        name=name,
+        title=str(curve["name"]),
+        caption="",
+        drawing=draw(
+            trace,
+            height=200,
+            xaxis={"type": "category" if is_category else "linear", "showgrid": False},
+            yaxis={"range": y_range, "nticks": 5, "tickformat": ".3~f"},
+        ),
+        height=200,
+    )
+
+
+def _error_bars(values: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return Plotly's error bars of the rows' intervals, of no length where there is none."""
+    low, high = (np.array([value if is_missing(row.get(key)) else float(row[key]) for value, row in zip(values, rows, strict=True)])
+                 for key in ("low", "high"))  # fmt: skip
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": np.clip(high - values, 0, None),
+        "arrayminus": np.clip(values - low, 0, None),
+        "color": TEXT,
+        "thickness": 1.2,
+        "width": 3,
+    }
