@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from naxcli.searchers import Asked, Searcher, Told, make_searcher
+from naxcli.searchers import Asked, Cost, Searcher, Told, make_searcher
 from naxcli.trial import Suggestion, Trial
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from naxcli.records import HistoryEvent
     from naxcli.space import Space
     from naxcli.trial import Config
+
+
+# The search asks only when a worker is free, so a searcher needs no cap of its own.
+MAX_IN_FLIGHT = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +54,8 @@ class Arms:
                 return name, suggestion
         return None
 
-    def tell(self, trial: Trial, *, cost: float | None) -> None:
-        """Tell the arm that asked for a trial; None is a failure."""
+    def tell(self, trial: Trial, *, cost: Cost | None) -> None:
+        """Tell the arm that asked for a trial; a tuple is for several objectives, None a failure."""
         self._arms[trial.searcher].searcher.tell(trial.suggestion, cost=cost)
 
     def state(self, name: str) -> str:
@@ -64,7 +68,6 @@ def make_arms(
     space: Space,
     configuration_space: ConfigurationSpace,
     is_feasible: Callable[[Config], bool] | None,
-    max_in_flight: int,
     history: Sequence[HistoryEvent] = (),
     states: Mapping[str, str] | None = None,
 ) -> Arms:
@@ -83,7 +86,8 @@ def make_arms(
         ]
         searcher = make_searcher(
             name, space=space, configuration_space=configuration_space, fidelity=experiment.fidelity, seed=experiment.seed,
-            is_feasible=is_feasible, max_in_flight=max_in_flight, history=events, state=(states or {}).get(name),
+            is_feasible=is_feasible, max_in_flight=MAX_IN_FLIGHT, num_objectives=1 + len(experiment.objective),
+            history=events, state=(states or {}).get(name),
         )  # fmt: skip
         arms.append(Arm(searcher=searcher, share=share))
     num_asked = Counter(event.trial.searcher for event in history if not event.is_result)

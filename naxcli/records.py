@@ -57,13 +57,24 @@ TRIAL_COLUMNS = (
 )  # fmt: skip
 
 
+# Of `--objective`, and the columns that hold them.
+OBJECTIVE_COLUMNS = {"params": "num_params", "flops": "flops", "latency_ms": "latency_ms"}
+
+
+def objective_costs(cost: float | None, measured: Sequence[float | None]) -> float | tuple[float, ...] | None:
+    """Return what a searcher is told: the cost, a tuple with further objectives, or None where one is missing."""
+    if cost is None or any(value is None for value in measured):
+        return None
+    return (cost, *(float(value) for value in measured if value is not None)) if measured else cost
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEvent:
-    """An ask (`result` is None) or the result of an earlier ask, in the order in which they were recorded."""
+    """An ask, or the result of an earlier ask; `cost` is a tuple for several objectives, None for a failure."""
 
     trial: Trial
     is_result: bool
-    cost: float | None = None
+    cost: float | tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,14 +229,20 @@ class Records:
 
     # -- reading ------------------------------------------------------------------------------------------------------------
 
-    def history(self) -> list[HistoryEvent]:
-        """Return all asks and results in the order in which they were recorded."""
+    def history(self, objective: Sequence[str] = ()) -> list[HistoryEvent]:
+        """Return all asks and results in the order in which they were recorded.
+
+        Args:
+            objective: further objectives beside the cost, as in `Experiment.objective`.
+        """
         events: list[tuple[int, HistoryEvent]] = []
         for row in self._rows("SELECT * FROM trials"):
             trial = _trial(row)
             events.append((row["asked_event"], HistoryEvent(trial=trial, is_result=False)))
             if row["finished_event"] is not None:
-                cost = row["cost"] if row["status"] == Status.SUCCESS else None
+                is_success = row["status"] == Status.SUCCESS
+                measured = [row[OBJECTIVE_COLUMNS[name]] for name in objective]
+                cost = objective_costs(row["cost"], measured) if is_success else None
                 events.append((row["finished_event"], HistoryEvent(trial=trial, is_result=True, cost=cost)))
         return [event for _, event in sorted(events, key=lambda pair: pair[0])]
 

@@ -24,7 +24,7 @@ from naxcli.checkpoints import CheckpointPolicy
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask, result_from_dict
 from naxcli.experiment import Experiment
-from naxcli.records import FinishedTrial, Records
+from naxcli.records import OBJECTIVE_COLUMNS, FinishedTrial, Records, objective_costs
 from naxcli.run_directory import RunDirectory
 from naxcli.space import Space
 from naxcli.trial import Result, Status, Trial
@@ -316,7 +316,8 @@ class Search:
             result = dataclasses.replace(result, started_at=now - result.seconds, ended_at=now)
         self.records.add_result(trial_id, result)
         cost = result.cost if result.status == Status.SUCCESS else None
-        self._arms.tell(trial, cost=cost)
+        measured = [getattr(result, OBJECTIVE_COLUMNS[name]) for name in self.experiment.objective]
+        self._arms.tell(trial, cost=objective_costs(cost, measured))
         self.finished.append(FinishedTrial(trial=trial, status=result.status, cost=cost, seconds=result.seconds))
         self.incumbent = self._better(self.finished[-1])
         self._checkpoints.finished(self.finished[-1], incumbent=self.incumbent)

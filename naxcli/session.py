@@ -136,8 +136,8 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
             ) as pool:
                 arms = make_arms(
                     experiment=experiment, space=space, configuration_space=configuration_space,
-                    is_feasible=feasibility if feasibility else None, max_in_flight=max(1, pool.capacity),
-                    history=records.history(), states=records.searcher_states(),
+                    is_feasible=feasibility if feasibility else None, 
+                    history=records.history(experiment.objective), states=records.searcher_states(),
                 )  # fmt: skip
                 search = Search(
                     experiment=experiment, space=space, configuration_space=configuration_space, run=run, records=records,

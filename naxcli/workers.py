@@ -163,7 +163,8 @@ class WorkerPool:
             }
             for index, slot in enumerate(self._slots)
         }  # fmt: skip
-        scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
+        options = {"dashboard": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1", "port": 0}
+        scheduler = {"cls": Scheduler, "options": options}
         return SpecCluster(workers=specification, scheduler=scheduler, silence_logs=logging.CRITICAL)
 
     @property
