@@ -253,8 +253,13 @@ class Network(nn.Module):
 
 
 def scaled(channels: int, width: float) -> int:
-    """Return channels times width as a multiple of 8, at least 8."""
-    return max(8, 8 * math.floor(channels * width / 8 + 0.5))
+    """Return channels times width, at least 8, as a multiple of 8 (below 256 channels of 4, below 128 of 2).
+
+    Processors like multiples of 8; of few channels, steps of 8 would be so coarse that some sizes of network had no width.
+    """
+    exact = channels * width
+    step = 8 if exact >= 256 else 4 if exact >= 128 else 2
+    return max(8, step * math.floor(exact / step + 0.5))
 
 
 def feature_info(modules: list[str], channels: tuple[int, ...], *, first_reduction: int) -> list[dict[str, str | int]]:

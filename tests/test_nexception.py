@@ -202,13 +202,15 @@ def test_too_small_images_are_refused() -> None:
         small_network(XCEPTION, image_size=7)
 
 
-@pytest.mark.parametrize("width", [0.01, 0.3, 1.0])
-def test_width_scales_channels_to_multiples_of_eight(width: float) -> None:
+@pytest.mark.parametrize("width", [0.01, 0.3, 0.7, 1.0])
+def test_width_scales_channels_to_even_numbers_of_at_least_eight(width: float) -> None:
     with torch.device("meta"):
         network = SPACE.build(NEXCEPTION, num_classes=5, in_channels=1, image_size=8, width=width)
     channels = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)]
-    assert all(c % 8 == 0 and c >= 8 for c in channels)
-    assert network.num_features == max(8, round(2048 * width / 8) * 8)
+    assert all(c % 2 == 0 and c >= 8 for c in channels)
+    feature_channels = [info["num_chs"] for info in network.feature_info]
+    assert all(c % 8 == 0 for c in feature_channels if c > 256)
+    assert abs(network.num_features - 2048 * width) <= max(4, 8 - 2048 * width)
 
 
 def test_stochastic_depth_is_off_until_set_and_ramps_up_in_the_pyramid() -> None:

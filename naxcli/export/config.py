@@ -110,7 +110,7 @@ def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:
         raise NaxcliError(f"{path} holds a configuration of space {data.get('space')!r}, not of {space.name!r}")
     if data.get("version") != space.version:
         raise NaxcliError(
-            f"{path} holds a configuration of version {data.get('space_version')!r} of space {space.name!r}",
+            f"{path} holds a configuration of version {data.get('version')!r} of space {space.name!r}",
             why=f"here is version {space.version!r}, in which it may mean another network",
         )
     if not isinstance(data.get("config"), dict):
