@@ -6,7 +6,7 @@ keeps them, parents before children; each step expands a whole table of partial 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,11 @@ def enumerate_configurations(configuration_space: ConfigurationSpace, *, limit: 
     """
     if not is_finite(configuration_space):
         return None
-    structure = _Structure.of(configuration_space)
+    order = range(len(configuration_space))
+    structure = _Structure.of(configuration_space, order)
     table = _Table.empty()
     try:
-        for column in range(len(configuration_space)):
+        for column in order:
             table, _ = structure.expand(table, column, limit)
     except _TooManyConfigurationsError:
         return None
@@ -120,16 +121,18 @@ def count_configurations(configuration_space: ConfigurationSpace, *, limit: int 
     """
     if not is_finite(configuration_space):
         return None
-    structure = _Structure.of(configuration_space)
-    last_use = structure.last_use()
+    groups = _columns_asked_together(configuration_space)
+    order = _order_with_few_live(configuration_space, groups)
+    structure = _Structure.of(configuration_space, order)
     table = _Table.empty()
     counts: Counts = np.array([1], dtype=object)
     try:
-        for column in range(len(configuration_space)):
+        for position, column in enumerate(order):
             table, parents = structure.expand(table, column, limit)
-            kept = [position for position, known in enumerate(table.columns) if last_use[known] > column]
+            live = _live(groups, frozenset(order[: position + 1]))
+            kept = [place for place, known in enumerate(table.columns) if known in live]
             codes, counts = _merge_equal(table.codes[:, kept], counts[parents])
-            table = _Table(codes=codes, columns=tuple(table.columns[position] for position in kept))
+            table = _Table(codes=codes, columns=tuple(table.columns[place] for place in kept))
     except _TooManyConfigurationsError:
         return None
     return int(sum(counts))
@@ -173,30 +176,21 @@ class _Structure:
 
     level_vectors: tuple[Vectors, ...]
     conditions: tuple[tuple[Any, ...], ...]
-    parents: tuple[frozenset[int], ...]
     clauses: tuple[tuple[Any, ...], ...]
-    clause_columns: tuple[frozenset[int], ...]
 
     @classmethod
-    def of(cls, configuration_space: ConfigurationSpace) -> _Structure:
-        index_of = configuration_space.index_of
-        columns = [_columns_of_clause(index_of, clause) for clause in configuration_space.forbidden_clauses]
-        decided = list(zip(columns, configuration_space.forbidden_clauses, strict=True))
-        indices = range(len(configuration_space))
+    def of(cls, configuration_space: ConfigurationSpace, order: Sequence[int]) -> _Structure:
+        """Return the structure for hyperparameters that are expanded in the given order."""
+        clauses: list[list[Any]] = [[] for _ in order]
+        for clause in configuration_space.forbidden_clauses:
+            clauses[max(_columns_of_clause(configuration_space, clause), key=order.index)].append(clause)
         return cls(
             level_vectors=tuple(
                 np.array([*(float(hyperparameter.to_vector(value)) for value in _levels(hyperparameter)), np.nan])
                 for hyperparameter in configuration_space.values()
             ),
             conditions=tuple(tuple(configuration_space.parent_conditions_of[name]) for name in configuration_space),
-            parents=tuple(
-                frozenset(index_of[parent.name] for parent in configuration_space.parents_of[name])
-                for name in configuration_space
-            ),
-            clauses=tuple(tuple(clause for asked, clause in decided if max(asked) == column) for column in indices),
-            clause_columns=tuple(
-                frozenset().union(*(asked for asked in columns if max(asked) == column)) for column in indices
-            ),
+            clauses=tuple(map(tuple, clauses)),
         )
 
     def expand(self, table: _Table, column: int, limit: int) -> tuple[_Table, npt.NDArray[np.intp]]:
@@ -221,14 +215,6 @@ class _Structure:
             allowed &= ~self._evaluate(clause.is_forbidden_vector_array, expanded)
         return _Table(codes=expanded.codes[allowed], columns=expanded.columns), parents[allowed]
 
-    def last_use(self) -> list[int]:
-        """Return, per hyperparameter, the last one whose condition or clauses ask for its value, or itself."""
-        asked = [parents | clause for parents, clause in zip(self.parents, self.clause_columns, strict=True)]
-        return [
-            max([column, *(later for later, columns in enumerate(asked) if column in columns)])
-            for column in range(len(asked))
-        ]
-
     def _evaluate(self, check: Callable[[Vectors], Mask], table: _Table) -> Mask:
         """Return ConfigSpace's check of each row; it takes one vector per column, with all hyperparameters as rows."""
         result = np.empty(len(table.codes), dtype=np.bool_)
@@ -246,7 +232,7 @@ def _sample(configuration_space: ConfigurationSpace, n: int, seed: int) -> list[
     state = configuration_space.random.get_state()
     configuration_space.seed(seed)
     try:
-        return list(configuration_space.sample_configuration(n)) if n else []
+        return list(configuration_space.sample_configuration(max(n, 2)))[:n]  # a size of 1 is not answered with a list
     finally:
         configuration_space.random.set_state(state)
 
@@ -264,11 +250,41 @@ def _levels(hyperparameter: Any) -> Iterator[ConfigValue]:
     return (value.item() if hasattr(value, "item") else value for value in values)
 
 
-def _columns_of_clause(index_of: Mapping[str, int], clause: Any) -> frozenset[int]:
+def _columns_of_clause(configuration_space: ConfigurationSpace, clause: Any) -> frozenset[int]:
     if hasattr(clause, "components"):
-        return frozenset().union(*(_columns_of_clause(index_of, part) for part in clause.components))
+        return frozenset().union(*(_columns_of_clause(configuration_space, part) for part in clause.components))
     parts = [clause.left, clause.right] if hasattr(clause, "left") else [clause.hyperparameter]
-    return frozenset(index_of[part.name] for part in parts)
+    return frozenset(configuration_space.index_of[part.name] for part in parts)
+
+
+def _columns_asked_together(configuration_space: ConfigurationSpace) -> list[frozenset[int]]:
+    """Return the hyperparameters that each condition (with its child) and each clause looks at."""
+    index_of = configuration_space.index_of
+    families = [
+        frozenset([index_of[name], *(index_of[parent.name] for parent in configuration_space.parents_of[name])])
+        for name in configuration_space
+    ]
+    return families + [
+        _columns_of_clause(configuration_space, clause) for clause in configuration_space.forbidden_clauses
+    ]
+
+
+def _live(groups: Sequence[frozenset[int]], known: frozenset[int]) -> frozenset[int]:
+    """Return the known hyperparameters that some group with unknown ones will still look at."""
+    return frozenset().union(*(group & known for group in groups if not group <= known))
+
+
+def _order_with_few_live(configuration_space: ConfigurationSpace, groups: Sequence[frozenset[int]]) -> list[int]:
+    """Return an order, parents before children, chosen greedily so that few hyperparameters are live at any time."""
+    parents = groups[: len(configuration_space)]
+    order: list[int] = []
+    remaining = set(range(len(configuration_space)))
+    while remaining:
+        known = frozenset(order)
+        ready = [column for column in remaining if parents[column] <= known | {column}]
+        order.append(min(ready, key=lambda column: (len(_live(groups, known | {column})), column)))
+        remaining.remove(order[-1])
+    return order
 
 
 def _merge_equal(codes: Codes, counts: Counts) -> tuple[Codes, Counts]:

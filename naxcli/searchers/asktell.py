@@ -137,6 +137,7 @@ class AskTell:
         rng = np.random.default_rng([self._seed, len(self._history.asked)])
         config: Config | None = self._proposer.propose(self._history, self._candidates, rng)
         if config is None:
+            self._candidates.require_any()
             return self._schedule.promotion(is_exhausted=True)
         place = self._schedule.place()
         return Suggestion(

@@ -146,18 +146,21 @@ class SmacProposer:
         found = [sample_vectors(self._configuration_space, NUM_SAMPLES, int(rng.integers(2**31)))]
         scores = [improvement(found[0])]
         best_samples = found[0][np.argsort(-scores[0], kind="stable")[: NUM_CLIMBS - len(best_trials)]]
-        for start in [*best_trials, *best_samples]:
-            position, height = start, improvement(start[None])[0]
-            for _ in range(MAX_STEPS):
-                neighbours = one_exchange(self._configuration_space, position, rng)
-                if not neighbours:
-                    break
-                found.append(np.stack(neighbours))
-                scores.append(improvement(found[-1]))
-                highest = int(np.argmax(scores[-1]))
-                if scores[-1][highest] <= height:
-                    break
-                position, height = found[-1][highest], scores[-1][highest]
+        climbers = np.concatenate([best_trials, best_samples])
+        heights = improvement(climbers)
+        for _ in range(MAX_STEPS):
+            around = [one_exchange(self._configuration_space, climber, rng) for climber in climbers]
+            found.append(np.stack([neighbour for neighbours in around for neighbour in neighbours]))
+            scores.append(improvement(found[-1]))  # of all climbers at once: a call costs more than its rows
+            ends = np.cumsum([len(neighbours) for neighbours in around])
+            highest = [
+                end - len(part) + np.argmax(part)
+                for end, part in zip(ends, np.split(scores[-1], ends[:-1]), strict=True)
+            ]
+            climbed = scores[-1][highest] > heights
+            if not climbed.any():
+                break
+            climbers, heights = found[-1][highest][climbed], scores[-1][highest][climbed]
         vectors = np.concatenate(found)
         in_order = np.argsort(-np.concatenate(scores), kind="stable")
         accepted = (candidates.accept(candidates.config(vectors[index])) for index in in_order)
