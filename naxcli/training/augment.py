@@ -80,9 +80,9 @@ class TrainingBatches:
         order = np.repeat(order, self._recipe.augmentation_repeats)[: self.steps_per_epoch * self.batch_size]
         size = self._steps_per_chunk * self.batch_size
         indices = torch.from_numpy(order[chunk_index * size : (chunk_index + 1) * size])
-        source = self._dataset.train_images.device
-        images = self._dataset.train_images.index_select(0, indices.to(source)).to(self._device, non_blocking=True)
-        labels = self._dataset.train_labels.index_select(0, indices.to(source)).to(self._device, non_blocking=True)
+        indices = indices.to(self._dataset.train_images.device, non_blocking=True)
+        images = self._dataset.train_images.index_select(0, indices).to(self._device, non_blocking=True)
+        labels = self._dataset.train_labels.index_select(0, indices).to(self._device, non_blocking=True)
         generator = self._generator(_AUGMENTATION, epoch, chunk_index)
         images = crop_and_flip(images, self._recipe.crop_padding, self._recipe.horizontal_flip, generator)
         if self._randaugment is not None:

@@ -87,6 +87,11 @@ def describe_dataset(name: str, root: str | Path, *, image_size: int | None = No
     return description if image_size is None else dataclasses.replace(description, image_size=image_size)
 
 
+def is_present(name: str, root: str | Path) -> bool:
+    """Return whether a named data source can be read without a download."""
+    return name not in _CIFAR or (Path(root) / _CIFAR[name].folder).is_dir()
+
+
 def load_part(
     name: str,
     root: str | Path,
