@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from naxcli import measure
 from naxcli.errors import NaxcliError
@@ -129,3 +130,13 @@ torch.ones(100_000_000 // 4); print(peak_memory_bytes("cpu") - before)
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 95e6 < int(output) < 200e6
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "elu", "celu"])
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+def test_the_count_equals_that_of_torchs_own_counter(activation: str, normalization: str) -> None:
+    config = {**NEXCEPTION, "activation": activation, "normalization": normalization}
+    network = build_network(SPACE, config, num_classes=5, in_channels=1, image_size=16, width=0.05).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.randn(1, 1, 16, 16))
+    assert measure.count_flops(network, (1, 16, 16)) == counter.get_total_flops() // 2
