@@ -157,7 +157,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
-    """Parallel coordinates of the highest fidelity: `axes` end with the most important one, the cost comes after it.
+    """Parallel coordinates of the highest fidelity: the most important axis comes first, beside the cost.
 
     Trials are ordered from the worst to the best, so that the best are drawn on top.
     """
@@ -181,7 +181,7 @@ def parallel(data: ReportData) -> Parallel | None:
     ranked = [row["name"] for row in importance.merged_rows(data.importance[-1])] if data.importance else []
     names = [name for name in ranked if name in data.hyperparameters]
     names += [name for name in data.hyperparameters if name not in names]
-    axes = [axis for name in reversed(names) if (axis := _axis(name, ordered[CONFIG_PREFIX + name])) is not None]
+    axes = [axis for name in names if (axis := _axis(name, ordered[CONFIG_PREFIX + name])) is not None]
     return Parallel(axes=axes, cost=ordered["cost"].to_numpy(dtype=float), num_trials=total)
 
 

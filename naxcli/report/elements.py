@@ -10,6 +10,9 @@ from typing import Any
 from naxcli.report.drawing import Figure
 from naxcli.report.table import Column, Row, Table
 
+# Characters from which a cell is a sentence, which a narrow page must not squeeze to a word per line.
+LONG_TEXT = 30
+
 
 def element(tag: str, *content: str, **attributes: Any) -> str:
     """Return an element around content that is HTML already.
@@ -68,14 +71,16 @@ def _row(columns: Sequence[Column], row: Row) -> str:
 
 
 def _cell(column: Column, row: Row, *, is_first: bool) -> str:
-    styles = [name for name, holds in (("number", column.is_numeric), ("marked", column.is_marked(row))) if holds]
+    text = column.text(row)
+    conditions = {"number": column.is_numeric, "marked": column.is_marked(row), "long": len(text) > LONG_TEXT}
+    styles = [name for name, holds in conditions.items() if holds]
     order = None
     if column.sort is not None:
         number = column.sort(row)
         order = "" if number is None else repr(float(number))
     return element(
         "th" if is_first else "td",
-        escape(column.text(row)),
+        escape(text),
         scope="row" if is_first else None,
         class_=" ".join(styles) or None,
         data_sort=order,

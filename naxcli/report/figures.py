@@ -15,6 +15,7 @@ from naxcli.report.text import is_missing, shorten, with_unit
 
 # Above this number of points, WebGL draws them; below, SVG is sharper and prints.
 WEBGL_FROM = 1_500
+BEST_SHARE = 0.1
 QUANTITIES = {"val_accuracy": "Validation accuracy", "val_loss": "Validation loss", "train_loss": "Training loss"}
 SIZES = {"num_params": "Parameters", "flops": "Multiply-adds", "latency_ms": "Latency (ms)"}
 
@@ -114,7 +115,7 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
     found = charts.parallel(data)
     if found is None or not found.axes:
         return None
-    dimensions = []
+    dimensions: list[dict[str, Any]] = [{"label": "cost", "values": found.cost.astype(np.float32)}]
     for axis in found.axes:
         dimension: dict[str, Any] = {"label": label(axis.name), "values": axis.values.astype(np.float32)}
         if axis.ticks is not None and axis.labels is not None:
@@ -124,12 +125,15 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
                 "range": [-0.4, len(axis.ticks) - 0.6],
             }
         dimensions.append(dimension)
-    dimensions.append({"label": "cost", "values": found.cost.astype(np.float32)})
+    # Trials come from the worst to the best.
+    rank = np.arange(len(found.cost), 0, -1) / len(found.cost)
     lines = go.Parcoords(
         dimensions=dimensions,
         line={
-            "color": found.cost.astype(np.float32),
-            "colorscale": [[0, ACCENT], [0.35, "var(--level-4)"], [1, "var(--level-1)"]],
+            "color": rank.astype(np.float32),
+            "colorscale": [[0, ACCENT], [BEST_SHARE, ACCENT], [BEST_SHARE, "var(--level-3)"], [1, "var(--level-1)"]],
+            "cmin": 0,
+            "cmax": 1,
             "showscale": False,
         },
         labelangle=-25,
@@ -139,7 +143,7 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
         rangefont={"color": TRANSPARENT, "size": 1},
         unselected={"line": {"color": MUTED, "opacity": 0.05}},
     )
-    drawing = draw(lines, height=520, margin={"l": 70, "r": 60, "t": 100, "b": 24})
+    drawing = draw(lines, height=520, margin={"l": 50, "r": 70, "t": 100, "b": 24})
     shown = len(found.cost)
     thinned = (
         ""
@@ -148,12 +152,12 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
     )
     return Figure(
         name="parallel-coordinates",
-        title="Parallel coordinates",
-        caption="One line per trial at the highest fidelity, the best on top in the accent colour; the axis beside the cost is the most "
-        f"important one. Drag along an axis to select, drag its name to move it.{thinned}",
+        title="Choices and cost of each trial",
+        caption="One line per trial at the highest fidelity, the best tenth on top in the accent colour. Axes go from the most important, "
+        f"beside the cost, to the least. Drag along an axis to select, drag its name to move it.{thinned}",
         drawing=drawing,
         height=520,
-        min_width=80 * (len(dimensions) + 1),
+        min_width=72 * (len(dimensions) + 1),
     )
 
 
@@ -228,7 +232,7 @@ def learning_curves(data: ReportData) -> Figure | None:
     )
     return Figure(
         name="learning-curves",
-        title="Learning curves",
+        title=f"{QUANTITIES[found.quantity]} after each epoch",
         caption=f"{thinned} All epochs are in curves.parquet.",
         drawing=draw(
             *traces,

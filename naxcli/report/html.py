@@ -89,11 +89,17 @@ def _asset(name: str) -> str:
 
 
 def _content_security_policy(*scripts: str) -> str:
-    """Return a policy under which the page loads nothing from anywhere and runs these two scripts only."""
+    """Return a policy under which the page loads nothing, sends nothing, and runs these scripts only.
+
+    'unsafe-eval' is for the library, whose WebGL layer compiles its draw calls; text of a run still cannot become a script.
+    """
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
     )
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+    return (
+        f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "font-src data:; form-action 'none'; base-uri 'none'"
+    )
 
 
 def _parts(data: ReportData) -> list[Part]:
@@ -103,7 +109,7 @@ def _parts(data: ReportData) -> list[Part]:
 
     parts = [
         ("summary", "Summary", _summary(data)),
-        ("incumbent", "Incumbent against the references", table(results.comparison(data)) + table(results.settings_side_by_side(data))),
+        ("incumbent", "Incumbent", table(results.comparison(data)) + table(results.settings_side_by_side(data))),
         ("progress", "Cost over time", _figures([figures.cost_over(data, "elapsed"), figures.cost_over(data, "spent")])),
         ("importance", "Which choices mattered", _importance(data)),
         ("parallel", "Parallel coordinates", _figures([figures.parallel_coordinates(data)])),

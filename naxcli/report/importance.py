@@ -243,6 +243,13 @@ def ablation(entry: Entry) -> Table:
         and steps[-1]["cost"] >= steps[0]["cost"]
     ):
         note += " The forest predicts the incumbent no better than the default."
+    has_intervals = _has_intervals(steps)
+    interval_column = Column(
+        title="95 % interval",
+        text=lambda row: interval(row.get("low"), row.get("high"), 3),
+        is_numeric=True,
+        is_minor=True,
+    )
     return Table(
         name="ablation",
         caption="Ablation path from the default to the incumbent",
@@ -252,7 +259,7 @@ def ablation(entry: Entry) -> Table:
             Column(title="To", text=lambda row: _setting(row.get("to"))),
             Column(title="Predicted cost", text=lambda row: decimal(row.get("cost"), 4), is_numeric=True,
                    sort=lambda row: _float(row.get("cost"))),
-            Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 3), is_numeric=True, is_minor=True),
+            *([interval_column] if has_intervals else []),
             Column(title="Change", text=lambda row: "" if row["change"] is None else signed(row["change"], 4), is_numeric=True,
                    sort=lambda row: row["change"]),
         ],

@@ -144,7 +144,7 @@ def proxy_audit(data: ReportData) -> Table:
     """Return how well each fidelity ranks configurations as the highest one does."""
     return Table(
         name="proxy-audit",
-        caption="Do cheap trials rank as full ones do?",
+        caption="Rank correlation of each fidelity with the highest",
         columns=[
             Column(title="From", text=lambda row: plain(row["fidelity"]), sort=_number("fidelity"), is_numeric=True),
             Column(title="To", text=lambda row: plain(row["to"]), sort=_number("to"), is_numeric=True),

@@ -47,7 +47,14 @@ function draw(plot) {
     }
   }
   const { data, layout } = withColours(figure, getComputedStyle(root));
-  Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
+  Plotly.react(plot, data, layout, {
+    responsive: true,
+    displaylogo: false,
+    // Touch screens show the buttons always: there they would cover the legend of a small figure.
+    displayModeBar: plot.offsetHeight > 250 && plot.offsetWidth > 500 ? "hover" : false,
+    // Nothing of the report leaves this file.
+    modeBarButtonsToRemove: ["sendChartToCloud", "lasso2d", "select2d", "autoScale2d"],
+  });
   drawn.add(plot);
 }
 
