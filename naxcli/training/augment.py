@@ -106,7 +106,8 @@ class Normalisation:
     def __call__(self, images: Tensor, *, channels_last: bool) -> Tensor:
         """Return (n, channels, h, w) float32 in the wanted memory format."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        return images.to(torch.float32, memory_format=layout).mul_(self._scale).add_(self._shift)
+        # Scaled before the channels move last: with three values side by side a CPU is several times slower at it.
+        return images.float().mul_(self._scale).add_(self._shift).contiguous(memory_format=layout)
 
 
 def crop_and_flip(images: Tensor, padding: int, flip_probability: float, generator: np.random.Generator) -> Tensor:

@@ -25,7 +25,9 @@ OPERATIONS = (
 )  # fmt: skip
 _LEVELS = 10.0  # magnitudes are in tenths of an operation's full strength
 _LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green and blue in 2**16ths
-_DOWNWARD_ENHANCEMENT = 0.1  # smallest factor of the increasing enhancements
+_SMALLEST_FACTOR = 0.1  # of the increasing enhancements
+_ROUNDING = 2e-4  # levels; weights that add up to a little less than 1 must not be truncated to the level below
+_BORDER = 2  # pixels beyond the image that a cubic interpolation inside reaches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def argument_of(  # noqa: PLR0911 (a table of formulas)
     if name == "solarize_add":
         return np.minimum(128, np.trunc(level * 110))
     if name in ("color", "contrast", "brightness", "sharpness"):
-        return np.maximum(_DOWNWARD_ENHANCEMENT, 1 + 0.9 * level * sign) if is_increasing else 1.8 * level + 0.1
+        return np.maximum(_SMALLEST_FACTOR, 1 + 0.9 * level * sign) if is_increasing else 1.8 * level + 0.1
     return np.zeros_like(level)
 
 
@@ -141,13 +143,16 @@ def invert(images: Tensor, _: Tensor) -> Tensor:
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep the highest bits of every level."""
-    dropped = (8 - bits).to(torch.uint8).view(-1, 1, 1, 1)
-    return torch.where(dropped < 8, (images >> dropped.clamp(max=7)) << dropped.clamp(max=7), 0)
+    kept = 255 - (torch.exp2(8 - bits) - 1)  # 0 bits: 256 levels are dropped, and 0 is kept
+    return images & kept.to(torch.uint8).view(-1, 1, 1, 1)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Invert the levels at or above the threshold (0 to 256)."""
-    return torch.where(images >= threshold.view(-1, 1, 1, 1), 255 - images, images)
+    highest_kept = (threshold - 1).clamp(min=0).to(torch.uint8).view(-1, 1, 1, 1)
+    # Levels above threshold - 1, and where the threshold is 0 level 0 as well.
+    is_inverted = (images > highest_kept) | (threshold == 0).view(-1, 1, 1, 1)
+    return torch.where(is_inverted, 255 - images, images)
 
 
 def solarize_add(images: Tensor, addend: Tensor) -> Tensor:
@@ -164,7 +169,7 @@ def color(images: Tensor, factor: Tensor) -> Tensor:
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the image's mean grey level."""
     mean = (_grey(images).double().mean((1, 2, 3), keepdim=True) + 0.5).floor()
-    return _blend(mean, images, factor)
+    return _blend(mean.float(), images, factor)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -173,28 +178,29 @@ def brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the image smoothed by Pillow's 3x3 kernel, whose border stays."""
-    channels = images.shape[1]
-    kernel = torch.ones(channels, 1, 3, 3, device=images.device)
-    kernel[:, :, 1, 1] = 5
+    """Blend with the image smoothed by Pillow's 3x3 kernel (ones, 5 in the middle), whose border stays."""
+    levels = images.short()
+    pairs = levels[:, :, :, :-2] + levels[:, :, :, 2:] + levels[:, :, :, 1:-1]
+    total = pairs[:, :, :-2] + pairs[:, :, 2:] + pairs[:, :, 1:-1] + 4 * levels[:, :, 1:-1, 1:-1]
     smooth = images.float()
-    total = functional.conv2d(smooth, kernel, groups=channels)  # whole numbers below 2**24: exact
-    smooth[:, :, 1:-1, 1:-1] = (total / 13 + 0.5).floor_()
+    smooth[:, :, 1:-1, 1:-1] = total.float().mul_(1 / 13).add_(0.5).floor_()
     return _blend(smooth, images, factor)
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Return Pillow's luma (n, 1, h, w) of three channels; a single channel is its own."""
+    """Return Pillow's luma (n, 1, h, w) of three channels as floats; a single channel is its own."""
     if images.shape[1] == 1:
-        return images
-    red, green, blue = (images[:, channel : channel + 1].int() for channel in range(3))
-    return (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2] + (1 << 15)).bitwise_right_shift_(16)
+        return images.float()
+    red, green, blue = (images[:, channel : channel + 1].float() for channel in range(3))
+    # Whole numbers below 2**24 times a power of two: exact.
+    total = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).add_(1 << 15)
+    return total.mul_(2**-16).floor_()
 
 
 def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     """Return degenerate + factor * (images - degenerate), cut to 0 to 255 and truncated as Pillow does."""
-    base = degenerate.float()
-    return (base + factor.view(-1, 1, 1, 1) * (images.float() - base)).clamp_(0, 255).to(torch.uint8)
+    blended = (images.float() - degenerate).mul_(factor.view(-1, 1, 1, 1)).add_(degenerate)
+    return blended.clamp_(0, 255).to(torch.uint8)
 
 
 _POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -226,64 +232,82 @@ def warp(images: Tensor, name: str, argument: Tensor, *, is_cubic: bool, fill: t
     rows = torch.arange(h, device=images.device, dtype=torch.float32).view(1, h, 1) + 0.5
     columns = torch.arange(w, device=images.device, dtype=torch.float32).view(1, 1, w) + 0.5
     argument = argument.view(n, 1, 1)
-    x: Tensor | None = None  # (n, h, w) source column where it changes, in pixels from the left edge
-    y: Tensor | None = None
     if name == "rotate":
         cosine, sine = torch.cos(torch.deg2rad(argument)), torch.sin(torch.deg2rad(argument))
         x = cosine * (columns - w / 2) - sine * (rows - h / 2) + w / 2
         y = sine * (columns - w / 2) + cosine * (rows - h / 2) + h / 2
+        inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+        values = _resample(images, x, y, is_cubic=is_cubic)
     elif name in ("shear_x", "translate_x"):
-        x = columns + argument * (rows if name == "shear_x" else w)
+        shift = argument * (rows if name == "shear_x" else w)  # (n, h or 1, 1)
+        inside = (columns + shift >= 0) & (columns + shift < w)
+        values = _shift(images, shift, axis=3, is_cubic=is_cubic)
     else:
-        y = rows + argument * (columns if name == "shear_y" else h)
-    inside = torch.ones((), dtype=torch.bool, device=images.device)
-    if x is not None:
-        inside = inside & (x >= 0) & (x < w)
-    if y is not None:
-        inside = inside & (y >= 0) & (y < h)
-    values = _interpolate(images.float(), x, y, is_cubic=is_cubic).clamp_(0, 255)
+        shift = argument * (columns if name == "shear_y" else h)  # (n, 1, w or 1)
+        inside = (rows + shift >= 0) & (rows + shift < h)
+        values = _shift(images, shift, axis=2, is_cubic=is_cubic)
     outside = torch.tensor(fill, dtype=torch.float32).view(1, channels, 1, 1).to(images.device, non_blocking=True)
-    return torch.where(inside.unsqueeze(1), values, outside).to(torch.uint8)
+    return torch.where(inside.unsqueeze(1), values.add_(_ROUNDING).clamp_(0, 255), outside).to(torch.uint8)
 
 
-def _interpolate(images: Tensor, x: Tensor | None, y: Tensor | None, *, is_cubic: bool) -> Tensor:
-    """Return (n, channels, h, w) levels at source positions; a None position is the pixel's own."""
-    n, channels, h, w = images.shape
-    flat = images.reshape(n, channels, h * w)
-    row_taps, row_offset = (
-        ([torch.arange(h, device=flat.device).view(1, h, 1)], None) if y is None else _taps(y, h, is_cubic)
-    )
-    column_taps, column_offset = (
-        ([torch.arange(w, device=flat.device).view(1, 1, w)], None) if x is None else _taps(x, w, is_cubic)
-    )
+def _shift(images: Tensor, shift: Tensor, *, axis: int, is_cubic: bool) -> Tensor:
+    """Return (n, channels, h, w) float levels, each row (axis 3) or column (axis 2) moved by its own shift in pixels.
 
-    def at(row: Tensor, column: Tensor) -> Tensor:
-        index = (row * w + column).expand(n, h, w).reshape(n, 1, h * w)
-        return flat.gather(2, index.expand(n, channels, h * w)).view(n, channels, h, w)
-
-    lines = [_polynomial([at(row, column) for column in column_taps], column_offset) for row in row_taps]
-    return _polynomial(lines, row_offset)
-
-
-def _taps(position: Tensor, size: int, is_cubic: bool) -> tuple[list[Tensor], Tensor]:
-    """Return indices of the 2 or 4 neighbours on one axis, cut to the image, and the offset from the left middle one.
-
-    Args:
-        position: (n, h or 1, w or 1) in pixels from the edge; indices have its shape, the offset a channel axis more.
+    All pixels of a row have the same offset from their left neighbour, so the row is gathered once, a little longer, and
+    its neighbours are slices of it.
     """
-    floor = (position - 0.5).floor()
-    first = floor.long()
-    neighbours = [(first + step).clamp_(0, size - 1) for step in (range(-1, 3) if is_cubic else range(2))]
-    return neighbours, (position - 0.5 - floor).unsqueeze(1)
+    n, channels, h, w = images.shape
+    size = images.shape[axis]
+    floor = shift.floor()
+    weights = _weights((shift - floor).unsqueeze(1), is_cubic)
+    first = -1 if is_cubic else 0
+    longer = torch.arange(first, first + size + len(weights) - 1, device=images.device)
+    if axis == 3:
+        source = (longer.view(1, 1, -1) + floor.long()).clamp_(0, w - 1)
+        index = source + torch.arange(h, device=images.device).view(1, h, 1) * w  # (n, h, longer)
+    else:
+        source = (longer.view(1, -1, 1) + floor.long()).clamp_(0, h - 1)
+        index = source * w + torch.arange(w, device=images.device).view(1, 1, w)  # (n, longer, w)
+    gathered = images.flatten(2).gather(2, index.view(n, 1, -1).expand(n, channels, -1))
+    gathered = gathered.view(n, channels, *index.shape[1:]).float()
+    return _weighted_sum([gathered.narrow(axis, step, size) for step in range(len(weights))], weights)
 
 
-def _polynomial(values: list[Tensor], offset: Tensor | None) -> Tensor:
-    """Interpolate between 1, 2 or 4 neighbours in Pillow's form, which returns equal neighbours exactly."""
-    if offset is None:
-        return values[0]
-    if len(values) == 2:
-        return values[0] + (values[1] - values[0]) * offset
-    v1, v2, v3, v4 = values
-    third = v2 - v1 - v3 + v4
-    second = 2 * (v1 - v2) + v3 - v4
-    return v2 + offset * (v3 - v1 + offset * (second + offset * third))
+def _resample(images: Tensor, x: Tensor, y: Tensor, *, is_cubic: bool) -> Tensor:
+    """Return (n, channels, h, w) float levels at source positions x and y (n, h, w), in pixels from the left and top edge."""
+    n, channels, h, w = images.shape
+    column, row = (x - 0.5).floor(), (y - 0.5).floor()
+    column_weights = _weights((x - 0.5 - column).unsqueeze(1), is_cubic)
+    row_weights = _weights((y - 0.5 - row).unsqueeze(1), is_cubic)
+    bordered = functional.pad(images.float(), (_BORDER,) * 4, mode="replicate").flatten(2)
+    width = w + 2 * _BORDER
+    # Of the left upper neighbour, counted from one pixel outside: inside the image it reaches no further. Outside is
+    # filled by the caller.
+    index = (row.clamp_(-1, h - 1) + 1) * width + column.clamp_(-1, w - 1) + 1
+    index = index.long().view(n, 1, h * w).expand(n, channels, h * w)
+    first = _BORDER - (2 if is_cubic else 1)
+
+    def neighbour(down: int, right: int) -> Tensor:
+        start = (first + down) * width + first + right
+        return bordered[:, :, start:].gather(2, index).view(n, channels, h, w)
+
+    lines = [
+        _weighted_sum([neighbour(down, right) for right in range(len(column_weights))], column_weights)
+        for down in range(len(row_weights))
+    ]
+    return _weighted_sum(lines, row_weights)
+
+
+def _weights(offset: Tensor, is_cubic: bool) -> list[Tensor]:
+    """Return the weights of 2 or 4 neighbours for an offset (0 to 1) from the left middle one; the cubic is Pillow's, a = -1."""
+    if not is_cubic:
+        return [1 - offset, offset]
+    square, cube = offset * offset, offset * offset * offset
+    return [2 * square - cube - offset, 1 - 2 * square + cube, offset + square - cube, cube - square]
+
+
+def _weighted_sum(values: list[Tensor], weights: list[Tensor]) -> Tensor:
+    total = values[0] * weights[0]
+    for value, weight in zip(values[1:], weights[1:], strict=True):
+        total.addcmul_(value, weight)
+    return total
