@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.run_directory import DISK_FULL
 
 _STAGING_PREFIX = ".naxcli-export-"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = DISK_FULL | {errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
