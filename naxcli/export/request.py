@@ -37,6 +37,7 @@ class ExportRequest:
         mean: per channel, that the training subtracted from images in [0, 1]; ImageNet's where it is not known.
         std: per channel, that it divided by.
         opset: of ONNX; None takes the oldest that the exporter writes.
+        fold: whether batch normalizations become part of convolutions, and branches one, in a `torch` program or ONNX graph.
         overwrite: whether files of an earlier export may be replaced. Other files of the folder stay.
         name: of the network: a Python identifier. Made of space, variant and configuration where empty.
 
@@ -58,6 +59,7 @@ class ExportRequest:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     opset: int | None = None
+    fold: bool = False
     overwrite: bool = False
     name: str = ""
 
@@ -71,6 +73,12 @@ class ExportRequest:
             raise NaxcliError(
                 f"{self.name!r} cannot name a network",
                 why="it must be made of letters, digits and _, as names in Python",
+            )
+        if self.fold and self.format not in ("onnx", "torch"):
+            raise NaxcliError(
+                f"--format {self.format} cannot fold normalizations",
+                why="its network can be trained on, for which it needs them",
+                hint="fold with --format onnx or torch",
             )
         for what in ("width", "num_classes", "in_channels", "image_size"):
             if not getattr(self, what) > 0:

@@ -9,6 +9,7 @@ import torch
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.bundle import Bundle, checked_difference
+from naxcli.export.inference import inference_form
 from naxcli.export.request import ExportRequest
 
 TOLERANCE = 1e-4
@@ -39,11 +40,12 @@ def export_program(bundle: Bundle) -> torch.export.ExportedProgram:
     """Return the network as a program for any number of images.
 
     Raises:
-        NaxcliError: if the network's code cannot be exported by torch.
+        NaxcliError: if the network's code cannot be exported by torch, or not be folded where the request wants that.
     """
     batch = torch.export.Dim("batch", min=1)
+    network = inference_form(bundle.network) if bundle.request.fold else bundle.network
     try:
-        return torch.export.export(bundle.network, (bundle.images[:2],), dynamic_shapes=({0: batch},))
+        return torch.export.export(network, (bundle.images[:2],), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch's exporter raises dozens of unrelated types, all about the network's code
         raise NaxcliError(
             "torch cannot export this network with a dynamic batch",
