@@ -51,9 +51,9 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
             x=found.best_x,
             y=found.best_cost,
             mode="lines",
-            name="incumbent",
+            name="best so far",
             line={"color": ACCENT, "width": 3, "shape": "hv"},
-            hovertemplate="incumbent %{y:.4f}",
+            hovertemplate="best so far %{y:.4f}",
         )
     )
     layout: dict[str, Any] = {"shapes": [], "annotations": []}
@@ -103,7 +103,7 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
     return Figure(
         name=f"cost-over-{clock}",
         title=f"Cost over {clock_words}",
-        caption="Every success is a dot at the moment it ended; the line is the incumbent at the highest fidelity, which only "
+        caption="Every success is a dot at the moment it ended; the line is the best cost so far at the highest fidelity: it only "
         f"falls.{failures}",
         drawing=drawing,
         height=460,

@@ -25,13 +25,17 @@ from naxcli.report.text import (
 
 METHODS = ("lpi", "fanova", "ablation", "shapley")
 TOP_PAIRS = 10
+# Groups have no rank: they are not compared with each other by the analysis.
+GROUP = "Design decision"
 
 Entry = Mapping[str, Any]
 LPI_NOTE = "LPI: share of the predicted variance around the incumbent that this hyperparameter alone explains."
 DEEPCAVE_NOTE = "LPI as DeepCAVE computes it: without the incumbent's own value (so a binary hyperparameter scores 0); its ± is a variance."
 FANOVA_NOTE = "fANOVA: share of the variance over the whole space."
-SPREAD_NOTE = "± is the standard deviation over the forest's trees, [ ] the 95 % bootstrap interval over trials. "
-RANK_NOTE = "Equal rank: the intervals overlap, the order is unresolved."
+SPREAD_NOTE = "± is the standard deviation over the forest's trees."
+INTERVAL_NOTE = (
+    "[ ] is the 95 % bootstrap interval over trials; equal rank: the intervals overlap, the order is unresolved."
+)
 
 
 def entries_at(data: ReportData, at: float | str | None) -> list[Entry]:
@@ -52,7 +56,7 @@ def section(data: ReportData, entry: Entry, methods: Iterable[str] = METHODS) ->
     """Return the tables of one fidelity, without those of methods that were not asked for."""
     chosen = set(methods)
     tables = []
-    if not any(entry.get(method) for method in METHODS):
+    if not has_numbers(entry):
         chosen = set()  # one sentence says why, not one per table
     if chosen & {"lpi", "fanova"}:
         tables.append(hyperparameters(entry, chosen))
@@ -72,12 +76,22 @@ def section(data: ReportData, entry: Entry, methods: Iterable[str] = METHODS) ->
     )
 
 
+def has_numbers(entry: Entry) -> bool:
+    """Return whether any method has a number at this fidelity."""
+    effects = [*(entry.get("lpi") or []), *(entry.get("fanova") or [])]
+    return any(not is_missing(effect.get("mean")) for effect in effects) or any(
+        not is_missing(row.get(key))
+        for method, key in (("ablation", "cost"), ("shapley", "value"))
+        for row in entry.get(method) or []
+    )
+
+
 def basis(entry: Entry) -> str:
     """Return what the numbers of one fidelity rest on."""
     text = counted(entry.get("num_trials"), "trial")
     if not is_missing(entry.get("num_configs")):
         text += f" of {counted(entry['num_configs'], 'configuration')}"
-    text += f"; the forest's out-of-bag R² is {decimal(entry.get('r2'), 2)}."
+    text += "." if is_missing(entry.get("r2")) else f"; the forest's out-of-bag R² is {decimal(entry['r2'], 2)}."
     survivors = entry.get("survivors_of")
     if not is_missing(survivors):
         text += (
@@ -122,7 +136,7 @@ def hyperparameters(entry: Entry, methods: Iterable[str] = METHODS) -> Table:
     return Table(
         name="hyperparameters",
         caption="Hyperparameters",
-        columns=_effect_columns("Hyperparameter", set(methods), entry, has_ranks=True),
+        columns=_effect_columns("Hyperparameter", set(methods), entry),
         rows=merged_rows(entry),
         note=_note(set(methods), entry),
         empty=_empty(entry),
@@ -135,14 +149,14 @@ def groups(entry: Entry, methods: Iterable[str] = METHODS) -> Table:
     return Table(
         name="groups",
         caption="Groups, computed jointly",
-        columns=_effect_columns("Design decision", set(methods), entry, has_ranks=False),
+        columns=_effect_columns(GROUP, set(methods), entry),
         rows=group_rows(entry),
         note=names,
         empty=_empty(entry),
     )
 
 
-def _effect_columns(title: str, methods: set[str], entry: Entry, *, has_ranks: bool) -> list[Column]:
+def _effect_columns(title: str, methods: set[str], entry: Entry) -> list[Column]:
     columns = [Column(title=title, text=lambda row: str(row["name"]))]
     for method, heading in (("lpi", "LPI"), ("fanova", "fANOVA")):
         if method not in methods:
@@ -153,7 +167,7 @@ def _effect_columns(title: str, methods: set[str], entry: Entry, *, has_ranks: b
                 Column(title="95 % interval", text=_interval(method), is_numeric=True, is_minor=method == "fanova")
             )
     ranked_by = "lpi" if "lpi" in methods else "fanova"
-    if has_ranks:
+    if any(not is_missing(effect.get("rank_group")) for effect in entry.get(ranked_by) or []) and title != GROUP:
         columns.append(Column(title="Rank", text=_rank(ranked_by), sort=_rank_number(ranked_by), is_numeric=True))
     return columns
 
@@ -199,7 +213,11 @@ def _has_intervals(effects: Iterable[Mapping[str, Any]]) -> bool:
 def _note(methods: set[str], entry: Entry) -> str:
     parts = [DEEPCAVE_NOTE if entry.get("lpi_method") == "deepcave" else LPI_NOTE] if "lpi" in methods else []
     parts += [FANOVA_NOTE] if "fanova" in methods else []
-    return " ".join([*parts, SPREAD_NOTE + RANK_NOTE])
+    if not (methods == {"lpi"} and entry.get("lpi_method") == "deepcave"):
+        parts.append(SPREAD_NOTE)
+    if any(_has_intervals(entry.get(method) or []) for method in methods & {"lpi", "fanova"}):
+        parts.append(INTERVAL_NOTE)
+    return " ".join(parts)
 
 
 def _empty(entry: Entry) -> str:

@@ -20,9 +20,12 @@ def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Figure 
     if bars is None:
         return None
     labels = [label(name) for name in bars.names]
+    places = list(range(len(labels)))
     traces = [
         go.Bar(
-            y=labels,
+            y=places,
+            text=labels,
+            textposition="none",
             x=bars.mean[index],
             orientation="h",
             name=with_unit(fidelity, data.fidelity_unit),
@@ -36,7 +39,7 @@ def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Figure 
                 "thickness": 1.2,
                 "width": 2,
             },
-            hovertemplate="%{y}: %{x:.3f}",
+            hovertemplate="%{text}: %{x:.3f}",
         )
         for index, fidelity in enumerate(bars.fidelities)
     ]
@@ -53,7 +56,7 @@ def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Figure 
             height=height,
             barmode="group",
             xaxis={"title": {"text": shown}, "rangemode": "tozero"},
-            yaxis={"type": "category", "autorange": "reversed", "ticks": ""},
+            yaxis=_named_rows(labels),
             legend={
                 "orientation": "h",
                 "yanchor": "bottom",
@@ -80,18 +83,20 @@ def pair_heat_map(entry: Mapping[str, Any], prefix: str) -> Figure | None:
         return None
     names, matrix = found
     labels = [label(name) for name in names]
+    places = list(range(len(labels)))
     height = 150 + 30 * len(names)
     heat = go.Heatmap(
-        x=labels,
-        y=labels,
+        x=places,
+        y=places,
         z=matrix,
+        text=[[f"{first} × {second}" for second in labels] for first in labels],
         colorscale=[[0, SURFACE], [1, "var(--level-5)"]],
         zmin=0,
         xgap=1,
         ygap=1,
         hoverongaps=False,
         colorbar={"title": {"text": "share"}, "thickness": 12, "outlinewidth": 0, "tickformat": ".3~f"},
-        hovertemplate="%{y} × %{x}: %{z:.4f}<extra></extra>",
+        hovertemplate="%{text}: %{z:.4f}<extra></extra>",
     )
     return Figure(
         name=f"{prefix}-pairs",
@@ -100,8 +105,15 @@ def pair_heat_map(entry: Mapping[str, Any], prefix: str) -> Figure | None:
         drawing=draw(
             heat,
             height=height,
-            xaxis={"type": "category", "tickangle": -60, "showgrid": False, "ticks": ""},
-            yaxis={"type": "category", "autorange": "reversed", "showgrid": False, "ticks": ""},
+            xaxis={
+                "tickvals": places,
+                "ticktext": labels,
+                "tickangle": -60,
+                "showgrid": False,
+                "zeroline": False,
+                "ticks": "",
+            },
+            yaxis=_named_rows(labels) | {"showgrid": False},
         ),
         height=height,
         min_width=560,
@@ -117,11 +129,10 @@ def ablation_path(entry: Mapping[str, Any], prefix: str) -> Figure | None:
         label(step["name"]) if is_missing(step.get("to")) else f"{label(step['name'])} → {label(plain(step['to']))}"
         for step in steps
     ]
-    places = list(range(len(steps)))
     height = 110 + 30 * len(steps)
     line = go.Scatter(
         x=[float(step["cost"]) for step in steps],
-        y=places,
+        y=list(range(len(steps))),
         text=labels,
         mode="lines+markers",
         error_x=_error_bars(np.array([float(step["cost"]) for step in steps]), steps),
@@ -137,13 +148,7 @@ def ablation_path(entry: Mapping[str, Any], prefix: str) -> Figure | None:
             line,
             height=height,
             xaxis={"title": {"text": "Predicted cost"}},
-            yaxis={
-                "tickvals": places,
-                "ticktext": labels,
-                "range": [len(steps) - 0.5, -0.5],
-                "ticks": "",
-                "zeroline": False,
-            },
+            yaxis=_named_rows(labels),
         ),
         height=height,
     )
@@ -155,15 +160,18 @@ def shapley_bars(entry: Mapping[str, Any], prefix: str) -> Figure | None:
     if not rows:
         return None
     values = np.array([float(row["value"]) for row in rows])
+    labels = [label(row["name"]) for row in rows]
     height = 100 + 30 * len(rows)
     bar = go.Bar(
-        y=[label(row["name"]) for row in rows],
+        y=list(range(len(rows))),
+        text=labels,
+        textposition="none",
         x=values,
         orientation="h",
         marker={"color": ["var(--level-4)" if value >= 0 else ACCENT for value in values],
                 "pattern": {"shape": ["" if value >= 0 else "/" for value in values]}},
         error_x=_error_bars(values, rows),
-        hovertemplate="%{y}: %{x:+.4f}<extra></extra>",
+        hovertemplate="%{text}: %{x:+.4f}<extra></extra>",
     )  # fmt: skip
     return Figure(
         name=f"{prefix}-shapley",
@@ -173,7 +181,7 @@ def shapley_bars(entry: Mapping[str, Any], prefix: str) -> Figure | None:
             bar,
             height=height,
             xaxis={"title": {"text": "Gain in predicted cost"}, "zeroline": True, "zerolinecolor": MUTED},
-            yaxis={"type": "category", "autorange": "reversed", "ticks": ""},
+            yaxis=_named_rows(labels),
         ),
         height=height,
     )
@@ -199,11 +207,18 @@ def _dependence(curve: Mapping[str, Any], chosen: Any, y_range: list[float], nam
     is_category = len(curve["values"]) <= charts.MAX_CATEGORIES or any(
         isinstance(value, str) for value in curve["values"]
     )
-    values = [label(plain(value)) if is_category else value for value in curve["values"]]
+    labels = [label(plain(value)) for value in curve["values"]]
+    places = list(range(len(labels)))
+    xaxis: dict[str, Any] = {"showgrid": False}
+    if is_category:
+        xaxis |= {"tickvals": places, "ticktext": labels, "range": [-0.4, len(places) - 0.6]}
+    elif charts.needs_log(np.array(curve["values"], dtype=float)):
+        xaxis |= {"type": "log"}
     is_chosen = [chosen is not None and plain(value) == plain(chosen) for value in curve["values"]]
     trace = go.Scatter(
-        x=values,
+        x=places if is_category else curve["values"],
         y=curve["mean"],
+        text=labels,
         mode="lines+markers" if is_category else "lines",
         line={"color": "var(--level-4)", "width": 1 if is_category else 2, "dash": "dot" if is_category else "solid"},
         marker={
@@ -212,7 +227,7 @@ def _dependence(curve: Mapping[str, Any], chosen: Any, y_range: list[float], nam
             "line": {"color": [ACCENT if flag else "var(--level-5)" for flag in is_chosen], "width": 2},
         },
         error_y={"type": "data", "array": curve["std"], "color": MUTED, "thickness": 1.2, "width": 3},
-        hovertemplate="%{x}: %{y:.4f}<extra></extra>",
+        hovertemplate="%{text}: %{y:.4f}<extra></extra>",
         showlegend=False,
     )  # fmt: skip
     return Figure(
@@ -222,11 +237,22 @@ def _dependence(curve: Mapping[str, Any], chosen: Any, y_range: list[float], nam
         drawing=draw(
             trace,
             height=200,
-            xaxis={"type": "category" if is_category else "linear", "showgrid": False},
+            xaxis=xaxis,
             yaxis={"range": y_range, "nticks": 5, "tickformat": ".3~f"},
         ),
         height=200,
     )
+
+
+def _named_rows(labels: Sequence[str]) -> dict[str, Any]:
+    """Return a vertical axis with the first name at the top. Rows are numbers: names that are shortened alike stay apart."""
+    return {
+        "tickvals": list(range(len(labels))),
+        "ticktext": list(labels),
+        "range": [len(labels) - 0.5, -0.5],
+        "ticks": "",
+        "zeroline": False,
+    }
 
 
 def _error_bars(values: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from naxcli.report import checklist, importance, results
 from naxcli.report.data import ReportData
 from naxcli.report.files import write_file
 from naxcli.report.table import Table
+from naxcli.report.text import printable
 
 # Everything that could start a link, an image, HTML, emphasis or a table cell in some Markdown dialect.
-_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|!~$"})
+_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|!~$&"})
 
 
 def render_markdown(data: ReportData) -> str:
@@ -58,4 +59,4 @@ def _table(table: Table) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    return " ".join(text.split()).translate(_SPECIAL)
+    return printable(" ".join(text.split())).translate(_SPECIAL)

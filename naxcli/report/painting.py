@@ -41,7 +41,7 @@ def paint_cost_over(figure: Figure, progress: charts.Progress, clock: str, data:
         # Thousands of dots are one picture inside the vector file.
         axes.scatter(dots["x"], dots["cost"], s=6, alpha=0.7, linewidths=0, color=_colour(index, len(fidelities)),
                      marker=MARKERS[index % len(MARKERS)], label=with_unit(fidelity, data.fidelity_unit), rasterized=True)  # fmt: skip
-    axes.step(progress.best_x, progress.best_cost, where="post", color=ACCENT, linewidth=1.8, label="incumbent")
+    axes.step(progress.best_x, progress.best_cost, where="post", color=ACCENT, linewidth=1.8, label="best so far")
     for reference in data.listed("references"):
         if not is_missing(reference.get("cost")):
             axes.axhline(float(reference["cost"]), color="black", linewidth=0.7, linestyle="--")

@@ -112,7 +112,14 @@ def settings_side_by_side(data: ReportData) -> Table:
     if data.incumbent is not None:
         columns_of["incumbent"] = data.incumbent.get("config") or {}
     for reference in data.listed("references"):
-        columns_of[str(reference["name"])] = reference.get("config") or {}
+        config = reference.get("config") or {}
+        twin = next((name for name, other in columns_of.items() if name != "incumbent" and other == config), None)
+        if twin is not None:  # such as a default that is also a named reference: one column, both names
+            columns_of = {
+                f"{name} = {reference['name']}" if name == twin else name: other for name, other in columns_of.items()
+            }
+        else:
+            columns_of[str(reference["name"])] = config
     configs = list(columns_of.values())
     names = [name for name in data.hyperparameters if any(name in config for config in configs)]
     names += sorted({name for config in configs for name in config} - set(names))
@@ -220,14 +227,16 @@ def _random_arm(data: ReportData) -> str:
         return "Searcher against random: n/a, no random arm ran (`--random-share` adds one)."
     best = f"best cost {decimal(arm.get('searcher_best'), 4)} of {whole(arm.get('num_searcher'))} trials"
     other = f"{decimal(arm.get('random_best'), 4)} of {whole(arm.get('num_random'))} random ones"
-    gain = f"difference {signed(arm.get('difference'), 4)} {interval(arm.get('low'), arm.get('high'), 4)}"
-    return f"Searcher against random: {best}, {other}, {gain}. {sentence(str(arm.get('verdict') or ''))}".strip()
+    gain = ""
+    if not is_missing(arm.get("difference")):
+        gain = f", difference {signed(arm['difference'], 4)} {interval(arm.get('low'), arm.get('high'), 4)}"
+    return f"Searcher against random: {best}, {other}{gain}. {sentence(str(arm.get('verdict') or ''))}".strip()
 
 
 def _marginal_value(data: ReportData) -> str:
     value = data.summary.get("marginal_value")
     if not value:
-        return "One more day of search: n/a, too few improvements to extrapolate from."
+        return "One more day of search: n/a, too few trials at the highest fidelity, or no times, to extrapolate from."
     expected = decimal(value.get("per_day_improvement"), 4)
     method = f" ({value['method']})" if value.get("method") else ""
     return f"One more day of search is expected to lower the cost by {expected} {interval(value.get('low'), value.get('high'), 4)}{method}."

@@ -13,7 +13,7 @@ from naxcli.errors import NaxcliError
 from naxcli.report import importance, results
 from naxcli.report.data import ReportData
 from naxcli.report.table import Column, Section, Table
-from naxcli.report.text import plain, sentence
+from naxcli.report.text import plain, printable, sentence
 
 WIDE_COLUMNS = 100
 BAR_WIDTH = 12
@@ -77,10 +77,7 @@ def _print_text(console: Console, text: str) -> None:
 
 def _safe(text: str, style: str = "") -> Text:
     """Return text that shows as it is: no markup, and no escape sequence of a name or an error reaches the terminal."""
-    return Text(
-        "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text),
-        style=style,
-    )
+    return Text(printable(text), style=style)
 
 
 def _print_section(console: Console, section: Section) -> None:

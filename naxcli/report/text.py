@@ -101,6 +101,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
 
 
+def printable(text: str) -> str:
+    """Return text with control characters, which a terminal might obey, replaced by �."""
+    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
+
+
 def shorten(text: str, length: int) -> str:
     """Return text in one line of at most `length` characters."""
     line = " ".join(str(text).split())
