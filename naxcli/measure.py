@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from naxcli.errors import ExitCode, NaxcliError
 from naxcli.networks import REDUCED, build_network
 from naxcli.space import Space
 from naxcli.trial import Config
@@ -21,6 +22,11 @@ from naxcli.trial import Config
 # On the meta device torch finds the shape of these by decompositions in Python that cost more than all the rest.
 _SHAPE_KEEPING_ACTIVATIONS = {torch.ops.aten.gelu, torch.ops.aten.elu}
 _SHAPE_KEEPING_NORMALIZATIONS = {torch.ops.aten.native_batch_norm, torch.ops.aten.native_layer_norm}
+
+TARGET_TOLERANCE = 0.02
+_MIN_WIDTH = 0.01
+_MAX_WIDTH = 64.0
+_NUM_HALVINGS = 24
 
 _STATUS_FILE = Path("/proc/self/status")
 _CLEAR_REFS_FILE = Path("/proc/self/clear_refs")
@@ -93,6 +99,79 @@ def measure_config(
     except (RuntimeError, NotImplementedError):
         # Torch says so where a value is asked of a tensor that has none; a real mistake raises again below.
         return measure()
+
+
+def width_for_target(
+    space: Space,
+    config: Config,
+    *,
+    variant: str = REDUCED,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    target_params: float | None = None,
+    target_flops: float | None = None,
+) -> float:
+    """Return the width, rounded to 4 digits, at which a configuration's network meets a target size within 2 %.
+
+    Channel counts are rounded, so the size grows with the width in steps; the widths nearest to the target on both sides
+    are found by bisection, and the better one is returned.
+
+    Args:
+        space: of the configuration.
+        config: of the network.
+        variant: `reduced`, or one of the space's full-size networks.
+        num_classes: of the classifier.
+        in_channels: of the images.
+        image_size: in pixels; what multiply-adds are counted for.
+        target_params: number of parameters wanted.
+        target_flops: multiply-adds of one image forward wanted; exactly one of the two is given.
+
+    Raises:
+        NaxcliError: if both or neither target is given, or no width comes within 2 %; the nearest is named.
+    """
+    if (target_params is None) == (target_flops is None):
+        raise NaxcliError(
+            "a target is either a number of parameters or one of multiply-adds", hint="give one of the two"
+        )
+    measure, target = ("num_params", target_params) if target_params is not None else ("flops", target_flops)
+    assert target is not None
+    sizes: dict[float, int] = {}
+
+    def size_at(width: float) -> int:
+        if width not in sizes:
+            sizes[width] = measure_config(
+                space,
+                config,
+                variant=variant,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                image_size=image_size,
+                width=width,
+            )[measure]
+        return sizes[width]
+
+    low, high = _MIN_WIDTH, 1.0
+    while size_at(high) < target and high < _MAX_WIDTH:
+        low, high = high, 2 * high
+    for _ in range(_NUM_HALVINGS):
+        middle = round((low + high) / 2, 4)
+        # A tenth of the tolerance is as good as exact, and spares building a dozen networks more.
+        if middle in (low, high) or any(
+            abs(size - target) <= TARGET_TOLERANCE / 10 * target for size in sizes.values()
+        ):
+            break
+        low, high = (middle, high) if size_at(middle) < target else (low, middle)
+    width, size = min(sizes.items(), key=lambda item: abs(item[1] - target))
+    if abs(size - target) > TARGET_TOLERANCE * target:
+        what = "parameters" if measure == "num_params" else "multiply-adds"
+        raise NaxcliError(
+            f"no width gives variant {variant} within {TARGET_TOLERANCE:.0%} of {target:,.0f} {what}",
+            why=f"the nearest is {size:,} at width {width:g}",
+            hint="choose a target near that, or another variant",
+            exit_code=ExitCode.FAILED,
+        )
+    return width
 
 
 def latency_ms(

@@ -1,4 +1,4 @@
-"""What every export format shares: destinations, errors, configurations read back, weights from strangers, target sizes."""
+"""What every export format shares: destinations, errors, configurations read back, weights from strangers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from safetensors.torch import save_file
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export import FORMATS, ExportRequest, export_network, hub, read_config
 from naxcli.export.bundle import read_weights
-from naxcli.export.target import width_for_target
-from naxcli.measure import measure_config
 from naxcli.networks import build_network
 from naxcli.space import Space, load_space
 
@@ -278,24 +276,3 @@ def test_a_space_without_networks_exports_its_configuration_only(tmp_path: Path)
 def test_the_weights_folder_is_read_as_a_configuration(tmp_path: Path) -> None:
     folder = export_network(request(tmp_path / "out", format="weights")).files[0].parent
     assert dict(read_config(folder).config) == NEXCEPTION
-
-
-@pytest.mark.parametrize(("target", "number"), [("target_params", 1e6), ("target_flops", 100e6)])
-def test_a_target_size_is_met_within_two_percent(target: str, number: float) -> None:
-    sizes: dict[str, int] = {"num_classes": 100, "in_channels": 3, "image_size": 32}
-    width, size = width_for_target(SPACE, NEXCEPTION, **sizes, **{target: number})  # type: ignore[arg-type]
-    measured = measure_config(SPACE, NEXCEPTION, width=width, **sizes)
-    assert size == measured["num_params" if target == "target_params" else "flops"]
-    assert abs(size - number) <= 0.02 * number
-
-
-def test_a_target_out_of_reach_names_the_nearest() -> None:
-    def build(config: object, **_: object) -> torch.nn.Module:
-        return torch.nn.Conv2d(1, 7, 1)
-
-    stubborn = Space(name="stubborn", configspace=lambda seed: None, build=build)  # type: ignore[arg-type,return-value]
-    with pytest.raises(NaxcliError, match="no width gives variant reduced within 2%") as caught:
-        width_for_target(stubborn, {}, target_params=1000, **SIZES)
-    assert "the nearest is 14" in caught.value.why
-    with pytest.raises(NaxcliError, match="either"):
-        width_for_target(SPACE, NEXCEPTION, **SIZES)

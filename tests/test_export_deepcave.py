@@ -9,7 +9,7 @@ import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
 from naxcli.errors import NaxcliError
-from naxcli.export import export_deepcave
+from naxcli.export import write_deepcave
 from naxcli.records import Records
 from naxcli.run_directory import RunDirectory
 from naxcli.trial import Config, Result, Status, Suggestion
@@ -50,7 +50,7 @@ def test_smac_opens_the_exported_run(run: RunDirectory, tmp_path: Path) -> None:
     from smac import Scenario
     from smac.runhistory import RunHistory
 
-    export_deepcave(run, out=tmp_path / "out")
+    write_deepcave(run, tmp_path / "out")
     scenario = Scenario.load(tmp_path / "out")
     assert (scenario.min_budget, scenario.max_budget, scenario.objectives) == (3.0, 9.0, "cost")
     history = RunHistory()
@@ -67,7 +67,7 @@ def test_smac_opens_the_exported_run(run: RunDirectory, tmp_path: Path) -> None:
 
 
 def test_the_incumbents_are_those_of_the_highest_fidelity(run: RunDirectory, tmp_path: Path) -> None:
-    export_deepcave(run, out=tmp_path / "out")
+    write_deepcave(run, tmp_path / "out")
     intensifier = json.loads((tmp_path / "out" / "intensifier.json").read_text())
     assert [item["costs"] for item in intensifier["trajectory"]] == [[0.4], [0.2]]
     history = json.loads((tmp_path / "out" / "runhistory.json").read_text())
@@ -80,7 +80,8 @@ def test_the_files_hold_no_numbers_that_json_lacks(run: RunDirectory, tmp_path: 
     def refuse(text: str) -> None:
         raise AssertionError(text)
 
-    for path in export_deepcave(run, out=tmp_path / "out").files:
+    assert write_deepcave(run, tmp_path / "out") == len(TRIALS)
+    for path in (tmp_path / "out").iterdir():
         json.loads(path.read_text(), parse_constant=refuse)
 
 
@@ -90,7 +91,7 @@ def test_a_run_without_finished_trials_is_a_clear_error(tmp_path: Path) -> None:
     make_space().to_json(run.space_file)
     Records.create(run).__exit__()
     with pytest.raises(NaxcliError, match="no finished trial"):
-        export_deepcave(run, out=tmp_path / "out")
+        write_deepcave(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -98,6 +99,6 @@ def test_an_existing_folder_is_kept(run: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
     with pytest.raises(NaxcliError, match="not empty"):
-        export_deepcave(run, out=tmp_path / "out")
-    export_deepcave(run, out=tmp_path / "out", overwrite=True)
+        write_deepcave(run, tmp_path / "out")
+    write_deepcave(run, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "mine").read_text() == "mine"

@@ -140,3 +140,24 @@ def test_the_count_equals_that_of_torchs_own_counter(activation: str, normalizat
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.randn(1, 1, 16, 16))
     assert measure.count_flops(network, (1, 16, 16)) == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(("target", "number"), [("target_params", 1e6), ("target_flops", 100e6)])
+def test_a_target_size_is_met_within_two_percent(target: str, number: float) -> None:
+    sizes: dict[str, int] = {"num_classes": 100, "in_channels": 3, "image_size": 32}
+    width = measure.width_for_target(SPACE, NEXCEPTION, **sizes, **{target: number})  # type: ignore[arg-type]
+    measured = measure.measure_config(SPACE, NEXCEPTION, width=width, **sizes)
+    size = measured["num_params" if target == "target_params" else "flops"]
+    assert abs(size - number) <= 0.02 * number
+
+
+def test_a_target_out_of_reach_names_the_nearest() -> None:
+    def build(config: object, **_: object) -> nn.Module:
+        return nn.Conv2d(1, 7, 1)
+
+    sizes = {"num_classes": 5, "in_channels": 1, "image_size": 8}
+    with pytest.raises(NaxcliError, match="no width gives variant reduced within 2%") as caught:
+        measure.width_for_target(make_space(build), {}, target_params=1000, **sizes)
+    assert "the nearest is 14" in caught.value.why
+    with pytest.raises(NaxcliError, match="either"):
+        measure.width_for_target(SPACE, NEXCEPTION, **sizes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from naxcli.export.config import SavedConfig, read_config
-from naxcli.export.deepcave import export_deepcave
+from naxcli.export.deepcave import write_deepcave
 from naxcli.export.exporter import FORMATS, export_network
 from naxcli.export.request import Exported, ExportRequest
 
-__all__ = ["FORMATS", "ExportRequest", "Exported", "SavedConfig", "export_deepcave", "export_network", "read_config"]
+__all__ = ["FORMATS", "ExportRequest", "Exported", "SavedConfig", "export_network", "read_config", "write_deepcave"]

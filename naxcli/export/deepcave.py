@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.destination import Destination, staged
-from naxcli.export.request import Exported
 from naxcli.records import Records
 from naxcli.run_directory import RunDirectory
 from naxcli.trial import Config, Status
@@ -50,18 +49,18 @@ class _Row:
     error: str | None
 
 
-def export_deepcave(run: RunDirectory, *, out: Path, overwrite: bool = False) -> Exported:
-    """Write a run's finished trials in SMAC's format, read them back, and move them into place.
+def write_deepcave(run: RunDirectory, folder: Path, *, overwrite: bool = False) -> int:
+    """Write a run's finished trials in SMAC's format, read them back, move them into place, and return their number.
 
     Args:
         run: with at least one finished trial.
-        out: folder to make; DeepCAVE shows it under its name.
+        folder: to make; DeepCAVE shows it under its name.
         overwrite: whether these files may be replaced there.
 
     Raises:
         NaxcliError: if the run has no finished trial or is damaged, or something is in the way.
     """
-    destination = Destination(folder=out, files=FILES, is_shared=False, overwrite=overwrite)
+    destination = Destination(folder=folder, files=FILES, is_shared=False, overwrite=overwrite)
     with staged(destination) as staging:
         rows = _finished_rows(run)
         if not rows:
@@ -70,14 +69,14 @@ def export_deepcave(run: RunDirectory, *, out: Path, overwrite: bool = False) ->
         contents = {
             "runhistory.json": _runhistory(rows),
             "configspace.json": json.loads(configspace),
-            "scenario.json": _scenario(rows, name=run.name, out=out),
+            "scenario.json": _scenario(rows, name=run.name, folder=folder),
             "intensifier.json": _intensifier(rows),
             "optimization.json": _optimization(rows),
         }
         for name, content in contents.items():
             (staging / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
         _read_back(staging, rows)
-    return Exported(files=tuple(out / name for name in FILES), name=run.name)
+    return len(rows)
 
 
 def _finished_rows(run: RunDirectory) -> list[_Row]:
@@ -147,14 +146,14 @@ def _runhistory(rows: Sequence[_Row]) -> dict[str, Any]:
     }
 
 
-def _scenario(rows: Sequence[_Row], *, name: str, out: Path) -> dict[str, Any]:
+def _scenario(rows: Sequence[_Row], *, name: str, folder: Path) -> dict[str, Any]:
     from naxcli import __version__
 
     seeds, fidelities = {row.seed for row in rows}, {row.fidelity for row in rows}
     return {
         "name": name,
         # SMAC appends name and seed to the folder unless it ends with them, and makes no folder on loading.
-        "output_directory": str(out / name / str(min(seeds))),
+        "output_directory": str(folder / name / str(min(seeds))),
         "deterministic": len(seeds) == 1,
         "objectives": "cost",
         "n_trials": len(rows),
