@@ -54,7 +54,11 @@ def export(command: ExportCommand) -> Iterator[str]:
         request = _with_target(request, command)
         yield f"width {request.width:.4g} meets the target"
     exported = export_network(request)
-    size = f"{format_count(exported.num_params)} parameters, {format_count(exported.flops)} multiply-adds" if exported.num_params else ""
+    size = (
+        f"{format_count(exported.num_params)} parameters, {format_count(exported.flops)} multiply-adds"
+        if exported.num_params
+        else ""
+    )
     state = "trained weights" if exported.is_trained else "untrained weights (seed 0)"
     if command.format != "config":
         yield f"{exported.name}: {size}, {state}"
@@ -74,7 +78,12 @@ def _request(command: ExportCommand, selection: Selection) -> ExportRequest:
     size = usual_image_size(selection.space, variant) if variant in selection.space.variants else None
     num_classes = command.num_classes or (selection.num_classes if same_network else None)
     in_channels = (selection.in_channels if same_network else None) or 3
-    is_changed = num_classes != selection.num_classes or command.width is not None or command.target_flops or command.target_params
+    is_changed = (
+        num_classes != selection.num_classes
+        or command.width is not None
+        or command.target_flops
+        or command.target_params
+    )
     return ExportRequest(
         space=selection.space, config=selection.config, format=command.format,
         out=Path(command.out) if command.out else Path("export") / selection.space.name,

@@ -109,7 +109,7 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
     experiment, space, run = session.experiment, session.space, session.run
     if experiment.budget is None and experiment.trials is None:
         raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
-    data, description, shape = _data(experiment, space)
+    data, description, shape = prepare_data(experiment, space)
     configuration_space = space.configuration_space(experiment.seed)
     feasibility = Feasibility(space, experiment.limits, width=experiment.width, shape=shape)
     if feasibility:
@@ -136,7 +136,7 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
             ) as pool:
                 arms = make_arms(
                     experiment=experiment, space=space, configuration_space=configuration_space,
-                    is_feasible=feasibility if feasibility else None, 
+                    is_feasible=feasibility if feasibility else None,
                     history=records.history(experiment.objective), states=records.searcher_states(),
                 )  # fmt: skip
                 search = Search(
@@ -204,10 +204,13 @@ def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experimen
     )
 
 
-def _data(
+def prepare_data(
     experiment: Experiment, space: Space
 ) -> tuple[DataRequest | None, dict[str, Any] | None, NetworkShape | None]:
-    """Return what the workers load, what environment.json says of it, and the sizes it dictates."""
+    """Return what the workers load, what environment.json says of it, and the sizes it dictates.
+
+    Reads the images, so that missing or damaged data shows before a worker starts.
+    """
     if space.build is None or experiment.data is None:
         return None, None, None
     from naxcli.training.sources import describe_dataset, load_part

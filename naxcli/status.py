@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
+from naxcli.plan import plan_path
 from naxcli.records import Records
 from naxcli.run_directory import RunDirectory
 from naxcli.search import find_incumbent
@@ -33,6 +34,7 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
         lefts.append(max(0.0, experiment.budget_seconds - active))
     if experiment.trials is not None and rate:
         lefts.append(max(0.0, (experiment.trials - len(finished)) / rate))
+    plan = run.read_json(plan_path(run))
     return {
         "run": str(run.path),
         "space": experiment.space,
@@ -50,5 +52,20 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
         "active_seconds": active,
         "budget_seconds": experiment.budget_seconds,
         "seconds_left": min(lefts) if lefts else None,
+        "plan": _plan_against_reality(plan, active, {fidelity: len(values) for fidelity, values in seconds.items()}),
         "incumbent": None if incumbent is None else incumbent.to_json(),
     }
+
+
+def _plan_against_reality(plan: dict[str, Any], active: float, done: dict[float, int]) -> list[dict[str, float]] | None:
+    """Return, per fidelity, the plan's trials for the time spent so far beside those finished; None without a plan."""
+    if not plan:
+        return None
+    share = min(1.0, active / plan["budget_seconds"])
+    return [
+        {
+            "fidelity": rung["fidelity"], "planned": rung["expected"] * share, "low": rung["low"] * share,
+            "high": rung["high"] * share, "finished": done.get(rung["fidelity"], 0),
+        }
+        for rung in plan["rungs"]
+    ]  # fmt: skip

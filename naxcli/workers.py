@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.errors import NaxcliError
+from naxcli.slurm import PREFIX, SlurmSettings, make_slurm_cluster, read_settings
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Longest wait for a worker process to answer after it started: it imports no torch before its first trial.
 START_SECONDS = 60.0
+CHECK_INTERVAL_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class WorkerPool:
     Args:
         function: what a task calls on the worker: `function(payload) -> dict`; importable by name there.
         slots: the local workers to start; ignored where `cluster` names a scheduler.
-        cluster: address of a running Dask scheduler, or None for this machine.
+        cluster: address of a running Dask scheduler, `slurm:FILE`, or None for this machine.
         on_heartbeat: called with each message that a running trial sends.
     """
 
@@ -98,6 +100,8 @@ class WorkerPool:
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._running: dict[int, tuple[Any, str]] = {}  # task id -> (future, worker address)
         self._next_check_at = 0.0
+        self._cluster: Any = None
+        self._slurm: SlurmSettings | None = None
 
     def __enter__(self) -> WorkerPool:
         import dask
@@ -126,9 +130,16 @@ class WorkerPool:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         from distributed import Client
 
-        self._cluster = None if self._address else self._start_local()
+        self._slurm = read_settings(self._address) if self._address and self._address.startswith(PREFIX) else None
+        if self._slurm is not None:
+            self._cluster = make_slurm_cluster(self._slurm)
+            self._cluster.scale(jobs=self._slurm.jobs)
+        elif self._address is None:
+            # Dask would give a worker up that happens to be restarting this long after an earlier one of its slot died.
+            dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 days"})
+            self._cluster = self._start_local()
         try:
-            self._client = Client(self._address or self._cluster, set_as_default=False, timeout="30s")
+            self._client = Client(self._cluster or self._address, set_as_default=False, timeout="30s")
         except (OSError, TimeoutError) as error:
             raise NaxcliError(
                 f"no Dask scheduler answers at {self._address}", why=str(error), hint="start one with: dask scheduler"
@@ -145,8 +156,9 @@ class WorkerPool:
         with contextlib.suppress(Exception):
             self._client.close(timeout=5)
         if self._cluster is not None:
-            for nanny in self._cluster.workers.values():
-                _kill_process(nanny)
+            if self._slurm is None:
+                for nanny in self._cluster.workers.values():
+                    _kill_process(nanny)
             with contextlib.suppress(Exception):
                 self._cluster.close(timeout=5)
 
@@ -174,6 +186,8 @@ class WorkerPool:
     @property
     def capacity(self) -> int:
         """Trials that can run at once: the local slots, or the cluster's workers of this moment."""
+        if self._slurm is not None:
+            return self._slurm.jobs
         return len(self._slots) if self._cluster is not None else len(self._workers())
 
     def free_worker(self) -> str | None:
@@ -232,7 +246,9 @@ class WorkerPool:
         """Yield the tasks whose worker is gone: a scheduler that is not ours would wait for its return for ever."""
         if time.monotonic() < self._next_check_at:
             return
-        self._next_check_at = time.monotonic() + 2.0
+        self._next_check_at = time.monotonic() + CHECK_INTERVAL_SECONDS
+        if self._slurm is not None:
+            self._cluster.scale(jobs=self._slurm.jobs)  # jobs that reached their walltime are replaced
         alive = set(self._workers())
         for task_id, (future, address) in list(self._running.items()):
             if address not in alive and not future.done():

@@ -20,7 +20,9 @@ def export(
     space: Annotated[
         str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="config, python, weights, onnx, torch or deepcave.")] = "python",
+    format: Annotated[
+        str, typer.Option("--format", help="config, python, weights, onnx, torch or deepcave.")
+    ] = "python",
     out: Annotated[
         str | None, typer.Option("--out", help="Folder, or a file such as best.onnx. Default: export/<space>.")
     ] = None,

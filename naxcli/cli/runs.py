@@ -82,6 +82,12 @@ def _status_table(described: dict[str, Any]) -> Any:
             "",
             f"fidelity {rung['fidelity']:g}: {rung['finished']} finished, median {format_duration(rung['median_seconds'])}",
         )
+    for rung in described["plan"] or ():
+        table.add_row(
+            "plan so far",
+            f"fidelity {rung['fidelity']:g}: {rung['planned']:.0f} trials planned ({rung['low']:.0f} to {rung['high']:.0f}), "
+            f"{rung['finished']} finished",
+        )
     rate = described["trials_per_hour"]
     table.add_row("rate", "–" if rate is None else f"{rate:.1f} trials an hour")
     budget = described["budget_seconds"]

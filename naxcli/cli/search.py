@@ -98,7 +98,9 @@ WorkersOption = Annotated[
 ]
 ClusterOption = Annotated[
     str | None,
-    typer.Option("--cluster", help="Running Dask scheduler: tcp://HOST:PORT.", rich_help_panel=MACHINE_PANEL),
+    typer.Option(
+        "--cluster", help="Running Dask scheduler tcp://HOST:PORT, or slurm:FILE.", rich_help_panel=MACHINE_PANEL
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -109,6 +111,7 @@ SetOption = Annotated[
         rich_help_panel=DATA_PANEL,
     ),
 ]
+PlainJsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", rich_help_panel=MACHINE_PANEL)]
 JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print the incumbent as JSON on stdout at the end.", rich_help_panel=MACHINE_PANEL),
@@ -147,6 +150,12 @@ def search(
         bool,
         typer.Option("--print-config", help="Print the resolved settings and exit.", rich_help_panel=MACHINE_PANEL),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="With slurm:FILE, print the job script and exit.", rich_help_panel=MACHINE_PANEL
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=MACHINE_PANEL)] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -177,7 +186,19 @@ def search(
     if print_config:
         typer.echo(session.experiment.to_toml(), nl=False)
         return
+    if dry_run:
+        typer.echo(_job_script(session.experiment.cluster), nl=False)
+        return
     raise typer.Exit(_run(session, as_json=as_json, quiet=quiet))
+
+
+def _job_script(cluster: str | None) -> str:
+    from naxcli.errors import NaxcliError
+    from naxcli.slurm import PREFIX, read_settings, render_job_script
+
+    if cluster is None or not cluster.startswith(PREFIX):
+        raise NaxcliError("--dry-run prints the job script of --cluster slurm:FILE")
+    return render_job_script(read_settings(cluster))
 
 
 def _run(session: Any, *, as_json: bool, quiet: bool) -> ExitCode:

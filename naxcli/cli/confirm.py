@@ -1,0 +1,55 @@
+"""`naxcli confirm`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("confirm")(confirm)
+
+
+def confirm(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="Best configurations to retrain, beside the references.")
+    ] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Fresh trainings of each configuration.")] = 5,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Default: the run's highest fidelity.")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
+    ] = None,
+    data_root: Annotated[str | None, typer.Option("--data-root", help="Default: the run's.")] = None,
+    workers: Annotated[str, typer.Option("--workers", help="Trainings at once, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="From which the fresh seeds are derived.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the confirmation as JSON on stdout.")] = False,
+) -> None:
+    """Retrain the best configurations and the references with fresh paired seeds and measure them on the test set.
+
+    States the gain with an interval that is corrected for having picked the best. Interrupted, the same command goes on.
+    """
+    from naxcli.cli.output import note, print_json, stdout_console
+    from naxcli.confirm import ConfirmRequest
+    from naxcli.confirm import confirm as confirm_run
+    from naxcli.errors import NaxcliError
+    from naxcli.report.confirmation import print_confirmation
+    from naxcli.run_directory import open_run
+
+    if workers != "auto" and not workers.isdigit():
+        raise NaxcliError(f"--workers {workers!r} is not a number", hint="a number of at least 1, or auto")
+    request = ConfirmRequest(
+        num_top=top, num_seeds=seeds, epochs=epochs, space=space, data_root=data_root, seed=seed,
+        workers=workers if workers == "auto" else int(workers),
+    )  # fmt: skip
+
+    def announce(row: dict[str, object], done: int, total: int) -> None:
+        outcome = f"cost {row['cost']:.4f}" if row["cost"] is not None else row["status"]
+        note(f"{done:>3}/{total}  {row['name']:<12} seed {row['seed']}  {outcome}")
+
+    confirmation = confirm_run(open_run(run), request, announce)
+    if as_json:
+        print_json(confirmation)
+    else:
+        print_confirmation(stdout_console(), confirmation)

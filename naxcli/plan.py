@@ -1,0 +1,194 @@
+"""A plan: what a budget buys, from a short calibration, before it is spent.
+
+A few random configurations are trained for one epoch; each gives a fixed cost and seconds per epoch. The search is then simulated
+with its own fidelity schedule and with times drawn from these measurements; repeating that with resampled measurements gives the interval.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from naxcli.batch import run_tasks
+from naxcli.errors import ExitCode, NaxcliError
+from naxcli.evaluate import DataRequest, TrialTask
+from naxcli.experiment import Experiment
+from naxcli.quantities import format_duration
+from naxcli.run_directory import RunDirectory, guard_disk, write_atomically
+from naxcli.session import Session, prepare_data
+from naxcli.space import Space
+from naxcli.trial import Result, Status, config_id
+from naxcli.workers import WorkerPool, local_slots, run_trial
+
+MAX_CALIBRATION_SHARE = 0.05
+NUM_CALIBRATION_TRIALS = 12
+NUM_SIMULATIONS = 40
+# Simulated trials after which the rest of the budget is extrapolated in proportion.
+MAX_SIMULATED_TRIALS = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialTime:
+    """What one calibration trial cost: a fixed part and a part for each epoch, in seconds."""
+
+    fixed_seconds: float
+    epoch_seconds: float
+
+    def seconds(self, epochs: float) -> float:
+        return self.fixed_seconds + epochs * self.epoch_seconds
+
+
+def plan_path(run: RunDirectory) -> Any:
+    return run.path / "plan.json"
+
+
+def make_plan(session: Session, on_result: Callable[[Result], None]) -> dict[str, Any]:
+    """Return the expected number of trials per fidelity with a 95 % interval, also left in the run directory as plan.json.
+
+    Raises:
+        NaxcliError: without a budget, or if not one trial could be timed within the calibration's share of it.
+    """
+    experiment, space = session.experiment, session.space
+    budget = experiment.budget_seconds
+    if budget is None:
+        raise NaxcliError("a plan needs a budget", hint="naxcli plan --budget 3d")
+    slots = local_slots(workers=experiment.workers, threads=experiment.threads)
+    data, _, _ = prepare_data(experiment, space)
+    started = time.monotonic()
+    times, statuses = _calibrate(experiment, space, data, budget, on_result)
+    calibration_seconds = time.monotonic() - started
+    if not times:
+        raise NaxcliError(
+            "no trial could be timed", why=f"{MAX_CALIBRATION_SHARE:.0%} of the budget, {format_duration(MAX_CALIBRATION_SHARE * budget)}, "
+            f"was not enough for one epoch, or all failed ({dict(statuses) or 'none ended'})",
+            hint="give a larger --budget, or make trials cheaper: --set width=0.5",
+            exit_code=ExitCode.PLAN_INFEASIBLE,
+        )  # fmt: skip
+    success_share = statuses[Status.SUCCESS] / max(1, statuses.total())
+    rungs = _expected_trials(session, times, budget - calibration_seconds, len(slots), success_share)
+    num_hyperparameters = len(space.configuration_space())
+    plan: dict[str, Any] = {
+        "schema": 1, "budget_seconds": budget, "workers": len(slots), "calibration_seconds": calibration_seconds,
+        "calibration_trials": len(times), "fixed_seconds": statistics.median(item.fixed_seconds for item in times),
+        "epoch_seconds": statistics.median(item.epoch_seconds for item in times), "rungs": rungs,
+        "num_hyperparameters": num_hyperparameters,
+    }  # fmt: skip
+    plan["is_enough"] = rungs[0]["expected"] >= num_hyperparameters and rungs[-1]["expected"] >= 1
+    with guard_disk(session.run.path):
+        session.run.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(plan_path(session.run), json.dumps(plan, indent=1))
+    return plan
+
+
+def _calibrate(
+    experiment: Experiment, space: Space, data: DataRequest | None, budget: float, on_result: Callable[[Result], None]
+) -> tuple[list[TrialTime], Counter[Status]]:
+    """Time random configurations at one epoch (or the lowest fidelity) until enough are timed or the share of the budget is spent."""
+    from naxcli.space import plain_config
+
+    slots = local_slots(workers=experiment.workers, threads=experiment.threads)
+    deadline = time.monotonic() + MAX_CALIBRATION_SHARE * budget
+    epochs = min(1.0, experiment.fidelity.min) if space.build is not None else experiment.fidelity.min
+    sampled = space.configuration_space(experiment.seed).sample_configuration(NUM_CALIBRATION_TRIALS)
+    configs = [space.default_config(), *(space.canonicalise(plain_config(item)) for item in sampled)]
+
+    def tasks() -> Iterator[TrialTask]:
+        for number, config in enumerate(configs):
+            left = deadline - time.monotonic()
+            if left <= 0 or number >= NUM_CALIBRATION_TRIALS:
+                return
+            yield TrialTask(
+                trial_id=number, space=space.origin, config=config, fidelity=epochs, seed=experiment.seed, data=data,
+                width=experiment.width, recipe=experiment.recipe if data else None, schedule_epochs=epochs,
+                threads=slots[0].threads, seconds_limit=left,
+            )  # fmt: skip
+
+    times, statuses = [], Counter[Status]()
+    warm: set[str | None] = set()
+    with WorkerPool(run_trial, slots=slots, cluster=experiment.cluster) as pool:
+        for _, result in run_tasks(pool, tasks()):
+            statuses[result.status] += 1
+            on_result(result)
+            if result.status != Status.SUCCESS:
+                continue
+            # A worker's first trial also imports libraries and loads the data, once for the whole search.
+            is_first = result.worker not in warm
+            warm.add(result.worker)
+            in_epochs = sum(epoch.seconds for epoch in result.curve) or result.seconds
+            fixed = 0.0 if is_first else max(0.0, result.seconds - in_epochs)
+            times.append(TrialTime(fixed_seconds=fixed, epoch_seconds=in_epochs / epochs))
+    return times, statuses
+
+
+def _expected_trials(
+    session: Session, times: list[TrialTime], seconds: float, num_workers: int, success_share: float
+) -> list[dict[str, float]]:
+    rng = np.random.default_rng(session.experiment.seed)
+    counts = []
+    for _ in range(NUM_SIMULATIONS):
+        resampled = [times[index] for index in rng.integers(len(times), size=len(times))]
+        counts.append(_simulate(session, resampled, seconds, num_workers, success_share, rng))
+    rungs = []
+    for fidelity in session.experiment.fidelity.rungs():
+        values = [count[fidelity] for count in counts]
+        low, high = np.quantile(values, [0.025, 0.975])
+        rungs.append({"fidelity": fidelity, "expected": float(np.mean(values)), "low": float(low), "high": float(high)})
+    return rungs
+
+
+def _simulate(
+    session: Session,
+    times: list[TrialTime],
+    seconds: float,
+    num_workers: int,
+    success_share: float,
+    rng: np.random.Generator,
+) -> Counter[float]:
+    """Return the trials per fidelity of one simulated search: the real schedule, random configurations, drawn times and costs."""
+    from naxcli.searchers.asktell import AskTell
+    from naxcli.searchers.candidates import Candidates
+    from naxcli.searchers.hyperband import Hyperband
+    from naxcli.searchers.random import RandomProposer
+    from naxcli.searchers.schedule import SingleFidelity
+
+    space, experiment = session.space, session.experiment
+    fidelity = experiment.fidelity
+    candidates = Candidates(
+        space=space, configuration_space=space.configuration_space(experiment.seed), is_feasible=None
+    )
+    schedule = AskTell(
+        name="simulation", proposer=RandomProposer(), candidates=candidates, seed=experiment.seed, max_in_flight=num_workers,
+        schedule=SingleFidelity(fidelity.max) if fidelity.is_single else Hyperband(fidelity),
+    )  # fmt: skip
+    time_of: dict[str, TrialTime] = {}
+    reached: dict[str, float] = {}
+    busy: list[tuple[float, int, Any]] = []
+    counts: Counter[float] = Counter()
+    now, number = 0.0, 0
+    while True:
+        while len(busy) < num_workers and (suggestion := schedule.ask()) is not None:
+            key = config_id(suggestion.config)
+            chosen = time_of.setdefault(key, times[int(rng.integers(len(times)))])
+            # A promoted trial continues its checkpoint.
+            takes = chosen.seconds(suggestion.fidelity - reached.get(key, 0.0))
+            reached[key] = suggestion.fidelity
+            heapq.heappush(busy, (now + takes, number, suggestion))
+            number += 1
+        if not busy:
+            return counts
+        now, _, suggestion = heapq.heappop(busy)
+        if now > seconds:
+            return counts
+        counts[suggestion.fidelity] += 1
+        schedule.tell(suggestion, cost=float(rng.random()) if rng.random() < success_share else None)
+        if counts.total() >= MAX_SIMULATED_TRIALS:
+            factor = seconds / now
+            return Counter({fidelity: round(count * factor) for fidelity, count in counts.items()})
