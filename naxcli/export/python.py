@@ -180,7 +180,8 @@ def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
         version=__version__,
         facts="\n".join(lines),
         timm_methods="".join(f"{line}\n" for line in methods),
-        input_size=" ".join(str(size) for size in request.input_shape),
+        # Whatever small images the reduced network was searched on, ImageNet's are these.
+        image_size=224 if request.variant == REDUCED else request.image_size,
         # The paper trains S with half the batch and a smaller rate; the batch is per GPU.
         batch_size=32 if request.variant == "S" else 64,
         learning_rate="1.4e-3" if request.variant == "S" else "2e-3",
