@@ -69,7 +69,7 @@ def _time_unit(longest_seconds: float) -> tuple[float, str]:
 def needs_log(values: np.ndarray) -> bool:
     """Return whether positive values spread over so many orders of magnitude that a linear axis would hide them."""
     finite = values[np.isfinite(values)]
-    return bool(len(finite)) and finite.min() > 0 and finite.max() / finite.min() > 100
+    return bool(len(finite) and finite.min() > 0 and finite.max() / finite.min() > 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,9 @@ def figure(content: Figure) -> str:
             "div", plot, class_="scroll", role="region", tabindex=0, aria_label=f"{content.title}, scrolls sideways"
         )
     caption = element("figcaption", element("strong", escape(content.title)), paragraph(content.caption))
-    return element("figure", caption, plot, inert_json(source, content.drawing.to_plotly_json()), id=content.name)
+    return element(
+        "figure", caption, plot, inert_json(source, content.drawing.to_plotly_json()), id=f"figure-{content.name}"
+    )
 
 
 def inert_json(name: str, content: Any) -> str:

@@ -113,7 +113,7 @@ def _parts(data: ReportData) -> list[Part]:
         ("progress", "Cost over time", _figures([figures.cost_over(data, "elapsed"), figures.cost_over(data, "spent")])),
         ("importance", "Which choices mattered", _importance(data)),
         ("parallel", "Parallel coordinates", _figures([figures.parallel_coordinates(data)])),
-        ("pareto", "Cost against size", _figures([figures.pareto_front(data)]) + _unless_empty(results.pareto(data))),
+        ("size", "Cost against size", _figures([figures.pareto_front(data)]) + _unless_empty(results.pareto(data))),
         ("curves", "Learning curves", _figures([figures.learning_curves(data)])),
         ("fidelities", "Do cheap trials rank as full ones do?", _fidelities(data)),
         ("trials", "Trials", table(best_trials(data)) + table(results.failures(data))),
