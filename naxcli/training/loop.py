@@ -23,6 +23,7 @@ from naxcli.errors import NaxcliError
 from naxcli.training.augment import TrainingBatches
 from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
 from naxcli.training.data import Dataset
+from naxcli.training.depthwise import restore_convolutions, use_strips
 from naxcli.training.memory import PeakMemory
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.recipe import Recipe
@@ -138,6 +139,7 @@ def train(
         if checkpoint_to is not None and is_due and training.is_epoch_end and training.step < last_step:
             save_checkpoint(training.state_dict(), checkpoint_to)
 
+    restore_convolutions(network)
     if checkpoint_to is not None and status is not Status.DIVERGED:
         save_checkpoint(training.state_dict(), checkpoint_to)
     has_part = record is not None and record not in training.curve
@@ -181,6 +183,8 @@ class Training:
         network.to(device)
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
+            if device.type == "cpu":
+                use_strips(network)
         self.step = 0
         self.curve: list[EpochRecord] = []
         self._network = network.train()
