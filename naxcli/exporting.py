@@ -90,6 +90,7 @@ def _request(command: ExportCommand, selection: Selection) -> ExportRequest:
         variant=variant, width=command.width or (selection.width if same_network else 1.0),
         num_classes=num_classes or (REDUCED_CLASSES if is_reduced else IMAGENET_CLASSES), in_channels=in_channels,
         image_size=size or fallback_size, weights=selection.weights if same_network and not is_changed else None,
+        mean=selection.mean if same_network else None, std=selection.std if same_network else None,
         provenance=selection.provenance, opset=command.opset, overwrite=command.overwrite, name=command.name,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ class Selection:
     """A configuration with what is known of it. Sizes are None where nothing names them.
 
     Args:
+        mean: per channel, that training subtracted from images in [0, 1]; `std` likewise divided.
         weights: checkpoint of the trained network, where the run kept it.
         trial_id: of the run's trial, if it is one.
     """
@@ -33,6 +34,8 @@ class Selection:
     in_channels: int | None = None
     image_size: int | None = None
     variant: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     weights: Path | None = None
     run: RunDirectory | None = None
     trial_id: int | None = None
@@ -66,7 +69,8 @@ def _select_config(reference: str, named_space: str | None) -> Selection:
     known = {**space.reference, "default": space.default_config()}
     if name not in known:
         raise NaxcliError(
-            f"space {space.name!r} has no reference configuration {name!r}", hint=f"one of {', '.join(known)}, or a configuration file"
+            f"space {space.name!r} has no reference configuration {name!r}",
+            hint=f"one of {', '.join(known)}, or a configuration file",
         )
     config = plain_config(to_configuration(space.configuration_space(), known[name], what=f"reference {name}"))
     return Selection(space=space, config=config, provenance={"reference": f"{space.name}:{name}"})
@@ -89,7 +93,8 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
     checkpoint = run.checkpoint(chosen.trial.trial_id)
     return Selection(
         space=space, config=chosen.trial.config, width=experiment.width, num_classes=sizes.get("num_classes"),
-        in_channels=sizes.get("in_channels"), image_size=sizes.get("image_size"), run=run, trial_id=chosen.trial.trial_id,
+        in_channels=sizes.get("in_channels"), image_size=sizes.get("image_size"), mean=tuple(sizes["mean"]) if "mean" in sizes else None, std=tuple(sizes["std"]) if "std" in sizes else None,
+        run=run, trial_id=chosen.trial.trial_id,
         weights=checkpoint if checkpoint.is_file() else None,
         provenance={
             "run": run.name, "trial_id": chosen.trial.trial_id, "cost": chosen.cost, "fidelity": chosen.trial.fidelity,

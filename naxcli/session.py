@@ -213,7 +213,7 @@ def prepare_data(
     """
     if space.build is None or experiment.data is None:
         return None, None, None
-    from naxcli.training.sources import describe_dataset, load_part
+    from naxcli.training.sources import channel_statistics, describe_dataset, load_part
 
     root = Path(experiment.data_root)
     described = describe_dataset(experiment.data, root, image_size=experiment.image_size)
@@ -222,13 +222,14 @@ def prepare_data(
         name=experiment.data, root=str(Path(experiment.data_root).resolve()), split_seed=experiment.seed,
         validation_fraction=experiment.validation_fraction, image_size=experiment.image_size,
     )  # fmt: skip
+    mean, std = channel_statistics(part.images)
     shape = NetworkShape(
         num_classes=described.num_classes, in_channels=described.in_channels, image_size=described.image_size
     )
     description = {
         "name": experiment.data, "content_hash": part.content_hash(), "num_images": len(part.labels), "num_classes": shape.num_classes,
         "in_channels": shape.in_channels, "image_size": shape.image_size, "is_official": part.is_official,
-        "notices": list(part.notices),
+        "notices": list(part.notices), "mean": mean, "std": std,
     }  # fmt: skip
     return request, description, shape
 

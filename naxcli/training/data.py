@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from naxcli.errors import NaxcliError
 from naxcli.training.parts import stratified_split
-from naxcli.training.sources import load_part
+from naxcli.training.sources import channel_statistics, load_part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # compared by identity: tensors have no one truth
@@ -138,21 +137,3 @@ def load_dataset(
         notices=notices,
         **tests,
     )
-
-
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel of (n, channels, h, w) uint8 images, on a scale of 0 to 1.
-
-    Counted from histograms: exact, and the same on every machine.
-    """
-    levels = np.arange(256) / 255
-    means, stds = [], []
-    for channel in range(images.shape[1]):
-        counts = np.zeros(256)
-        for chunk in np.array_split(images[:, channel], 16):  # bincount copies what it counts to eight times the size
-            counts += np.bincount(chunk.ravel(), minlength=256)
-        share = counts / counts.sum()
-        mean = float(share @ levels)
-        means.append(mean)
-        stds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1e-6))  # a constant channel must not divide by 0
-    return tuple(means), tuple(stds)

@@ -129,6 +129,24 @@ def load_part(
     raise unknown_source(name)
 
 
+def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of (n, channels, h, w) uint8 images, on a scale of 0 to 1.
+
+    Counted from histograms: exact, and the same on every machine.
+    """
+    levels = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = np.zeros(256)
+        for chunk in np.array_split(images[:, channel], 16):  # bincount copies what it counts to eight times the size
+            counts += np.bincount(chunk.ravel(), minlength=256)
+        share = counts / counts.sum()
+        mean = float(share @ levels)
+        means.append(mean)
+        stds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1e-6))  # a constant channel must not divide by 0
+    return tuple(means), tuple(stds)
+
+
 def unknown_source(name: str) -> NaxcliError:
     return NaxcliError(f"there is no data source {name!r}", hint=f"name one of {', '.join(known_names())}")
 
