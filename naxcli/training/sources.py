@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from naxcli.errors import NaxcliError
-from naxcli.training.parts import Description, Part, stratified_split
+from naxcli.training.parts import Description, Images, Part, stratified_split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
