@@ -26,6 +26,7 @@ from naxcli.training.data import Dataset
 from naxcli.training.depthwise import restore_convolutions, use_strips
 from naxcli.training.memory import PeakMemory
 from naxcli.training.optimizer import build_optimizer
+from naxcli.training.processes import ALONE, Processes, synchronise_batch_norms
 from naxcli.training.recipe import Recipe
 from naxcli.training.step import EagerStep, GradientStep, choose_step
 from naxcli.training.validation import evaluate_network
@@ -84,6 +85,10 @@ def train(
     checkpoint_from: Path | None = None,
     checkpoint_to: Path | None = None,
     checkpoint_every: int | None = None,
+    best_to: Path | None = None,
+    num_parts: int = 1,
+    processes: Processes = ALONE,
+    on_step: Callable[[float], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Outcome:
@@ -101,8 +106,12 @@ def train(
         checkpoint_from: training to continue.
         checkpoint_to: where to leave the training at its end, also when stopped.
         checkpoint_every: whole epochs between checkpoints on the way; None writes one at the end only.
+        best_to: where to leave the training after each whole epoch more accurate than all before it.
+        num_parts: parts that each batch is cut into, to need less memory (gradient accumulation).
+        processes: that train the network together; the first one writes the checkpoints.
+        on_step: called before every step with the epochs done.
         on_epoch: called after every epoch.
-        should_stop: asked before every step; ends the training early.
+        should_stop: asked before every step; ends the training early, in all processes if in any.
 
     Raises:
         NaxcliError: if the checkpoint belongs to another training.
@@ -110,16 +119,21 @@ def train(
     """
     started, memory, device = time.perf_counter(), PeakMemory(device), torch.device(device)
     schedule_epochs = epochs if schedule_epochs is None else max(epochs, schedule_epochs)
-    training = Training(network, dataset, recipe, seed=seed, device=device, schedule_epochs=schedule_epochs)
+    training = Training(
+        network, dataset, recipe, seed=seed, device=device, schedule_epochs=schedule_epochs, num_parts=num_parts,
+        processes=processes,
+    )  # fmt: skip
     if checkpoint_from is not None:
         training.load_state_dict(load_checkpoint(checkpoint_from), source=checkpoint_from)
     first_step, last_step = training.step, max(1, round(epochs * training.steps_per_epoch))
     status: Status | None = Status.SUCCESS
     record = training.curve[-1] if training.curve else None
     while training.step < last_step:
-        if should_stop is not None and should_stop():
+        if should_stop is not None and processes.any(should_stop()):
             status = None
             break
+        if on_step is not None:
+            on_step(training.step / training.steps_per_epoch)
         training.take_step(last_step)
         is_epoch_end = training.is_epoch_end or training.step == last_step
         if not is_epoch_end and training.step % _STEPS_BETWEEN_CHECKS:
@@ -135,13 +149,15 @@ def train(
             break
         if on_epoch is not None:
             on_epoch(record)
+        if best_to is not None and training.is_best:
+            training.save(best_to)
         is_due = checkpoint_every is not None and len(training.curve) % checkpoint_every == 0
         if checkpoint_to is not None and is_due and training.is_epoch_end and training.step < last_step:
-            save_checkpoint(training.state_dict(), checkpoint_to)
+            training.save(checkpoint_to)
 
     restore_convolutions(network)
     if checkpoint_to is not None and status is not Status.DIVERGED:
-        save_checkpoint(training.state_dict(), checkpoint_to)
+        training.save(checkpoint_to)
     has_part = record is not None and record not in training.curve
     last = record if status is Status.SUCCESS else None
     return Outcome(
@@ -175,8 +191,10 @@ class Training:
         seed: int,
         device: torch.device,
         schedule_epochs: float,
+        num_parts: int = 1,
+        processes: Processes = ALONE,
     ) -> None:
-        torch.manual_seed(seed + _NETWORK_SEED_OFFSET)
+        torch.manual_seed(seed + _NETWORK_SEED_OFFSET + processes.rank)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
         set_drop_path(network, recipe.drop_path)
@@ -185,6 +203,9 @@ class Training:
             network.to(memory_format=torch.channels_last)
             if device.type == "cpu":
                 use_strips(network)
+        if processes.num > 1:
+            processes.broadcast(network)
+            network = synchronise_batch_norms(network, device)
         self.step = 0
         self.curve: list[EpochRecord] = []
         self._network = network.train()
@@ -195,7 +216,8 @@ class Training:
         self._batches = TrainingBatches(self._dataset, recipe, seed=seed, device=device)
         self._optimizer = build_optimizer(network, recipe)
         self._average = ModelEmaV3(network, decay=recipe.ema_decay) if recipe.ema_decay else None
-        self._eager = EagerStep(network, recipe, device)
+        self._processes = processes
+        self._eager = EagerStep(network, recipe, device, num_parts=num_parts, processes=processes)
         self._gradient_step: GradientStep | None = None
         self._loss_sum = torch.zeros((), device=device)  # of the epoch under way
         self._epoch_started = time.perf_counter()
@@ -214,6 +236,12 @@ class Training:
     @property
     def is_epoch_end(self) -> bool:
         return self.step % self.steps_per_epoch == 0
+
+    @property
+    def is_best(self) -> bool:
+        """Whether an epoch ended now, more accurate than all before it."""
+        accuracies = [record.val_accuracy or 0.0 for record in self.curve]
+        return self.is_epoch_end and accuracies.index(max(accuracies)) == len(accuracies) - 1
 
     @property
     def num_parts(self) -> int:
@@ -240,7 +268,7 @@ class Training:
     def finish_epoch(self) -> EpochRecord:
         """Validate and return the epoch's record; that of a part of an epoch is superseded if the training goes on."""
         evaluated = self._network if self._average is None else self._average.module
-        val_accuracy, val_loss = evaluate_network(evaluated, self._dataset, self._recipe)
+        val_accuracy, val_loss = evaluate_network(evaluated, self._dataset, self._recipe, self._processes)
         record = EpochRecord(
             epoch=math.ceil(self.step / self.steps_per_epoch),
             train_loss=self.mean_loss(),
@@ -255,6 +283,12 @@ class Training:
             self._epoch_started = time.perf_counter()
         return record
 
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; all processes have to call it."""
+        state = self.state_dict()
+        if self._processes.is_first:
+            save_checkpoint(state, path)
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `load_state_dict` needs to go on as if the training had never stopped."""
         is_cuda = self._device.type == "cuda"
@@ -267,8 +301,9 @@ class Training:
             "curve": [dataclasses.asdict(record) for record in self.curve],
             "loss_sum": self._loss_sum,
             "epoch_seconds": time.perf_counter() - self._epoch_started,
-            "random_state": torch.get_rng_state(),
-            "device_random_state": torch.cuda.get_rng_state(self._device) if is_cuda else None,
+            # One row per process.
+            "random_state": self._processes.gather(torch.get_rng_state()),
+            "device_random_state": self._processes.gather(torch.cuda.get_rng_state(self._device)) if is_cuda else None,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, source: Path) -> None:
@@ -294,9 +329,11 @@ class Training:
         self.curve = [EpochRecord(**record) for record in state["curve"]]
         self._loss_sum.copy_(state["loss_sum"])
         self._epoch_started = time.perf_counter() - state["epoch_seconds"]
-        torch.set_rng_state(state["random_state"])
-        if self._device.type == "cuda" and state["device_random_state"] is not None:
-            torch.cuda.set_rng_state(state["device_random_state"], self._device)
+        rank = self._processes.rank
+        if rank < len(state["random_state"]):  # a process that was not there before keeps its fresh seed
+            torch.set_rng_state(state["random_state"][rank])
+            if self._device.type == "cuda" and state["device_random_state"] is not None:
+                torch.cuda.set_rng_state(state["device_random_state"][rank], self._device)
 
     def _learning_rate(self, step: int) -> float:
         """Return the learning rate in the middle of a step."""

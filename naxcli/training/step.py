@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from naxcli.training.processes import ALONE, Processes
 from naxcli.training.recipe import Recipe
 
 _WARMUP_STEPS = 3  # before a capture, so that cuDNN has chosen its plans and autograd its streams
@@ -47,12 +48,29 @@ class EagerStep:
     """Computes loss and gradients of a batch.
 
     Where a CUDA device runs out of memory the batch is cut into ever more parts whose gradients add up to the same
-    mean; only batch normalization then sees the parts. On a CPU, and for single images, the error propagates.
+    mean; only batch normalization then sees the parts. On a CPU, for single images, and where several processes share
+    the batch, the error propagates.
+
+    Args:
+        network: on the device.
+        recipe: loss and precision.
+        device: of the computation.
+        num_parts: that a batch, or a process's share of it, is cut into from the start (gradient accumulation).
+        processes: that share each batch; every one is given the whole batch and gets the whole batch's gradients.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        device: torch.device,
+        *,
+        num_parts: int = 1,
+        processes: Processes = ALONE,
+    ) -> None:
         self.network = network
-        self.num_parts = 1
+        self.num_parts = num_parts
+        self.processes = processes
         self._recipe = recipe
         self._device = device
         self._dtype = autocast_dtype(recipe, device)
@@ -62,17 +80,34 @@ class EagerStep:
         while True:
             self.network.zero_grad(set_to_none=True)
             try:
-                return self.accumulate(images, targets)
+                return self._share_work(images, targets)
             except torch.OutOfMemoryError:
-                if self._device.type != "cuda" or self.num_parts >= len(images):
+                # Of several processes the others would wait for this one's part in the statistics forever.
+                if self._device.type != "cuda" or self.num_parts >= len(images) or self.processes.num > 1:
                     raise
             # Outside of the handler, whose exception keeps the failed step's tensors alive.
             self.num_parts *= 2
             torch.cuda.empty_cache()
 
-    def accumulate(self, images: Tensor, targets: Tensor, *, cache_casts: bool = True) -> Tensor:
-        """Add the gradients of the batch's mean loss to the parameters' and return that loss, detached."""
+    def _share_work(self, images: Tensor, targets: Tensor) -> Tensor:
+        if self.processes.num == 1:
+            return self.accumulate(images, targets)
+        share = self.processes.share(len(images))
+        loss = self.accumulate(images[share], targets[share], num_images=len(images))
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        self.processes.sum_in_place([*gradients, loss])
+        return loss
+
+    def accumulate(
+        self, images: Tensor, targets: Tensor, *, num_images: int | None = None, cache_casts: bool = True
+    ) -> Tensor:
+        """Add the gradients of the images' mean loss to the parameters' and return that loss, detached.
+
+        Args:
+            num_images: that the mean is over, where other processes have the rest of them.
+        """
         total = torch.zeros((), device=images.device)
+        num_images = num_images or len(images)
         for part_images, part_targets in zip(images.chunk(self.num_parts), targets.chunk(self.num_parts), strict=True):
             with torch.autocast(
                 images.device.type,
@@ -81,7 +116,7 @@ class EagerStep:
                 cache_enabled=cache_casts,
             ):
                 logits = self.network(part_images)
-            loss = loss_of(logits, part_targets, self._recipe) * (len(part_images) / len(images))
+            loss = loss_of(logits, part_targets, self._recipe) * (len(part_images) / num_images)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
@@ -115,12 +150,13 @@ class GraphedStep:
 
 
 def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps: int) -> GradientStep:
-    """Return the faster of the eager step and its CUDA graph for a batch like this one; eager off CUDA.
+    """Return the faster of the eager step and its CUDA graph for a batch like this one; eager off CUDA and for parts.
 
     Args:
         num_steps: of the training ahead, which a capture has to be worth.
     """
-    if images.device.type != "cuda" or num_steps < _MIN_STEPS_FOR_GRAPH:
+    is_whole = eager.num_parts == 1 and eager.processes.num == 1
+    if images.device.type != "cuda" or num_steps < _MIN_STEPS_FOR_GRAPH or not is_whole:
         return eager
     try:
         with _unchanged(eager.network, images.device):

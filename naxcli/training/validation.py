@@ -7,16 +7,20 @@ from torch import nn
 
 from naxcli.training.augment import Mixing, Normalisation, mix_targets
 from naxcli.training.data import Dataset
+from naxcli.training.processes import ALONE, Processes
 from naxcli.training.recipe import Recipe
 from naxcli.training.step import autocast_dtype, loss_of
 
 
 @torch.no_grad()
-def evaluate_network(network: nn.Module, dataset: Dataset, recipe: Recipe) -> tuple[float, float]:
+def evaluate_network(
+    network: nn.Module, dataset: Dataset, recipe: Recipe, processes: Processes = ALONE
+) -> tuple[float, float]:
     """Return (accuracy, mean loss) of a network on the validation images as they are; its mode stays.
 
     Args:
         network: on the device of the computation, which need not be the data's.
+        processes: that share the work; all of them get the result.
     """
     device = next(network.parameters()).device
     normalisation, dtype = Normalisation(dataset, device), autocast_dtype(recipe, device)
@@ -24,7 +28,7 @@ def evaluate_network(network: nn.Module, dataset: Dataset, recipe: Recipe) -> tu
     was_training = network.training
     network.eval()
     images, labels = dataset.validation_images, dataset.validation_labels
-    for start in range(0, len(labels), recipe.batch_size):
+    for start in range(processes.rank * recipe.batch_size, len(labels), processes.num * recipe.batch_size):
         part = slice(start, start + recipe.batch_size)
         batch = normalisation(images[part].to(device, non_blocking=True), channels_last=recipe.channels_last)
         expected = labels[part].to(device, non_blocking=True)
@@ -34,4 +38,5 @@ def evaluate_network(network: nn.Module, dataset: Dataset, recipe: Recipe) -> tu
         targets = mix_targets(expected, Mixing(weight=1.0), dataset.num_classes, smoothing=0.0)
         loss_sum += loss_of(logits, targets, recipe) * len(batch)
     network.train(was_training)
+    processes.sum_in_place([num_correct, loss_sum])
     return num_correct.item() / len(labels), loss_sum.item() / len(labels)
