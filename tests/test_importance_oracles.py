@@ -96,7 +96,13 @@ def forbidden_space() -> ConfigurationSpace:
 
 
 def forbidden_cost(config: Raw) -> float:
-    return 1.0 - 0.2 * config["a"] - 0.13 * config["b"] + 0.05 * (config["c"] - 1) ** 2 - 0.11 * config["a"] * config.get("d", 0)
+    return (
+        1.0
+        - 0.2 * config["a"]
+        - 0.13 * config["b"]
+        + 0.05 * (config["c"] - 1) ** 2
+        - 0.11 * config["a"] * config.get("d", 0)
+    )
 
 
 CASES = {
@@ -113,7 +119,9 @@ class Oracle:
         self.space, self.cost = space, cost
         self.names = sorted(name for name in space if space[name].size > 1)
         self.default = self.repaired(dict(space.get_default_configuration()))
-        self.all = list({tuple(sorted(c.items(), key=str)): c for c in map(self.repaired, self.raw()) if self.is_legal(c)}.values())
+        self.all = list(
+            {tuple(sorted(c.items(), key=str)): c for c in map(self.repaired, self.raw()) if self.is_legal(c)}.values()
+        )
         self.incumbent = min(self.all, key=cost)
 
     def values(self, name: str) -> list[Any]:
@@ -140,7 +148,9 @@ class Oracle:
 
     def holds(self, condition: Any, config: Raw) -> bool:
         if hasattr(condition, "components"):
-            return (all if isinstance(condition, AndConjunction) else any)(self.holds(c, config) for c in condition.components)
+            return (all if isinstance(condition, AndConjunction) else any)(
+                self.holds(c, config) for c in condition.components
+            )
         if condition.parent.name not in config:
             return False
         return bool(condition.satisfied_by_value(config))
@@ -177,7 +187,9 @@ class Oracle:
         frame = pd.DataFrame(rows).astype(str)
 
         def closed(names: tuple[str, ...]) -> float:
-            return float(pd.Series(costs).groupby([frame[name] for name in names]).transform("mean").var(ddof=0)) / total
+            return (
+                float(pd.Series(costs).groupby([frame[name] for name in names]).transform("mean").var(ddof=0)) / total
+            )
 
         mains = {(name,): closed((name,)) for name in self.names}
         pairs = {(i, j): closed((i, j)) - mains[i,] - mains[j,] for i, j in combinations(self.names, 2)}
@@ -247,7 +259,9 @@ def test_lpi_equals_enumeration(case: tuple[str, Oracle, dict[str, Any]]) -> Non
     _, oracle, summary = case
     entry = importance(summary)
     found = {row["name"]: row["mean"] for row in entry["lpi"]}
-    assert found == {name: value if value is None else pytest.approx(value, abs=ATOL) for name, value in oracle.lpi().items()}
+    assert found == {
+        name: value if value is None else pytest.approx(value, abs=ATOL) for name, value in oracle.lpi().items()
+    }
     assert all(row["inactive"] == (row["name"] not in oracle.incumbent) for row in entry["lpi"])
 
 
@@ -300,7 +314,10 @@ def test_shapley_values_equal_all_orders(case: tuple[str, Oracle, dict[str, Any]
 def test_one_tree_has_no_spread_and_no_interval(case: tuple[str, Oracle, dict[str, Any]]) -> None:
     _, _, summary = case
     entry = importance(summary)
-    assert all(row["std"] in (0, None) and row["low"] is None and row["rank_group"] is None for row in entry["lpi"] + entry["fanova"])
+    assert all(
+        row["std"] in (0, None) and row["low"] is None and row["rank_group"] is None
+        for row in entry["lpi"] + entry["fanova"]
+    )
     assert entry["r2"] is None
 
 

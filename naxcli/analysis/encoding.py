@@ -79,7 +79,9 @@ class Encoding:
     def __init__(self, configuration_space: ConfigurationSpace) -> None:
         self.configuration_space = configuration_space
         self.names: tuple[str, ...] = tuple(configuration_space)
-        self.defaults: Floats = np.array([_default_code(configuration_space[name]) for name in self.names])
+        self.defaults: Floats = np.array(
+            [nearest_code(configuration_space[name], configuration_space[name].default_value) for name in self.names]
+        )
         self.domains: tuple[Domain, ...] = tuple(self._domains())
         self.num_columns = self.domains[-1].columns.stop if self.domains else 0
 

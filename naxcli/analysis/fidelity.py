@@ -134,7 +134,9 @@ def _reason(costs: Floats, num_configs: int, encoding: Encoding) -> str | None:
 def _with_interval(found: Estimate, interval: tuple[float, float] | None) -> Estimate:
     if found.mean is None or interval is None:
         return found
-    return Estimate(mean=found.mean, std=found.std, low=interval[0], high=interval[1])
+    # A resample holds fewer different trials, which moves its estimates a little; the interval always holds the estimate itself.
+    low, high = min(interval[0], found.mean), max(interval[1], found.mean)
+    return Estimate(mean=found.mean, std=found.std, low=low, high=high)
 
 
 def _tables(
