@@ -8,6 +8,8 @@ improvement against the best predicted cost, scrambled Sobol initial design, and
 differs, and why:
 
 * The forest does not preallocate 2^20 leaves per tree, and predicts in one thread: both only cost time at these sizes.
+  Its `log_y`, which averages a leaf's costs before the logarithm, is off: leaves hold a single trial each, so that it
+  changes nothing but the time of a fit.
 * It is fitted again whenever there is a new result; SMAC's default is every eighth configuration.
 * The best predicted cost is one call for all configurations instead of one each.
 * Expected improvement is maximised exactly, over all open configurations, where the space can be enumerated. SMAC's local
@@ -183,7 +185,6 @@ class ExpectedImprovement:
     ) -> None:
         model = RandomForest(
             configuration_space,
-            log_y=True,
             n_trees=num_trees,
             ratio_features=5 / 6,
             min_samples_split=2,
