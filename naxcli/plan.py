@@ -2,6 +2,7 @@
 
 A few random configurations are trained for one epoch; each gives a fixed cost and seconds per epoch. The search is then simulated
 with its own fidelity schedule and with times drawn from these measurements; repeating that with resampled measurements gives the interval.
+An objective of a space's own has no epochs to look into: its time is taken to be in proportion to the fidelity.
 """
 
 from __future__ import annotations
@@ -112,18 +113,14 @@ def _calibrate(
             )  # fmt: skip
 
     times, statuses = [], Counter[Status]()
-    warm: set[str | None] = set()
     with WorkerPool(run_trial, slots=slots, cluster=experiment.cluster) as pool:
         for _, result in run_tasks(pool, tasks()):
             statuses[result.status] += 1
             on_result(result)
             if result.status != Status.SUCCESS:
                 continue
-            # A worker's first trial also imports libraries and loads the data, once for the whole search.
-            is_first = result.worker not in warm
-            warm.add(result.worker)
-            in_epochs = sum(epoch.seconds for epoch in result.curve) or result.seconds
-            fixed = 0.0 if is_first else max(0.0, result.seconds - in_epochs)
+            in_epochs = sum(epoch.seconds for epoch in result.curve) if result.curve else result.seconds
+            fixed = max(0.0, result.seconds - in_epochs)
             times.append(TrialTime(fixed_seconds=fixed, epoch_seconds=in_epochs / epochs))
     return times, statuses
 
@@ -135,7 +132,11 @@ def _expected_trials(
     counts = []
     for _ in range(NUM_SIMULATIONS):
         resampled = [times[index] for index in rng.integers(len(times), size=len(times))]
-        counts.append(_simulate(session, resampled, seconds, num_workers, success_share, rng))
+        counts.append(
+            _simulate(
+                session, resampled, seconds=seconds, num_workers=num_workers, success_share=success_share, rng=rng
+            )
+        )
     rungs = []
     for fidelity in session.experiment.fidelity.rungs():
         values = [count[fidelity] for count in counts]
@@ -147,6 +148,7 @@ def _expected_trials(
 def _simulate(
     session: Session,
     times: list[TrialTime],
+    *,
     seconds: float,
     num_workers: int,
     success_share: float,

@@ -356,9 +356,8 @@ class Search:
         return time.monotonic() - self._clock_start
 
     def _expected_seconds(self) -> float:
-        """Return the median time of the last trials: one that cannot end within the budget is not started."""
-        recent = [item.seconds for item in self.finished[-50:] if item.status == Status.SUCCESS]
-        return statistics.median(recent) if recent else 0.0
+        """Return the shortest time of the last trials: one that could not end within the budget is not started."""
+        return min((item.seconds for item in self.finished[-50:] if item.status == Status.SUCCESS), default=0.0)
 
     def _catch_signals(self) -> Callable[[], None]:
         """Turn Ctrl-C and SIGTERM into a reason to stop, so that no write is cut in two; return the undo."""
