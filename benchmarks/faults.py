@@ -2,8 +2,8 @@
 
     python -m benchmarks.faults --rounds 100
 
-Every round injects one fault into the same run and checks that no finished trial is lost, changed or doubled and that trials.parquet can be read;
-at the end the run is finished and compared with one that nothing happened to. Prints the table of docs/faults.md.
+Every round injects one fault into the same run and checks that no finished trial is lost, changed or doubled and that
+trials.parquet can be read; at the end the run is continued to a finish. Prints the table of docs/faults.md.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def _call(task: TrialTask, space: Space) -> Result:
     if "cost" not in values:
         raise KeyError(f"evaluate of space {space.name!r} returned no 'cost'")
     cost = float(values["cost"])
-    measures = {
+    measures: dict[str, Any] = {
         name: kind(values[name])
         for name, kind in (("val_accuracy", float), ("num_params", int), ("flops", int), ("latency_ms", float))
         if values.get(name) is not None
@@ -165,7 +165,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
     if task.measure_latency or task.max_latency_ms is not None:
         input_shape = (dataset.in_channels, dataset.image_size, dataset.image_size)
         latency_ms = measure.latency_ms(network.to(device), input_shape, device=device)
-    measured = {**counts, "latency_ms": latency_ms, "device": _device_name(device)}
+    measured: dict[str, Any] = {**counts, "latency_ms": latency_ms, "device": _device_name(device)}
     if latency_ms is not None and task.max_latency_ms is not None and latency_ms > task.max_latency_ms:
         reason = f"latency {latency_ms:.2f} ms is above the limit of {task.max_latency_ms:g} ms"
         return Result(status=Status.INFEASIBLE, error=reason, **measured)
@@ -184,7 +184,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         checkpoint_from=None if task.checkpoint_from is None else Path(task.checkpoint_from), checkpoint_to=checkpoint,
         on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)), should_stop=should_stop,
     )  # fmt: skip
-    common = {
+    common: dict[str, Any] = {
         **measured, "train_loss": outcome.train_loss, "peak_memory_bytes": outcome.peak_memory_bytes, "curve": outcome.curve,
     }  # fmt: skip
     cost = None if outcome.val_accuracy is None else 1.0 - outcome.val_accuracy

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from naxcli.enumeration import count_configurations, sample_configs
-from naxcli.space import Config, Limits, Space, describe_domain, plain_config, to_configuration
-from naxcli.trial import config_id
+from naxcli.space import Limits, Space, describe_domain, plain_config, to_configuration
+from naxcli.trial import Config, config_id
 
 BATCH_SIZE = 4
 NUM_CLASSES = 7
@@ -73,7 +73,7 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
         is_good=first == second,
         detail="" if first == second else "configspace(seed) must pass the seed on",
     )
-    yield _attempt("values survive JSON", lambda: _check_values(configuration_space))
+    yield _attempt("values survive JSON", _check_values, configuration_space)
     unknown = {name: set(members) - set(configuration_space) for name, members in space.groups.items()}
     for name, members in unknown.items():
         yield Check(
@@ -82,7 +82,7 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
             detail=f"unknown hyperparameters: {', '.join(sorted(members))}" if members else "",
         )
     for name, config in space.reference.items():
-        yield _attempt(f"reference {name}", lambda config=config: to_configuration(configuration_space, config))  # type: ignore[misc]
+        yield _attempt(f"reference {name}", to_configuration, configuration_space, config)
     configs = [
         space.default_config(),
         *map(dict, space.reference.values()),
@@ -90,16 +90,13 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
     ]
     for constraint in space.constraints:
         if not isinstance(constraint, Limits):
-            yield _attempt(
-                f"constraint {constraint.__name__}",
-                lambda constraint=constraint: [constraint(config) for config in configs],
-            )  # type: ignore[misc]
+            yield _attempt(f"constraint {constraint.__name__}", list, map(constraint, configs))
     if space.canonical is not None:
-        yield _attempt("canonical", lambda: _check_canonical(space, configs))
+        yield _attempt("canonical", _check_canonical, space, configs)
     check = _build_and_run if space.build else _evaluate
     failed = 0
     for config in configs:
-        result = _attempt(f"configuration {config_id(config)}", lambda config=config: check(space, config, seed))  # type: ignore[misc]
+        result = _attempt(f"configuration {config_id(config)}", check, space, config, seed)
         if not result.is_good:
             failed += 1
             text = " ".join(f"{name}={value}" for name, value in config.items())
@@ -108,9 +105,9 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
     yield Check(name=f"{done}: {len(configs) - failed} of {len(configs)} configurations", is_good=not failed)
 
 
-def _attempt(name: str, action: Callable[[], Any]) -> Check:
+def _attempt(name: str, action: Callable[..., Any], *arguments: Any) -> Check:
     try:
-        action()
+        action(*arguments)
     except Exception as error:  # noqa: BLE001 - any failure of the user's code is the answer
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "naxcli/" not in frame.filename]
         where = f" (line {frames[0].lineno} of {frames[0].filename})" if frames else ""

@@ -47,7 +47,7 @@ def format_duration(seconds: float | None) -> str:
     if seconds < 10:
         return f"{seconds:.1f}s"
     total = round(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, size in _SECONDS.items():
         count, total = divmod(total, size)
         if count or parts:

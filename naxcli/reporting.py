@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from naxcli.errors import NaxcliError
 from naxcli.records import Records, read_trials_parquet
@@ -127,9 +127,11 @@ def _summarise(
     return {"run": run, "space": space, **{key: value for key, value in summary.items() if key not in ("run", "space")}}
 
 
-def _fidelity(at: str | None) -> float | str | None:
-    if at is None or at == "all":
-        return at
+def _fidelity(at: str | None) -> float | Literal["all"] | None:
+    if at is None:
+        return None
+    if at == "all":
+        return "all"
     try:
         return float(at)
     except ValueError:

@@ -93,7 +93,8 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
     checkpoint = run.checkpoint(chosen.trial.trial_id)
     return Selection(
         space=space, config=chosen.trial.config, width=experiment.width, num_classes=sizes.get("num_classes"),
-        in_channels=sizes.get("in_channels"), image_size=sizes.get("image_size"), mean=tuple(sizes["mean"]) if "mean" in sizes else None, std=tuple(sizes["std"]) if "std" in sizes else None,
+        in_channels=sizes.get("in_channels"), image_size=sizes.get("image_size"), mean=tuple(sizes["mean"]) if "mean" in sizes else None,
+        std=tuple(sizes["std"]) if "std" in sizes else None,
         run=run, trial_id=chosen.trial.trial_id,
         weights=checkpoint if checkpoint.is_file() else None,
         provenance={

@@ -193,7 +193,7 @@ def load_space(reference: str) -> Space:
 def space_source(space: Space) -> Path:
     """Return the file that defines a loaded space."""
     function = space.build or space.evaluate
-    return Path(sys.modules[function.__module__].__file__ or "")  # type: ignore[union-attr]
+    return Path(sys.modules[function.__module__].__file__ or "")
 
 
 def _load_file(path: Path) -> Space:

@@ -205,12 +205,18 @@ def test_twenty_kills_lose_no_finished_trial_and_duplicate_none(slow_space: Path
 
 
 def test_a_worker_that_dies_costs_only_its_trial(tiny_space: Path, tmp_path: Path) -> None:
-    text = tiny_space.read_text().replace(
-        "    time.sleep(SLEEP_SECONDS)",
-        '    import os, signal\n    if config["depth"] == 2 and config["kind"] == "x":\n        os.kill(os.getpid(), signal.SIGSEGV)\n'
-        '    if config["depth"] == 2:\n        raise MemoryError("out of memory")\n    if config["depth"] == 1:\n        raise ValueError("no")\n'
-        '    if config["depth"] == 3:\n        return float("nan")\n',
+    broken = (
+        '    if config["depth"] == 2 and config["kind"] == "x":',
+        "        os.kill(os.getpid(), signal.SIGSEGV)",
+        '    if config["depth"] == 2:',
+        '        raise MemoryError("out of memory")',
+        '    if config["depth"] == 1:',
+        '        raise ValueError("no")',
+        '    if config["depth"] == 3:',
+        '        return float("nan")',
     )
+    text = tiny_space.read_text().replace("    time.sleep(SLEEP_SECONDS)", "\n".join(broken))
+    text = text.replace("import time\n", "import os\nimport signal\nimport time\n")
     tiny_space.write_text(text)
     done = naxcli(*search(tiny_space, tmp_path / "run", "--trials", "60"))
     assert done.returncode == 0, done.stderr

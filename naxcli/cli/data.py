@@ -21,6 +21,8 @@ def list_sources(data_root: RootOption = "data", as_json: JsonOption = False) ->
 
     rows = []
     for name in known_names():
+        if ":" in name:  # a kind of source rather than one
+            continue
         described = describe_dataset(name, data_root)
         rows.append(
             {
@@ -38,7 +40,7 @@ def list_sources(data_root: RootOption = "data", as_json: JsonOption = False) ->
         table.add_column(column)
     for row in rows:
         table.add_row(
-            row["name"],
+            str(row["name"]),
             str(row["num_classes"]),
             str(row["in_channels"]),
             str(row["image_size"]),
