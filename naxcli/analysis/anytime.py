@@ -27,7 +27,7 @@ def trajectory(table: pd.DataFrame) -> list[dict[str, Any]]:
     """
     if "ended_at" not in table and "trial_id" not in table:
         return []
-    is_full = _is_full_fidelity(table)
+    is_full = is_full_fidelity(table)
     cost = table["cost"].to_numpy(dtype=float)
     ended = _column(table, "ended_at")
     start = np.nanmin(_column(table, "started_at")) if np.isfinite(_column(table, "started_at")).any() else np.nan
@@ -56,7 +56,7 @@ def pareto_front(table: pd.DataFrame, vectors: Floats) -> list[dict[str, Any]]:
     The sizes are parameters, multiply-adds and latency; the front is the union of the fronts of cost against each. Costs are means over
     seeds; the trial named is the best of them.
     """
-    rows = np.flatnonzero(_is_full_fidelity(table))
+    rows = np.flatnonzero(is_full_fidelity(table))
     sizes = [name for name in SIZES if name in table and np.isfinite(table[name].to_numpy(dtype=float)[rows]).any()]
     if len(rows) == 0 or not sizes:
         return []
@@ -90,7 +90,7 @@ def marginal_value(table: pd.DataFrame, *, seed: int = 0) -> dict[str, Any] | No
 
     See `expected_improvement`; the rate is that of trials at the highest fidelity per day in which at least one trial was running.
     """
-    rows = end_order(table)[_is_full_fidelity(table)[end_order(table)]]
+    rows = end_order(table)[is_full_fidelity(table)[end_order(table)]]
     seconds = active_seconds(table)
     if len(rows) < MIN_TRIALS or not seconds > 0:
         return None
@@ -131,16 +131,28 @@ def expected_improvement(costs: Floats, num_more: float, *, seed: int = 0) -> tu
     return float(gains.mean()), float(low), float(high)
 
 
-def active_seconds(table: pd.DataFrame) -> float:
-    """Return for how long at least one trial was running, NaN where the table does not say."""
+def active_elapsed(table: pd.DataFrame) -> Floats:
+    """Return for each trial for how many seconds at least one trial had been running when it ended, NaN where unknown.
+
+    Time between the end of a run and its resumption does not count.
+    """
     started, ended = _column(table, "started_at"), _column(table, "ended_at")
     known = np.isfinite(started) & np.isfinite(ended)
-    if not known.any():
-        return np.nan
-    order = np.argsort(started[known])
-    started, ended = started[known][order], np.maximum.accumulate(ended[known][order])
-    gaps = np.maximum(0, started[1:] - ended[:-1]).sum()
-    return float(ended[-1] - started[0] - gaps)
+    elapsed = np.full(len(table), np.nan)
+    if known.any():
+        order = np.argsort(started[known])
+        starts, ends = started[known][order], np.maximum.accumulate(ended[known][order])
+        idle_until = starts[1:]
+        idle = np.cumsum(np.maximum(0, idle_until - ends[:-1]))
+        idle_before = np.concatenate([[0], idle])[np.searchsorted(idle_until, ended[known], side="right")]
+        elapsed[known] = ended[known] - starts[0] - idle_before
+    return elapsed
+
+
+def active_seconds(table: pd.DataFrame) -> float:
+    """Return for how long at least one trial was running, NaN where the table does not say."""
+    elapsed = active_elapsed(table)
+    return float(np.nanmax(elapsed)) if np.isfinite(elapsed).any() else np.nan
 
 
 def _num_recent(num_trials: int) -> int:
@@ -164,7 +176,8 @@ def _deepest(excesses: Floats, num_draws: int, uniform: float) -> float:
     return float(scale / shape * np.expm1(-shape * log_survival))
 
 
-def _is_full_fidelity(table: pd.DataFrame) -> Flags:
+def is_full_fidelity(table: pd.DataFrame) -> Flags:
+    """Return which trials succeeded at the highest fidelity that any did."""
     succeeded: Flags = (table["status"] == "success").to_numpy(dtype=bool)
     if not succeeded.any():
         return succeeded
