@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from naxcli.errors import NaxcliError
 from naxcli.training import loop, step
+from naxcli.training.allocator import keep_freed_memory, return_freed_memory
 from naxcli.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from naxcli.training.data import Dataset, load_dataset
 from naxcli.training.loop import Outcome, seed_everything, set_drop_path, train
@@ -231,6 +233,31 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path: Pat
         save_checkpoint({"step": lambda: None}, path)
     assert load_checkpoint(path)["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_trial_after_trial_the_process_does_not_grow(few_digits: Dataset) -> None:
+    for _ in range(2):
+        train_small(few_digits, epochs=0.5)
+    before = resident_bytes()
+    for seed in range(6):
+        train_small(few_digits, epochs=0.5, seed=seed)
+    assert resident_bytes() - before < 20 * 2**20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_freed_memory_is_kept_until_it_is_returned() -> None:
+    keep_freed_memory()
+    blocks = [torch.ones(2**20) for _ in range(30)]
+    used = resident_bytes()
+    del blocks
+    assert resident_bytes() > used - 60 * 2**20
+    return_freed_memory()
+    assert resident_bytes() < used - 60 * 2**20
 
 
 def test_fewer_images_than_a_batch_still_train(digits: Dataset) -> None:

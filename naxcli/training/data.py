@@ -93,6 +93,7 @@ def load_dataset(
     validation_fraction: float,
     image_size: int | None = None,
     with_test: bool = False,
+    test_crop: float = 1.0,
     skip_corrupt: bool = False,
 ) -> Dataset:
     """Return a data source, its training part split into training and validation images.
@@ -104,6 +105,8 @@ def load_dataset(
         validation_fraction: share of every class held out for validation, between 0 and 1.
         image_size: side that images are resized to; None keeps the source's own.
         with_test: whether the test part is loaded; a search leaves it.
+        test_crop: share of the side of test images that their middle square keeps: they are resized to
+            `image_size / test_crop` first. 1 shows whole images.
         skip_corrupt: whether unreadable image files are left out with a notice rather than refused.
 
     Raises:
@@ -115,10 +118,14 @@ def load_dataset(
     tests: dict[str, Tensor] = {}
     notices = train.notices
     if with_test:
-        test = load_part(name, root, part="test", image_size=image_size, skip_corrupt=skip_corrupt)
+        size = train.images.shape[-1]
+        resized = image_size if test_crop == 1 else round(size / test_crop)
+        test = load_part(name, root, part="test", image_size=resized, skip_corrupt=skip_corrupt)
         if test.images.shape[1] != train.images.shape[1]:
             raise NaxcliError(f"training and test images of {name} differ in channels")
-        tests = {"test_images": torch.from_numpy(test.images), "test_labels": torch.from_numpy(test.labels)}
+        border = (test.images.shape[-1] - size) // 2
+        test_images = torch.from_numpy(test.images)[..., border : border + size, border : border + size].contiguous()
+        tests = {"test_images": test_images, "test_labels": torch.from_numpy(test.labels)}
         notices = (*notices, *test.notices)
     return Dataset(
         name=name,

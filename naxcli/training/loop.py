@@ -20,6 +20,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from naxcli.errors import NaxcliError
+from naxcli.training.allocator import keep_freed_memory, return_freed_memory
 from naxcli.training.augment import TrainingBatches
 from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
 from naxcli.training.data import Dataset
@@ -117,7 +118,10 @@ def train(
         NaxcliError: if the checkpoint belongs to another training.
         torch.OutOfMemoryError: if not even single images fit.
     """
-    started, memory, device = time.perf_counter(), PeakMemory(device), torch.device(device)
+    started, device = time.perf_counter(), torch.device(device)
+    return_freed_memory()  # what an earlier training that failed has left
+    keep_freed_memory()
+    memory = PeakMemory(device)
     schedule_epochs = epochs if schedule_epochs is None else max(epochs, schedule_epochs)
     training = Training(
         network, dataset, recipe, seed=seed, device=device, schedule_epochs=schedule_epochs, num_parts=num_parts,
@@ -155,7 +159,9 @@ def train(
         if checkpoint_to is not None and is_due and training.is_epoch_end and training.step < last_step:
             training.save(checkpoint_to)
 
+    peak_memory_bytes = memory.read()
     restore_convolutions(network)
+    return_freed_memory()
     if checkpoint_to is not None and status is not Status.DIVERGED:
         training.save(checkpoint_to)
     has_part = record is not None and record not in training.curve
@@ -168,7 +174,7 @@ def train(
         curve=(*training.curve, record) if has_part and record else tuple(training.curve),
         epochs_run=(training.step - first_step) / training.steps_per_epoch,
         seconds=time.perf_counter() - started,
-        peak_memory_bytes=memory.read(),
+        peak_memory_bytes=peak_memory_bytes,
         num_parts=training.num_parts,
     )
 

@@ -79,11 +79,6 @@ class Processes:
 ALONE = Processes()
 
 
-def rank_from_environment() -> int:
-    """Return the rank that torchrun gave this process, 0 without it. Needs no process group."""
-    return int(os.environ.get("RANK", "0"))
-
-
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
     """Join the other processes that torchrun started for the block; without torchrun this one is alone."""
