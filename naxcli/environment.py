@@ -37,7 +37,7 @@ def describe_environment(data: dict[str, Any] | None) -> dict[str, Any]:
         "hardware": {
             "host": platform.node(),
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": os.cpu_count(),
             "memory_bytes": _memory_bytes(),
             "gpus": _gpus(),
@@ -64,7 +64,8 @@ def _gpus() -> list[str]:
     return listing.splitlines() if listing else []
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the processor's model as the system calls it, empty where it does not tell."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

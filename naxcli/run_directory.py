@@ -113,8 +113,11 @@ class RunDirectory:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, hint: str = "") -> Iterator[None]:
         """Hold the run for this process; the operating system releases it when the process ends, however it ends.
+
+        Args:
+            hint: what to do where another process holds it; that of a search where empty.
 
         Raises:
             NaxcliError: if another process holds it.
@@ -130,7 +133,7 @@ class RunDirectory:
                 raise NaxcliError(
                     f"another process is running {self.path}",
                     why=f"held by {handle.read().strip() or 'an unknown process'}",
-                    hint=f"naxcli status {self.path} shows it, naxcli stop {self.path} ends it",
+                    hint=hint or f"naxcli status {self.path} shows it, naxcli stop {self.path} ends it",
                     exit_code=ExitCode.FAILED,
                 ) from error
             handle.seek(0)

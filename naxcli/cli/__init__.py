@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from naxcli import __version__
-from naxcli.cli import confirm, data, export, plan, report, runs, search, space
+from naxcli.cli import confirm, data, export, plan, report, runs, search, space, train
 from naxcli.cli.output import print_error
 from naxcli.errors import ExitCode, NaxcliError
 
@@ -67,6 +67,7 @@ runs.register(app)
 report.register(app)
 confirm.register(app)
 export.register(app)
+train.register(app)
 app.add_typer(space.app, name="space")
 app.add_typer(data.app, name="data")
 

@@ -1,0 +1,280 @@
+"""`naxcli train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from naxcli.errors import NaxcliError
+
+if TYPE_CHECKING:
+    from naxcli.training_plan import Plan
+    from naxcli.trial import EpochRecord
+
+NETWORK_PANEL, DATA_PANEL, MACHINE_PANEL = "Network", "Data and training", "Machine and output"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train")(train)
+
+
+def train(
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="Run whose trial is trained. Default: the newest.", rich_help_panel=NETWORK_PANEL),
+    ] = None,
+    trial: Annotated[
+        str, typer.Option("--trial", help="best, or a trial's number.", rich_help_panel=NETWORK_PANEL)
+    ] = "best",
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", help="Configuration file, export, or SPACE:REFERENCE, instead.", rich_help_panel=NETWORK_PANEL
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space", help="The space, where it does not ship: its file is code.", rich_help_panel=NETWORK_PANEL
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", help="reduced, or a full-size variant such as T.", rich_help_panel=NETWORK_PANEL),
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option("--width", help="Factor on the channels.", rich_help_panel=NETWORK_PANEL)
+    ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option(
+            "--pretrained", help="Start from the weights of the run or export.", rich_help_panel=NETWORK_PANEL
+        ),
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="cifar100, cifar10, digits, folder:DIR or hf:NAME.", rich_help_panel=DATA_PANEL),
+    ] = None,
+    data_root: Annotated[
+        str | None,
+        typer.Option("--data-root", help="Folder that holds or receives data sets.", rich_help_panel=DATA_PANEL),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size", min=1, help="In pixels. Default: the variant's, or the data's.", rich_help_panel=DATA_PANEL
+        ),
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, help="Length of the training.", rich_help_panel=DATA_PANEL)
+    ] = 300,
+    on_test: Annotated[
+        bool,
+        typer.Option(
+            "--on-test/--validate",
+            help="Train on all training images and measure on the test set, or keep the search's split.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = True,
+    test_crop: Annotated[
+        float | None,
+        typer.Option(
+            "--test-crop",
+            help="Share of a test image's side that is looked at. Default: 0.95 above 64 pixels, else 1.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave unreadable image files out.", rich_help_panel=DATA_PANEL)
+    ] = False,
+    experiment: Annotated[
+        str | None,
+        typer.Option("--experiment", help="Experiment file whose recipe is taken.", rich_help_panel=DATA_PANEL),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting: recipe.ema_decay=0.9999, recipe.augmentation_repeats=3.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            "--accumulate",
+            min=1,
+            help="Parts that each batch is cut into, to need less memory.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = 1,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Default: 0.", rich_help_panel=DATA_PANEL)] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="Folder. Default: trained/<network>-<data>.", rich_help_panel=MACHINE_PANEL),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Delete the training there and start anew.", rich_help_panel=MACHINE_PANEL),
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", rich_help_panel=MACHINE_PANEL)] = "auto",
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the network, which pays in long trainings.", rich_help_panel=MACHINE_PANEL
+        ),
+    ] = False,
+    tracker: Annotated[
+        str | None,
+        typer.Option("--tracker", help="tensorboard or mlflow, beside log.csv.", rich_help_panel=MACHINE_PANEL),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=MACHINE_PANEL)] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=MACHINE_PANEL)
+    ] = False,
+) -> None:
+    """Train one configuration with the full recipe, and leave its weights in a folder that `naxcli export` reads.
+
+    Killed or interrupted, the same command resumes to the same curve. On several GPUs: torchrun --nproc-per-node N -m
+    naxcli train …
+    """
+    from naxcli.cli.output import print_json
+    from naxcli.final_training import is_first_process, run_training
+    from naxcli.training_plan import TrainCommand, make_plan
+
+    flags = {
+        "data": data, "data_root": data_root, "image_size": image_size, "width": width, "seed": seed,
+    }  # fmt: skip
+    command = TrainCommand(
+        run=run, trial=trial, config=config, space=space, flags=flags, assignments=assignments or (),
+        experiment_file=experiment, variant=variant, epochs=epochs, out=out, on_test=on_test, test_crop=test_crop,
+        accumulate=accumulate, pretrained=pretrained, skip_corrupt=skip_corrupt, tracker=tracker, device=device,
+        compile=compile, overwrite=overwrite,
+    )  # fmt: skip
+    is_first = is_first_process()
+    try:
+        with _make_display(is_quiet=quiet or not is_first) as display:
+            end = run_training(make_plan(command), display)
+    except NaxcliError as error:
+        if is_first:
+            raise
+        raise typer.Exit(error.exit_code) from None  # the first process says it
+    if is_first:
+        display.summarise(end.facts)
+        if as_json:
+            print_json(end.facts)
+    raise typer.Exit(end.exit_code)
+
+
+def _make_display(*, is_quiet: bool) -> PlainDisplay:
+    from naxcli.cli.output import stderr_console
+
+    if is_quiet:
+        return PlainDisplay(is_quiet=True)
+    return BarDisplay() if stderr_console().is_terminal else PlainDisplay()
+
+
+class PlainDisplay:
+    """Lines on stderr: what is trained, then one per epoch."""
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
+
+    def __enter__(self) -> PlainDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
+        from naxcli.quantities import format_count
+
+        self._epochs, self._measured_on = facts["epochs"], facts["measured_on"]
+        verb = f"resuming after epoch {len(done)} of" if done else "training"
+        self.notice(
+            f"{verb} {facts['space']} {facts['variant']}, width {facts['width']:g} "
+            f"({format_count(facts['num_params'])} parameters, {format_count(facts['flops'])} multiply-adds) in {plan.folder}"
+        )
+        self.notice(
+            f"{facts['num_train_images']:,} images of {facts['data']} at {facts['image_size']} pixels, measured on "
+            f"{facts['num_measured_images']:,} {self._measured_on} images, {self._epochs} epochs, {facts['device']}"
+            + (f", {facts['num_processes']} processes" if facts["num_processes"] > 1 else "")
+        )
+
+    def notice(self, text: str) -> None:
+        from naxcli.cli.output import note
+
+        if not self._is_quiet:
+            note(text)
+
+    def step(self, epochs_done: float) -> None:
+        pass
+
+    def epoch(self, record: EpochRecord) -> None:
+        self.notice(self._describe(record))
+
+    def summarise(self, facts: Mapping[str, Any]) -> None:
+        """Print how the training ended, and what to do next."""
+        if facts["status"] == "interrupted":
+            self.notice(f"interrupted after epoch {facts['epochs_done']}; the same command resumes it")
+        elif facts["status"] == "diverged":
+            self.notice("the loss is not finite any more: a lower recipe.learning_rate may help")
+        else:
+            best = facts["best"]
+            self.notice(
+                f"{facts['measured_on']} accuracy {100 * facts['accuracy']:.2f} % after the last epoch "
+                f"(highest {100 * best['accuracy']:.2f} %, epoch {best['epoch']})"
+            )
+            self.notice(f"next: naxcli export --config {facts['folder']} --format python --out NAME")
+
+    def _describe(self, record: EpochRecord) -> str:
+        from naxcli.quantities import format_duration
+
+        accuracy = "–" if record.val_accuracy is None else f"{100 * record.val_accuracy:.2f} %"
+        return (
+            f"epoch {record.epoch:>4}/{self._epochs}  loss {record.train_loss:.4f}  {self._measured_on} {accuracy}  "
+            f"{format_duration(record.seconds)}"
+        )
+
+
+class BarDisplay(PlainDisplay):
+    """A bar over the whole training, with the last epoch's numbers and the time left."""
+
+    def __init__(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        from naxcli.cli.output import stderr_console
+
+        super().__init__()
+        self._progress = Progress(
+            TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
+            TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=stderr_console(),
+        )  # fmt: skip
+        self._task: Any = None
+
+    def __enter__(self) -> BarDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
+        super().started(plan, facts, done)
+        self._task = self._progress.add_task("", total=facts["epochs"], completed=len(done), last="")
+        self._progress.start()
+
+    def step(self, epochs_done: float) -> None:
+        self._progress.update(self._task, completed=epochs_done)
+
+    def epoch(self, record: EpochRecord) -> None:
+        self._progress.update(self._task, completed=record.epoch, last=self._describe(record).partition("  ")[2])
