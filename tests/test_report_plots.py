@@ -60,8 +60,8 @@ def test_the_most_important_axis_is_next_to_the_cost_and_the_best_trial_on_top(d
     found = charts.parallel(data)
     assert found is not None
     top = max(data.summary["importance"][-1]["lpi"], key=lambda effect: effect["mean"] or 0)
-    assert found.axes[0].name == top["name"]
-    assert found.cost[-1] == found.cost.min()
+    assert [axis.name for axis in found.axes[:2]] == ["cost", top["name"]]
+    assert found.costs[-1] == found.costs.min()
 
 
 def test_thinned_parallel_coordinates_keep_the_best_and_span_the_rest(
@@ -72,9 +72,9 @@ def test_thinned_parallel_coordinates_keep_the_best_and_span_the_rest(
     found = charts.parallel(data)
     assert everything is not None
     assert found is not None
-    assert len(found.cost) == 8 < found.num_trials == len(everything.cost)
-    assert sorted(found.cost)[:4] == sorted(everything.cost)[:4]
-    assert found.cost.max() == everything.cost.max()
+    assert len(found.costs) == 8 < found.num_trials == len(everything.costs)
+    assert sorted(found.costs)[:4] == sorted(everything.costs)[:4]
+    assert found.costs.max() == everything.costs.max()
 
 
 def test_an_inactive_value_has_its_own_tick(data: ReportData) -> None:
@@ -83,8 +83,9 @@ def test_an_inactive_value_has_its_own_tick(data: ReportData) -> None:
     found = charts.parallel(dataclasses.replace(data, trials=trials))
     assert found is not None
     axis = next(axis for axis in found.axes if axis.name == "se")
-    assert axis.labels is not None
-    assert list(axis.labels) == ["no", "yes", "inactive"]
+    assert [label for _, label in axis.ticks] == ["no", "yes", "inactive"]
+    assert axis.heights.min() > 0
+    assert axis.heights.max() < 1
 
 
 def test_bars_are_ordered_by_the_highest_fidelity_and_error_bars_are_never_negative(data: ReportData) -> None:
@@ -114,6 +115,14 @@ def test_the_pair_matrix_is_symmetric_and_holds_every_pair(data: ReportData) -> 
     assert len(names) == 14
     assert np.array_equal(matrix, matrix.T, equal_nan=True)
     assert np.isnan(matrix).sum() == len(names)
+
+
+def test_the_front_of_one_size_falls_as_networks_grow(data: ReportData) -> None:
+    sizes = [(100, 50, 0.4), (200, 10, 0.5), (300, 70, 0.3)]
+    points = [{"trial_id": i, "num_params": n, "flops": f, "cost": cost} for i, (n, f, cost) in enumerate(sizes)]
+    both = dataclasses.replace(data, summary={**data.summary, "pareto": points})
+    assert [point["num_params"] for point in charts.front(both, "num_params")] == [100, 300]
+    assert [point["flops"] for point in charts.front(both, "flops")] == [10, 50, 70]
 
 
 def test_fidelity_pairs_average_repeated_seeds(data: ReportData) -> None:

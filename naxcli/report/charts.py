@@ -15,7 +15,8 @@ from naxcli.report.text import is_missing, plain
 
 MAX_BARS = 24
 MAX_PAIR_NAMES = 16
-MAX_PARALLEL_LINES = 2_000
+MAX_PARALLEL_LINES = 400
+MAX_BEST_LINES = 20
 MAX_CURVES = 120
 MAX_CATEGORIES = 12
 
@@ -147,28 +148,32 @@ def pair_matrix(entry: Mapping[str, Any]) -> tuple[list[str], np.ndarray] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """One axis of the parallel coordinates: positions of the trials, and the labels of the ticks for categories."""
+    """One axis of the parallel coordinates: where each line crosses it and where its ticks are, between 0 and 1."""
 
     name: str
-    values: np.ndarray
-    ticks: Sequence[float] | None = None
-    labels: Sequence[str] | None = None
+    heights: np.ndarray
+    ticks: Sequence[tuple[float, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
-    """Parallel coordinates of the highest fidelity: the most important axis comes first, beside the cost.
+    """Parallel coordinates of the highest fidelity: the cost, beside it the most important axis, the least important one last.
 
-    Trials are ordered from the worst to the best, so that the best are drawn on top.
+    Lines are ordered from the worst trial to the best; the last `num_best` stand out.
     """
 
     axes: Sequence[Axis]
-    cost: np.ndarray
+    trial_ids: np.ndarray
+    costs: np.ndarray
+    num_best: int
     num_trials: int
 
 
 def parallel(data: ReportData) -> Parallel | None:
-    """Return the parallel coordinates, at most `MAX_PARALLEL_LINES` lines: the better half of them the best, the rest evenly spread."""
+    """Return the parallel coordinates of at most `MAX_PARALLEL_LINES` trials, or None where nothing varies.
+
+    Half of the lines are the best trials, the others are spread evenly over the rest.
+    """
     top = at_highest_fidelity(data)
     if len(top) < 2:
         return None
@@ -182,7 +187,14 @@ def parallel(data: ReportData) -> Parallel | None:
     names = [name for name in ranked if name in data.hyperparameters]
     names += [name for name in data.hyperparameters if name not in names]
     axes = [axis for name in names if (axis := _axis(name, ordered[CONFIG_PREFIX + name])) is not None]
-    return Parallel(axes=axes, cost=ordered["cost"].to_numpy(dtype=float), num_trials=total)
+    costs = ordered["cost"].to_numpy(dtype=float)
+    return None if not axes else Parallel(
+        axes=[_numeric_axis("cost", costs, digits=3), *axes],
+        trial_ids=data.trial_ids(ordered).to_numpy(),
+        costs=costs,
+        num_best=max(1, min(total // 10, MAX_BEST_LINES)),
+        num_trials=total,
+    )  # fmt: skip
 
 
 def _axis(name: str, column: pd.Series) -> Axis | None:
@@ -192,14 +204,26 @@ def _axis(name: str, column: pd.Series) -> Axis | None:
     if column.nunique(dropna=False) < 2:
         return None
     if pd.api.types.is_numeric_dtype(present) and present.nunique() > MAX_CATEGORIES and len(present) == len(column):
-        return Axis(name=name, values=column.to_numpy(dtype=float))
+        return _numeric_axis(name, column.to_numpy(dtype=float), digits=4)
     labels = [plain(value) for value in sorted(present.unique(), key=_sort_key)]
     if len(present) < len(column):
         labels.append("inactive")
     place = {label: index for index, label in enumerate(labels)}
     codes = np.array([place["inactive"] if is_missing(value) else place[plain(value)] for value in column], dtype=float)
-    jitter = np.random.default_rng(0).uniform(-0.16, 0.16, len(codes))
-    return Axis(name=name, values=codes + jitter, ticks=list(range(len(labels))), labels=labels)
+    jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(codes))
+    ticks = [((index + 0.5) / len(labels), label) for index, label in enumerate(labels)]
+    return Axis(name=name, heights=(codes + 0.5 + jitter) / len(labels), ticks=ticks)
+
+
+def _numeric_axis(name: str, values: np.ndarray, *, digits: int) -> Axis:
+    """Return an axis from the lowest to the highest value, logarithmic where the values ask for it."""
+    scaled = np.log(values) if needs_log(values) else values
+    low, high = float(scaled.min()), float(scaled.max())
+    heights = (scaled - low) / (high - low) if high > low else np.full(len(values), 0.5)
+    marks = np.linspace(low, high, 5) if high > low else np.array([low])
+    ticks = [(height, f"{mark:.{digits}g}") for height, mark in
+             zip(np.linspace(0, 1, 5) if high > low else [0.5], np.exp(marks) if needs_log(values) else marks, strict=True)]  # fmt: skip
+    return Axis(name=name, heights=heights, ticks=ticks)
 
 
 def _sort_key(value: Any) -> tuple[int, float, str]:
@@ -221,6 +245,19 @@ def size_column(data: ReportData) -> str | None:
     candidates = [wanted[name] for name in objective if name in wanted] + ["num_params", "flops", "latency_ms"]
     known = (name for name in candidates if any(not is_missing(point.get(name)) for point in front))
     return next(known, None)
+
+
+def front(data: ReportData, size: str) -> list[Mapping[str, Any]]:
+    """Return the part of the Pareto front that is optimal in cost and this one size, the smallest first.
+
+    The summary's front is the union over all sizes.
+    """
+    points = [point for point in data.listed("pareto") if not is_missing(point.get(size))]
+    kept: list[Mapping[str, Any]] = []
+    for point in sorted(points, key=lambda point: (float(point[size]), float(point["cost"]))):
+        if not kept or float(point["cost"]) < float(kept[-1]["cost"]):
+            kept.append(point)
+    return kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,7 +117,7 @@ def _space(data: ReportData) -> tuple[str, str]:
 
 def _final_evaluation(data: ReportData) -> tuple[str, str]:
     if not data.confirmation:
-        return NO, "the final networks were not evaluated: `naxcli confirm` has not run"
+        return NO, "the final networks were not evaluated: naxcli confirm has not run"
     return YES, "confirmation.json holds the seeds, experiment.toml the recipe"
 
 
@@ -167,20 +167,20 @@ def _over_time(data: ReportData) -> tuple[str, str]:
         return NO, "no trial has succeeded"
     if len(data.searchers) < 2:
         return PARTLY, "cost over time is shown for one method"
-    return PARTLY, "cost over time is shown for the run; `naxcli compare` sets two runs side by side"
+    return PARTLY, "cost over time is shown for the run; naxcli compare sets two runs side by side"
 
 
 def _random(data: ReportData) -> tuple[str, str]:
     arm = data.summary.get("random_arm")
     if not arm:
-        return NO, "no random arm ran (`--random-share`)"
+        return NO, "no random arm ran (--random-share)"
     return YES, f"{counted(arm.get('num_random'), 'random trial')} in this run; {arm.get('verdict') or 'no verdict'}"
 
 
 def _several_runs(data: ReportData) -> tuple[str, str]:
     seed = data.summary.get("seed")
     known = "" if is_missing(seed) else f", seed {plain(seed)}"
-    return NO, f"this report covers one run{known}; repeat it with other seeds and `naxcli compare`"
+    return NO, f"this report covers one run{known}; repeat it with other seeds and naxcli compare"
 
 
 def _benchmarks(data: ReportData) -> tuple[str, str]:

@@ -63,7 +63,7 @@ def draw(*traces: Any, height: int, **layout: Any) -> go.Figure:
         "hoverlabel": {"bgcolor": SURFACE, "bordercolor": MUTED, "font": {"color": TEXT}, "align": "left"},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "xanchor": "left", "x": 0},
         "modebar": {"bgcolor": TRANSPARENT, "color": MUTED, "activecolor": TEXT},
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "margin": {"l": 8, "r": 12, "t": 28, "b": 8},
         "height": height,
     }
     return go.Figure(data=list(traces), layout=base | layout)

@@ -10,12 +10,11 @@ import plotly.graph_objects as go
 
 from naxcli.report import charts
 from naxcli.report.data import ReportData
-from naxcli.report.drawing import ACCENT, MUTED, SYMBOLS, TEXT, TRANSPARENT, Figure, draw, label, level
+from naxcli.report.drawing import ACCENT, MUTED, SURFACE, SYMBOLS, TEXT, Figure, draw, label, level
 from naxcli.report.text import is_missing, shorten, with_unit
 
 # Above this number of points, WebGL draws them; below, SVG is sharper and prints.
 WEBGL_FROM = 1_500
-BEST_SHARE = 0.1
 QUANTITIES = {"val_accuracy": "Validation accuracy", "val_loss": "Validation loss", "train_loss": "Training loss"}
 SIZES = {"num_params": "Parameters", "flops": "Multiply-adds", "latency_ms": "Latency (ms)"}
 
@@ -113,51 +112,77 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
 def parallel_coordinates(data: ReportData) -> Figure | None:
     """Return parallel coordinates of the trials at the highest fidelity, the most important axis next to the cost."""
     found = charts.parallel(data)
-    if found is None or not found.axes:
+    if found is None:
         return None
-    dimensions: list[dict[str, Any]] = [{"label": "cost", "values": found.cost.astype(np.float32)}]
-    for axis in found.axes:
-        dimension: dict[str, Any] = {"label": label(axis.name), "values": axis.values.astype(np.float32)}
-        if axis.ticks is not None and axis.labels is not None:
-            dimension |= {
-                "tickvals": list(axis.ticks),
-                "ticktext": [shorten(text, 14) for text in axis.labels],
-                "range": [-0.4, len(axis.ticks) - 0.6],
-            }
-        dimensions.append(dimension)
-    # Trials come from the worst to the best.
-    rank = np.arange(len(found.cost), 0, -1) / len(found.cost)
-    lines = go.Parcoords(
-        dimensions=dimensions,
-        line={
-            "color": rank.astype(np.float32),
-            "colorscale": [[0, ACCENT], [BEST_SHARE, ACCENT], [BEST_SHARE, "var(--level-3)"], [1, "var(--level-1)"]],
-            "cmin": 0,
-            "cmax": 1,
-            "showscale": False,
-        },
-        labelangle=-25,
-        labelside="top",
-        labelfont={"color": TEXT, "size": 12},
-        tickfont={"color": TEXT, "size": 11},
-        rangefont={"color": TRANSPARENT, "size": 1},
-        unselected={"line": {"color": MUTED, "opacity": 0.05}},
+    num_axes, num_lines = len(found.axes), len(found.costs)
+    heights = np.column_stack([axis.heights for axis in found.axes])
+    first_best = num_lines - found.num_best
+    styles: tuple[tuple[str, slice, dict[str, Any]], ...] = (
+        ("other trials", slice(0, first_best), {"line": {"color": "var(--level-3)", "width": 0.7}, "opacity": 0.6}),
+        (f"best {found.num_best}", slice(first_best, None), {"line": {"color": ACCENT, "width": 1.6}}),
     )
-    drawing = draw(lines, height=520, margin={"l": 50, "r": 70, "t": 100, "b": 24})
-    shown = len(found.cost)
+    traces = []
+    for name, part, style in styles:
+        # NaN ends a line.
+        y = np.pad(heights[part], ((0, 0), (0, 1)), constant_values=np.nan).ravel().astype(np.float32)
+        words = [
+            f"trial {trial}: cost {cost:.4f}"
+            for trial, cost in zip(found.trial_ids[part], found.costs[part], strict=True)
+        ]
+        traces.append(
+            go.Scatter(
+                x=np.tile(np.arange(num_axes + 1, dtype=np.int16), len(words)),
+                y=y,
+                text=[text for text in words for _ in range(num_axes + 1)],
+                mode="lines",
+                name=name,
+                hovertemplate="%{text}<extra></extra>",
+                **style,
+            )
+        )
+    ticks = [
+        {
+            "x": place,
+            "y": height,
+            "text": label(shorten(text, 14)),
+            "showarrow": False,
+            "bgcolor": SURFACE,
+            "font": {"size": 11},
+            "borderpad": 1,
+        }
+        for place, axis in enumerate(found.axes)
+        for height, text in axis.ticks
+    ]
+    drawing = draw(
+        *traces,
+        height=520,
+        annotations=ticks,
+        xaxis={
+            "tickvals": list(range(num_axes)),
+            "ticktext": [label(axis.name) for axis in found.axes],
+            "tickangle": -30,
+            "side": "top",
+            "range": [-0.35, num_axes - 0.65],
+            "zeroline": False,
+            "showline": False,
+            "gridcolor": MUTED,
+        },
+        yaxis={"visible": False, "range": [-0.03, 1.03]},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.02, "xanchor": "left", "x": 0},
+    )
     thinned = (
         ""
-        if shown == found.num_trials
-        else f" {shown:,} of {found.num_trials:,} trials are drawn: the best, and an even sample."
+        if num_lines == found.num_trials
+        else f" {num_lines:,} of {found.num_trials:,} trials are drawn: the best, and an even sample."
     )
     return Figure(
         name="parallel-coordinates",
         title="Choices and cost of each trial",
-        caption="One line per trial at the highest fidelity, the best tenth on top in the accent colour. Axes go from the most important, "
-        f"beside the cost, to the least. Drag along an axis to select, drag its name to move it.{thinned}",
+        caption=f"One line per trial at the highest fidelity, the best {found.num_best} on top in the accent colour. Axes go from the most "
+        f"important, beside the cost, to the least.{thinned}",
         drawing=drawing,
         height=520,
-        min_width=72 * (len(dimensions) + 1),
+        min_width=58 * num_axes,
     )
 
 
@@ -167,10 +192,7 @@ def pareto_front(data: ReportData) -> Figure | None:
     trials = charts.at_highest_fidelity(data)
     if size is None or trials.empty:
         return None
-    front = sorted(
-        (point for point in data.listed("pareto") if not is_missing(point.get(size))),
-        key=lambda point: float(point[size]),
-    )
+    front = charts.front(data, size)
     scatter = go.Scattergl if len(trials) > WEBGL_FROM else go.Scatter
     dots = scatter(
         x=trials[size].to_numpy(dtype=float),

@@ -77,8 +77,8 @@ def render_html(data: ReportData) -> str:
 </div>
 <p id="announcement" role="status" class="unseen"></p>
 <noscript><p class="callout">The figures need JavaScript; every table works without it.</p></noscript>
+<script type="text/plain" id="library">{library}</script>
 <script>{script}</script>
-<script>{library}</script>
 </body>
 </html>
 """

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_LINES = 400
 LABEL_LENGTH = 30
 ACCENT, DARK, MIDDLE, LIGHT = "#c2410c", "#133f73", "#5a8fc6", "#b9cde4"
 RAMP = ("#b9cde4", "#8db1d8", "#5a8fc6", "#2c69a8", "#133f73")
@@ -174,14 +173,11 @@ def paint_dependence(
 
 
 def paint_parallel(figure: Figure, found: charts.Parallel) -> None:
-    """Draw one line per trial over the axes, the best tenth on top."""
+    """Draw one line per trial over the axes, the best ones on top."""
     axes = figure.subplots()
-    names = ["cost", *(_label(axis.name) for axis in found.axes)]
-    columns = [_unit(found.cost), *(_unit(axis.values) for axis in found.axes)]
-    lines = np.column_stack(columns)[-MAX_LINES:]
-    num_best = max(1, len(found.cost) // 10)
+    lines = np.column_stack([axis.heights for axis in found.axes])
     for position, line in enumerate(lines):
-        is_best = position >= len(lines) - num_best
+        is_best = position >= len(lines) - found.num_best
         axes.plot(
             line,
             color=ACCENT if is_best else MIDDLE,
@@ -189,22 +185,15 @@ def paint_parallel(figure: Figure, found: charts.Parallel) -> None:
             linewidth=0.8 if is_best else 0.4,
             rasterized=True,
         )
-    for place, axis in enumerate(found.axes, start=1):
-        if axis.ticks is not None and axis.labels is not None:
-            heights = np.interp(axis.ticks, [axis.values.min(), axis.values.max()], [0, 1])
-            for height, text in zip(heights, axis.labels, strict=True):
-                axes.annotate(shorten(text, 10), (place, height), fontsize=6, ha="center", va="center",
-                              bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85})  # fmt: skip
-    low, high = float(found.cost.min()), float(found.cost.max())
-    axes.set_yticks([0, 0.5, 1], [f"{value:.3f}" for value in (low, (low + high) / 2, high)])
+    for place, axis in enumerate(found.axes):
+        for height, text in axis.ticks:
+            axes.annotate(shorten(text, 10), (place, height), fontsize=6, ha="center", va="center",
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85})  # fmt: skip
+    names = [_label(axis.name) for axis in found.axes]
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_xlim(-0.2, len(names) - 0.8)
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    span = float(np.ptp(values))
-    scaled: np.ndarray = (values - values.min()) / span if span else np.full(len(values), 0.5)
-    return scaled
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
 
 
 def paint_pareto(figure: Figure, data: ReportData, size: str) -> None:
@@ -223,10 +212,7 @@ def paint_pareto(figure: Figure, data: ReportData, size: str) -> None:
         label="trials",
         rasterized=True,
     )
-    front = sorted(
-        (point for point in data.listed("pareto") if not is_missing(point.get(size))),
-        key=lambda point: float(point[size]),
-    )
+    front = charts.front(data, size)
     axes.step([float(point[size]) for point in front], [float(point["cost"]) for point in front], "D-", where="post", color=ACCENT,
               markersize=4, linewidth=1.2, label="Pareto front")  # fmt: skip
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

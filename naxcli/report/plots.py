@@ -100,7 +100,7 @@ def _run_plots(data: ReportData) -> Iterator[Plot]:
                 partial(painting.paint_cost_over, progress=progress, clock=clock, data=data),
             )
     parallel = charts.parallel(data)
-    if parallel is not None and parallel.axes:
+    if parallel is not None:
         yield "parallel_coordinates", (PAGE, 3.2), partial(painting.paint_parallel, found=parallel)
     size = charts.size_column(data)
     if size is not None:

@@ -29,23 +29,17 @@ function withColours(value, style) {
   return value;
 }
 
-const hasWebgl = (() => {
-  try {
-    return Boolean(document.createElement("canvas").getContext("webgl"));
-  } catch {
-    return false;
-  }
-})();
+let webgl = null;
+
+// Asked only when a figure needs it: the first context of a page is slow to make.
+function hasWebgl() {
+  webgl ??= Boolean(document.createElement("canvas").getContext("webgl"));
+  return webgl;
+}
 
 function draw(plot) {
   const figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
-  if (!hasWebgl) {
-    for (const trace of figure.data) if (trace.type === "scattergl") trace.type = "scatter";
-    if (figure.data.some((trace) => trace.type === "parcoords")) {
-      plot.textContent = "This figure needs WebGL, which this browser does not offer; the table of the best trials holds its numbers.";
-      return;
-    }
-  }
+  for (const trace of figure.data) if (trace.type === "scattergl" && !hasWebgl()) trace.type = "scatter";
   const { data, layout } = withColours(figure, getComputedStyle(root));
   Plotly.react(plot, data, layout, {
     responsive: true,
@@ -92,25 +86,47 @@ function openTarget() {
   for (let element = target; element; element = element.parentElement) if (element.tagName === "DETAILS") element.open = true;
 }
 
-// The library is the last script of the page: everything that needs it waits for it.
-addEventListener("DOMContentLoaded", () => {
-  const observer = new IntersectionObserver(
-    (entries) => {
-      for (const entry of entries) {
-        if (!entry.isIntersecting) continue;
-        observer.unobserve(entry.target);
-        draw(entry.target);
-      }
-    },
-    { rootMargin: "400px 0px" },
-  );
-  for (const plot of document.querySelectorAll(".plot")) observer.observe(plot);
-  addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("main details")) details.open = true;
-    for (const plot of document.querySelectorAll(".plot")) if (!drawn.has(plot)) draw(plot);
-  });
-  openTarget();
+// The library is megabytes of text: it becomes a script when the first figure comes near, so that the page answers at once.
+function loadLibrary() {
+  if (window.Plotly) return;
+  const script = document.createElement("script");
+  script.textContent = document.getElementById("library").textContent;
+  document.head.append(script);
+}
+
+// One figure per frame, so that scrolling goes on between them.
+const queue = [];
+
+function drawSoon() {
+  requestAnimationFrame(() => setTimeout(drawNext));
+}
+
+function drawNext() {
+  if (window.Plotly) draw(queue.shift());
+  else loadLibrary();
+  if (queue.length) drawSoon();
+}
+
+const observer = new IntersectionObserver(
+  (entries) => {
+    const isIdle = queue.length === 0;
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      observer.unobserve(entry.target);
+      queue.push(entry.target);
+    }
+    if (isIdle && queue.length) drawSoon();
+  },
+  { rootMargin: "400px 0px" },
+);
+for (const plot of document.querySelectorAll(".plot")) observer.observe(plot);
+
+addEventListener("beforeprint", () => {
+  loadLibrary();
+  for (const details of document.querySelectorAll("main details")) details.open = true;
+  for (const plot of document.querySelectorAll(".plot")) if (!drawn.has(plot)) draw(plot);
 });
+openTarget();
 addEventListener("hashchange", openTarget);
 
 const chosen = /^#theme=(light|dark)$/.exec(location.hash);
