@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from naxcli.analysis.winners import confirmed_gain
 from naxcli.batch import run_tasks
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask
 from naxcli.records import FinishedTrial, Records
 from naxcli.run_directory import RunDirectory, write_atomically
 from naxcli.session import load_recorded_space
+from naxcli.space import Space
 from naxcli.trial import Result, Status, config_id
 from naxcli.workers import WorkerPool, local_slots, run_trial
 
@@ -45,6 +47,7 @@ class Candidate:
     name: str
     config: dict[str, Any]
     search_cost: float | None
+    is_top: bool
 
     @property
     def config_id(self) -> str:
@@ -102,14 +105,17 @@ def confirm(
                     rows.append(_row(todo[task.trial_id][1], task, result))
                     _write(run, settings, rows, verdict=None)
                     on_result(rows[-1], len(rows), len(seeds) * len(candidates))
-        confirmation = _write(run, settings, rows, verdict=_verdict(candidates, rows, request.seed))
+        confirmation = _write(run, settings, rows, verdict=_verdict(candidates, rows, space, request.seed))
     return confirmation
 
 
 def _candidates(
     run: RunDirectory, finished: list[FinishedTrial], facts: dict[str, Any], default: dict[str, Any], num_top: int
 ) -> list[Candidate]:
-    """Return the best `num_top` at the highest fidelity, then the references that are not among them."""
+    """Return the best `num_top` at the highest fidelity, then the references that are other configurations than these.
+
+    A reference that is among the best itself has nothing to be compared with by that name.
+    """
     successes = [item for item in finished if item.status == Status.SUCCESS and item.cost is not None]
     if not successes:
         raise NaxcliError(f"{run.path} has no successful trial to confirm", exit_code=ExitCode.FAILED)
@@ -123,14 +129,15 @@ def _candidates(
     means = {identity: sum(values) / len(values) for identity, values in costs.items()}
     order = sorted(means, key=lambda identity: means[identity])[:num_top]
     chosen = [
-        Candidate(name=f"top {rank}", config=configs[identity], search_cost=means[identity])
+        Candidate(name=f"top {rank}", config=configs[identity], search_cost=means[identity], is_top=True)
         for rank, identity in enumerate(order, start=1)
     ]
     known = set(order)
     for name, config in {**facts.get("reference", {}), "default": default}.items():
         if config_id(config) not in known:
             known.add(config_id(config))
-            chosen.append(Candidate(name=name, config=config, search_cost=means.get(config_id(config))))
+            cost = means.get(config_id(config))
+            chosen.append(Candidate(name=name, config=config, search_cost=cost, is_top=False))
     return chosen
 
 
@@ -138,6 +145,23 @@ def _fresh_seed(seed: int, number: int) -> int:
     """Return a training seed that no search uses: searches derive theirs from small numbers."""
     digest = hashlib.sha256(f"naxcli confirm {seed} {number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") | 1 << 30
+
+
+def _verdict(candidates: list[Candidate], rows: list[dict[str, Any]], space: Space, seed: int) -> dict[str, Any]:
+    """Return the analysis of the trainings: gains of the best over the references, corrected for having picked it."""
+    costs: dict[str, dict[int, float | None]] = {candidate.name: {} for candidate in candidates}
+    for row in rows:
+        costs[row["name"]][row["seed"]] = row["cost"]
+    found = confirmed_gain(
+        costs,
+        candidates=[candidate.name for candidate in candidates if candidate.is_top],
+        references=[candidate.name for candidate in candidates if not candidate.is_top],
+        search_costs={candidate.name: candidate.search_cost for candidate in candidates},
+        is_error_rate=space.build is not None,
+        seed=seed,
+    )
+    winner = next((candidate for candidate in candidates if candidate.name == found["winner"]), None)
+    return {**found, "config": winner.config if winner else None}
 
 
 def _row(candidate: Candidate, task: TrialTask, result: Result) -> dict[str, Any]:
@@ -149,6 +173,7 @@ def _row(candidate: Candidate, task: TrialTask, result: Result) -> dict[str, Any
 
 
 def _write(run: RunDirectory, settings: dict[str, Any], rows: list[dict[str, Any]], verdict: Any) -> dict[str, Any]:
-    confirmation = {"schema": SCHEMA, "settings": settings, "results": rows, "verdict": verdict}
+    sentence = None if verdict is None else verdict["sentence"]
+    confirmation = {"schema": SCHEMA, "settings": settings, "results": rows, "verdict": verdict, "sentence": sentence}
     write_atomically(run.confirmation_file, json.dumps(confirmation, indent=1))
     return confirmation
