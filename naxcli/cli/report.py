@@ -1,4 +1,4 @@
-"""`naxcli report`."""
+"""`naxcli report` and `naxcli compare`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     app.command("report")(report)
+    app.command("compare")(compare)
 
 
 def report(
@@ -70,6 +71,29 @@ def report(
         if target is not None:
             with guard_disk(Path(target)):
                 note(f"wrote {write(Path(target), data)}")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="Run directory.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Run directory.")],
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", min=0, help="Resamples behind the intervals of importance.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of forests and resamples.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Compare two runs: settings that differ, anytime curves with intervals, importance side by side, a verdict."""
+    from naxcli.cli.output import print_json, stdout_console
+    from naxcli.report.comparison import print_comparison
+    from naxcli.reporting import ReportRequest, compare_run_directories
+    from naxcli.run_directory import open_run
+
+    request = ReportRequest(methods=("lpi", "fanova"), bootstrap=bootstrap, seed=seed)
+    found = compare_run_directories(open_run(first), open_run(second), request)
+    if as_json:
+        print_json(found)
+    else:
+        print_comparison(stdout_console(), found)
 
 
 def _write_html(path: Path, data: Any) -> Path:
