@@ -214,6 +214,18 @@ def test_a_run_of_one_fidelity_without_curves_or_times_still_gives_a_page() -> N
     assert not [name for name in found.figures if name.startswith(("cost-over", "learning", "fidelity"))]
 
 
+def test_conditional_hyperparameters_are_shown_as_inactive() -> None:
+    data = example_data(150)
+    column = data.trials["config.se"].where(data.trials["config.block"] == "bottleneck")
+    for inactive in (column, column.astype(object).where(column.notna(), None)):
+        text = render_html(dataclasses.replace(data, trials=data.trials.assign(**{"config.se": inactive})))
+        found = Page(text)
+        assert "fidelity-correlation-data" in found.figures
+        ticks = found.figures["parallel-coordinates-data"]["layout"]["annotations"]
+        assert "inactive" in [tick["text"] for tick in ticks]
+        assert "<td>—</td>" in text
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
 def test_a_browser_draws_the_figures_of_a_hostile_run_and_runs_none_of_its_text(tmp_path) -> None:

@@ -189,3 +189,28 @@ def test_missing_matplotlib_and_unknown_formats_are_clear_errors(tmp_path, monke
     with pytest.raises(NaxcliError, match="Matplotlib") as caught:
         write_plots(tmp_path, empty_run())
     assert "pip install" in caught.value.hint
+
+
+def test_numbers_have_a_scale_and_names_and_few_whole_numbers_a_row() -> None:
+    assert charts.is_continuous([0.1, 0.2])
+    assert charts.is_continuous(list(range(100)))
+    assert not charts.is_continuous([3, 5, 7, 9])
+    assert not charts.is_continuous([True, False])
+    assert not charts.is_continuous(["a", "b"])
+    assert not charts.is_continuous([])
+
+
+def test_an_axis_of_numbers_is_logarithmic_where_they_ask_for_it_and_has_inactive_trials_at_its_foot(
+    data: ReportData,
+) -> None:
+    rates = 10.0 ** np.linspace(-4, 0, len(data.trials))
+    rates[data.trials["config.block"] == "xception"] = np.nan
+    found = charts.parallel(dataclasses.replace(data, trials=data.trials.assign(**{"config.rate": rates})))
+    assert found is not None
+    axis = next(axis for axis in found.axes if axis.name == "rate")
+    assert axis.ticks[0] == (0.0, "inactive")
+    shown = data.trials.set_index("trial_id").assign(rate=rates).loc[found.trial_ids, "rate"].to_numpy()
+    active = ~np.isnan(shown)
+    assert np.all(axis.heights[~active] == 0)
+    assert axis.heights[active].min() == pytest.approx(charts.INACTIVE_GAP)
+    assert np.corrcoef(np.log(shown[active]), axis.heights[active])[0, 1] == pytest.approx(1)

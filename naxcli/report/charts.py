@@ -19,6 +19,9 @@ MAX_PARALLEL_LINES = 400
 MAX_BEST_LINES = 20
 MAX_CURVES = 120
 MAX_CATEGORIES = 12
+NUM_TICKS = 5
+# Height of the lowest number on an axis that has inactive trials at its foot.
+INACTIVE_GAP = 0.15
 
 _TIME_UNITS = ((600, 1, "seconds"), (3 * 3_600, 60, "minutes"), (4 * 86_400, 3_600, "hours"), (np.inf, 86_400, "days"))
 
@@ -203,7 +206,7 @@ def _axis(name: str, column: pd.Series) -> Axis | None:
     present = column.dropna()
     if column.nunique(dropna=False) < 2:
         return None
-    if pd.api.types.is_numeric_dtype(present) and present.nunique() > MAX_CATEGORIES and len(present) == len(column):
+    if is_continuous(present.tolist()):
         return _numeric_axis(name, column.to_numpy(dtype=float), digits=4)
     labels = [plain(value) for value in sorted(present.unique(), key=_sort_key)]
     if len(present) < len(column):
@@ -215,15 +218,30 @@ def _axis(name: str, column: pd.Series) -> Axis | None:
     return Axis(name=name, heights=(codes + 0.5 + jitter) / len(labels), ticks=ticks)
 
 
+def is_continuous(values: Sequence[Any]) -> bool:
+    """Return whether values of a hyperparameter belong on a scale of numbers rather than in a row of names."""
+    if not values or not all(
+        isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in values
+    ):
+        return False
+    return len(set(values)) > MAX_CATEGORIES or any(float(value) != round(float(value)) for value in values)
+
+
 def _numeric_axis(name: str, values: np.ndarray, *, digits: int) -> Axis:
-    """Return an axis from the lowest to the highest value, logarithmic where the values ask for it."""
-    scaled = np.log(values) if needs_log(values) else values
-    low, high = float(scaled.min()), float(scaled.max())
-    heights = (scaled - low) / (high - low) if high > low else np.full(len(values), 0.5)
-    marks = np.linspace(low, high, 5) if high > low else np.array([low])
-    ticks = [(height, f"{mark:.{digits}g}") for height, mark in
-             zip(np.linspace(0, 1, 5) if high > low else [0.5], np.exp(marks) if needs_log(values) else marks, strict=True)]  # fmt: skip
-    return Axis(name=name, heights=heights, ticks=ticks)
+    """Return an axis from the lowest to the highest value, logarithmic where they ask for it; inactive (NaN) is below the lowest."""
+    is_log = needs_log(values)
+    scaled = np.log(values) if is_log else values
+    low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
+    floor = INACTIVE_GAP if np.isnan(values).any() else 0.0
+    heights = (
+        floor + (1 - floor) * (scaled - low) / (high - low) if high > low else np.where(np.isnan(values), np.nan, 1.0)
+    )
+    marks = np.linspace(low, high, NUM_TICKS) if high > low else np.array([high])
+    places = np.linspace(floor, 1, NUM_TICKS) if high > low else np.array([1.0])
+    texts = [f"{mark:.{digits}g}" for mark in (np.exp(marks) if is_log else marks)]
+    ticks = [(0.0, "inactive")] if floor else []
+    ticks += [(float(place), text) for place, text in zip(places, texts, strict=True)]
+    return Axis(name=name, heights=np.nan_to_num(heights), ticks=ticks)
 
 
 def _sort_key(value: Any) -> tuple[int, float, str]:
@@ -301,7 +319,8 @@ def fidelity_pairs(data: ReportData) -> dict[float, pd.DataFrame]:
     successes = data.successes
     if successes.empty:
         return {}
-    config = successes[[CONFIG_PREFIX + name for name in data.hyperparameters]].astype(str).agg("\n".join, axis=1)
+    # By the settings themselves: tables from elsewhere have no config_id. An inactive hyperparameter is a setting like any other.
+    config = successes.groupby([CONFIG_PREFIX + name for name in data.hyperparameters], dropna=False).ngroup()
     means = successes.groupby([config, "fidelity"])["cost"].mean().unstack("fidelity")
     top = means.columns.max()
     pairs = {

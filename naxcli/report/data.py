@@ -100,6 +100,11 @@ class ReportData:
         devices = self.trials["device"].dropna().astype(str)
         return "GPU-seconds" if len(devices) and devices.str.startswith("cuda").all() else "trial-seconds"
 
+    @property
+    def spent_name(self) -> str:
+        """Heading of an axis of `seconds_name` in any unit of time."""
+        return "GPU time" if self.seconds_name == "GPU-seconds" else "Time in trials"
+
     def elapsed_seconds(self, trials: pd.DataFrame) -> pd.Series:
         """Return seconds from the start of the first trial of the run to the end of each given trial, NaN where not recorded."""
         if not {"started_at", "ended_at"} <= set(self.trials):

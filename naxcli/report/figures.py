@@ -81,7 +81,7 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
         )
         layout["yaxis2"] = {"domain": [0, 0.05], "visible": False, "fixedrange": True, "range": [-1, 1]}
     is_log = charts.needs_log(found.dots["cost"].to_numpy(dtype=float))
-    what = "Time since the start" if clock == "elapsed" else data.seconds_name.replace("seconds", "time")
+    what = "Time since the start" if clock == "elapsed" else data.spent_name
     clock_words = "wall-clock time" if clock == "elapsed" else data.seconds_name
     drawing = draw(
         *traces,

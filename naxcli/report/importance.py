@@ -226,8 +226,10 @@ def _empty(entry: Entry) -> str:
 
 def all_pairs(entry: Entry) -> list[Mapping[str, Any]]:
     """Return the interactions of two hyperparameters, the strongest first."""
-    found = [effect for effect in entry.get("fanova") or [] if len(effect["names"]) == 2]
-    return sorted(found, key=lambda effect: -1.0 if is_missing(effect["mean"]) else float(effect["mean"]), reverse=True)
+    pairs = [effect for effect in entry.get("fanova") or [] if len(effect["names"]) == 2]
+    return sorted(
+        (pair for pair in pairs if not is_missing(pair["mean"])), key=lambda pair: float(pair["mean"]), reverse=True
+    )
 
 
 def pairs(entry: Entry, limit: int = TOP_PAIRS) -> Table:

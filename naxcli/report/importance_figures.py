@@ -204,23 +204,28 @@ def partial_dependence(entry: Mapping[str, Any], incumbent: Mapping[str, Any] | 
 
 
 def _dependence(curve: Mapping[str, Any], chosen: Any, y_range: list[float], name: str) -> Figure:
-    is_category = len(curve["values"]) <= charts.MAX_CATEGORIES or any(
-        isinstance(value, str) for value in curve["values"]
+    values = curve["values"]
+    traces, xaxis = _scale(curve, chosen) if charts.is_continuous(values) else _row_of_names(curve, chosen)
+    drawing = draw(
+        *traces,
+        height=200,
+        showlegend=False,
+        xaxis={"showgrid": False} | xaxis,
+        yaxis={"range": y_range, "nticks": 5, "tickformat": ".3~f"},
     )
+    return Figure(name=name, title=str(curve["name"]), caption="", drawing=drawing, height=200)
+
+
+def _row_of_names(curve: Mapping[str, Any], chosen: Any) -> tuple[list[Any], dict[str, Any]]:
     labels = [label(plain(value)) for value in curve["values"]]
     places = list(range(len(labels)))
-    xaxis: dict[str, Any] = {"showgrid": False}
-    if is_category:
-        xaxis |= {"tickvals": places, "ticktext": labels, "range": [-0.4, len(places) - 0.6]}
-    elif charts.needs_log(np.array(curve["values"], dtype=float)):
-        xaxis |= {"type": "log"}
     is_chosen = [chosen is not None and plain(value) == plain(chosen) for value in curve["values"]]
     trace = go.Scatter(
-        x=places if is_category else curve["values"],
+        x=places,
         y=curve["mean"],
         text=labels,
-        mode="lines+markers" if is_category else "lines",
-        line={"color": "var(--level-4)", "width": 1 if is_category else 2, "dash": "dot" if is_category else "solid"},
+        mode="lines+markers",
+        line={"color": "var(--level-4)", "width": 1, "dash": "dot"},
         marker={
             "size": 10,
             "color": [ACCENT if flag else SURFACE for flag in is_chosen],
@@ -228,20 +233,37 @@ def _dependence(curve: Mapping[str, Any], chosen: Any, y_range: list[float], nam
         },
         error_y={"type": "data", "array": curve["std"], "color": MUTED, "thickness": 1.2, "width": 3},
         hovertemplate="%{text}: %{y:.4f}<extra></extra>",
-        showlegend=False,
-    )  # fmt: skip
-    return Figure(
-        name=name,
-        title=str(curve["name"]),
-        caption="",
-        drawing=draw(
-            trace,
-            height=200,
-            xaxis=xaxis,
-            yaxis={"range": y_range, "nticks": 5, "tickformat": ".3~f"},
-        ),
-        height=200,
     )
+    return [trace], {"tickvals": places, "ticktext": labels, "range": [-0.4, len(places) - 0.6]}
+
+
+def _scale(curve: Mapping[str, Any], chosen: Any) -> tuple[list[Any], dict[str, Any]]:
+    values, mean, std = (np.array(curve[key], dtype=float) for key in ("values", "mean", "std"))
+    band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    traces = [
+        go.Scatter(x=values, y=mean - std, **band),
+        go.Scatter(x=values, y=mean + std, fill="tonexty", fillcolor="var(--level-1)", **band),
+        go.Scatter(
+            x=values,
+            y=mean,
+            mode="lines",
+            line={"color": "var(--level-5)", "width": 2},
+            hovertemplate="%{x:.4g}: %{y:.4f}<extra></extra>",
+        ),
+    ]
+    if isinstance(chosen, int | float):
+        nearest = int(np.abs(values - chosen).argmin())
+        marker = {"color": ACCENT, "size": 10}
+        traces.append(
+            go.Scatter(
+                x=[chosen],
+                y=[mean[nearest]],
+                mode="markers",
+                marker=marker,
+                hovertemplate="incumbent %{x:.4g}<extra></extra>",
+            )
+        )
+    return traces, {"type": "log"} if charts.needs_log(values) else {}
 
 
 def _named_rows(labels: Sequence[str]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def paint_cost_over(figure: Figure, progress: charts.Progress, clock: str, data:
                   transform=axes.get_xaxis_transform(), label=f"failed ({len(progress.failures)})")  # fmt: skip
     if charts.needs_log(progress.dots["cost"].to_numpy(dtype=float)):
         axes.set_yscale("log")
-    what = "Time since the start" if clock == "elapsed" else data.seconds_name.replace("seconds", "time")
+    what = "Time since the start" if clock == "elapsed" else data.spent_name
     axes.set_xlabel(f"{what} ({progress.unit})")
     axes.set_ylabel("Cost")
     figure.legend(loc="outside upper left", ncols=len(fidelities) + 2)
@@ -147,7 +147,7 @@ def paint_dependence(
     for axes, curve in zip(grid, curves, strict=False):
         values, mean, std = curve["values"], np.asarray(curve["mean"]), np.asarray(curve["std"])
         axes.set_title(_label(curve["name"]), fontsize=8)
-        if len(values) <= charts.MAX_CATEGORIES or any(isinstance(value, str) for value in values):
+        if not charts.is_continuous(values):
             places = np.arange(len(values))
             axes.errorbar(
                 places,
@@ -167,6 +167,8 @@ def paint_dependence(
         else:
             axes.plot(values, mean, color=DARK, linewidth=1)
             axes.fill_between(values, mean - std, mean + std, color=LIGHT)
+            if charts.needs_log(np.array(values, dtype=float)):
+                axes.set_xscale("log")
     for axes in grid[len(curves) :]:
         axes.set_visible(False)
     figure.supylabel("Predicted cost", fontsize=8)
