@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from naxcli import __version__
-from naxcli.cli import confirm, data, export, plan, report, runs, search, space, train
+from naxcli.cli import bench, confirm, data, export, plan, report, runs, search, space, train
 from naxcli.cli.output import print_error
 from naxcli.errors import ExitCode, NaxcliError
 
@@ -68,6 +68,7 @@ report.register(app)
 confirm.register(app)
 export.register(app)
 train.register(app)
+bench.register(app)
 app.add_typer(space.app, name="space")
 app.add_typer(data.app, name="data")
 

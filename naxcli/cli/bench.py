@@ -1,0 +1,113 @@
+"""`naxcli bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from naxcli.errors import NaxcliError
+
+PHASES = {"both": ("inference", "training"), "inference": ("inference",), "training": ("training",)}
+
+
+def register(app: typer.Typer) -> None:
+    app.command("bench")(bench)
+
+
+def bench(
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            help="SPACE:REFERENCE, a configuration file, an export (a .py file is code, and runs), or timm:NAME. Repeatable.",
+        ),
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Run whose trial is measured.")] = None,
+    trial: Annotated[str, typer.Option("--trial", help="best, or a trial's number.")] = "best",
+    space: Annotated[
+        str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="reduced, or full-size variants: T,S,TP.")] = None,
+    width: Annotated[float | None, typer.Option("--width", help="Factor on the channels.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=1, help="In pixels. Default: the network's own.")
+    ] = None,
+    num_classes: Annotated[int | None, typer.Option("--num-classes", min=1, help="Default: the network's own.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Images at once. Default: 256, on a CPU 8.")
+    ] = None,
+    repetitions: Annotated[int | None, typer.Option("--repetitions", min=1, help="Default: 30, on a CPU 5.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="auto (bfloat16 on CUDA), float32 or bfloat16.")
+    ] = "auto",
+    phase: Annotated[str, typer.Option("--phase", help="inference, training or both.")] = "both",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Measure images per second, memory and share of the roofline, for inference and for a training step.
+
+    Without --config or --run, the paper's T, S and TP, and Xception at 299 pixels.
+    """
+    from naxcli.bench import BenchCommand
+    from naxcli.bench import bench as measure
+    from naxcli.cli.output import note, print_json, stdout_console
+
+    if phase not in PHASES:
+        raise NaxcliError(f"there is no phase {phase!r}", hint=f"one of {', '.join(PHASES)}")
+    command = BenchCommand(
+        run=run, trial=trial, configs=config or (), space=space, width=width, image_size=image_size,
+        variants=tuple(name.strip() for name in variant.split(",")) if variant else (), num_classes=num_classes,
+        batch_size=batch, repetitions=repetitions, device=device, precision=precision, phases=PHASES[phase],
+    )  # fmt: skip
+    result = measure(command, on_network=lambda entry: note(f"measured {entry['name']}"), notice=note)
+    if as_json:
+        print_json(result)
+    else:
+        stdout_console().print(_table(result, PHASES[phase]), soft_wrap=False)
+
+
+def _table(result: Mapping[str, Any], phases: tuple[str, ...]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from naxcli.quantities import format_count
+
+    ceilings = result["ceilings"]
+    table = Table(
+        title=f"{result['device']} · torch {result['torch']}", title_justify="left", caption_justify="left",
+        caption=(
+            f"{result['precision']}, channels last, batch {result['batch_size']}, mean ± std of {result['repetitions']}. "
+            f"Measured ceilings: {format_count(ceilings['bytes_per_second'])}B/s copied, "
+            f"{format_count(ceilings['flops_per_second'])}FLOP/s in matrix products; the roofline is their bound without fusion."
+        ),
+    )  # fmt: skip
+    for title in ("network", "", "images/s", "memory", "of roofline"):
+        table.add_column(title, justify="left" if title in ("network", "") else "right")
+    for entry in result["networks"]:
+        sizes = (
+            f"{format_count(entry['num_params'])} parameters, {format_count(entry['flops'])} multiply-adds, "
+            f"{entry['image_size']} pixels"
+        )
+        name = Text(entry["name"]).append(f"\n{sizes}", style="dim")
+        cells = [_cells(entry[phase]) for phase in phases]
+        table.add_row(
+            name, "\n".join(phases), *("\n".join(column) for column in zip(*cells, strict=True)), end_section=True
+        )
+    return table
+
+
+def _cells(speed: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    from naxcli.quantities import format_count
+
+    if speed is None:
+        return "out of memory", "–", "–"
+    digits = 0 if speed["images_per_second"] >= 100 else 1
+    parts = f" in {speed['num_parts']} parts" if speed["num_parts"] > 1 else ""
+    memory, share = speed["peak_memory_bytes"], speed["roofline_share"]
+    return (
+        f"{speed['images_per_second']:.{digits}f} ± {speed['images_per_second_std']:.{digits}f}{parts}",
+        "–" if memory is None else f"{format_count(memory)}B",
+        "–" if share is None else f"{100 * share:.0f} %",
+    )
