@@ -287,7 +287,10 @@ class Search:
     # -- record, tell -------------------------------------------------------------------------------------------------------
 
     def _take(self, finished: Finished) -> None:
-        if isinstance(finished.outcome, WorkerLost):
+        if isinstance(finished.outcome, WorkerLost) and self._signal is not None:
+            # A cluster, or `timeout`, ends search and workers with the same signal: the trial is not to blame, and runs again.
+            del self._running[finished.task_id]
+        elif isinstance(finished.outcome, WorkerLost):
             self._retry_or_record(finished.task_id, finished.outcome.reason)
         elif isinstance(finished.outcome, BaseException):
             raise finished.outcome

@@ -160,6 +160,19 @@ def test_sigterm_is_stopped_but_resumable(slow_space: Path, tmp_path: Path) -> N
     assert len(trials_of(run)) == num_finished(run)
 
 
+def test_workers_ended_by_the_same_signal_do_not_count_against_their_trials(slow_space: Path, tmp_path: Path) -> None:
+    """As SLURM ends a job: every process of it gets SIGTERM."""
+    run = tmp_path / "run"
+    slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 3.0"))
+    process = start(*search(slow_space, run, "--trials", "3"))
+    wait_until(lambda: num_finished(run) > 0)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 4
+    with sqlite3.connect(run / "search.db") as connection:
+        assert connection.execute("SELECT MAX(attempts) FROM trials").fetchone()[0] == 0
+
+
 def test_stop_drains_a_running_search(slow_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(*search(slow_space, run, "--trials", "60"))
