@@ -299,7 +299,18 @@ def _with_hostile_text(data: ReportData, text: str) -> ReportData:
     ]:
         trials[name] = trials[name] + text
     return ReportData(summary=summary, trials=trials, curves=data.curves, environment=poison({**data.environment}),
-                      experiment=poison({**data.experiment}), confirmation={"sentence": text})  # fmt: skip
+                      experiment=poison({**data.experiment}), confirmation=poison(CONFIRMATION))  # fmt: skip
+
+
+CONFIRMATION = {
+    "schema": 1, "settings": {"num_seeds": 5}, "results": [], "sentence": "trial 7 gains 3.1 points over xception.",
+    "verdict": {
+        "winner": "trial 7", "num_seeds": 5, "num_candidates": 1, "left_out": [], "gains": [], "optimism": None,
+        "sentence": "trial 7 gains 3.1 points over xception.",
+        "costs": [{"name": "trial 7", "mean": 0.226, "low": 0.221, "high": 0.231, "search_cost": 0.207},
+                  {"name": "xception", "mean": 0.257, "low": 0.251, "high": 0.263, "search_cost": None}],
+    },
+}  # fmt: skip
 
 
 # Keys of the summary itself; the others are names of hyperparameters, versions and settings.
@@ -310,5 +321,7 @@ FIXED_KEYS = frozenset(
     survivors_of note lpi fanova names mean std low high rank_group inactive groups members ablation from to shapley value
     partial_dependence values proxy_audit spearman kendall verdict random_arm num_searcher num_random searcher_best random_best
     difference marginal_value per_day_improvement method pareto num_params flops latency_ms warnings
+    schema settings results sentence winner num_candidates
+    left_out gains optimism costs search_cost
     """.split()  # noqa: SIM905
 )

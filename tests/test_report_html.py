@@ -17,7 +17,7 @@ import pytest
 
 from naxcli.errors import NaxcliError
 from naxcli.report.html import render_html, write_html
-from tests.report_examples import all_failed, empty_run, example_data, one_trial
+from tests.report_examples import CONFIRMATION, all_failed, empty_run, example_data, one_trial
 
 RUNS = {"full": lambda: example_data(150), "empty": empty_run, "one trial": one_trial, "all failed": all_failed}
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror='document.title=1'><a href=\"javascript:1\">`%{x}$&lt;"
@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return Page(render_html(example_data(150)))
+    return Page(render_html(dataclasses.replace(example_data(150), confirmation=CONFIRMATION)))
 
 
 @pytest.fixture(scope="module")

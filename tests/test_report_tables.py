@@ -15,7 +15,7 @@ from naxcli.report import ReportData, checklist
 from naxcli.report.csv import write_csv
 from naxcli.report.markdown import render_markdown, write_markdown
 from naxcli.report.tables import print_report
-from tests.report_examples import all_failed, empty_run, example_data, one_trial
+from tests.report_examples import CONFIRMATION, all_failed, empty_run, example_data, one_trial
 
 RUNS = {"full": lambda: example_data(150), "empty": empty_run, "one trial": one_trial, "all failed": all_failed}
 HOSTILE = "</td>|x|\x1b[31m`<b>\n# y"
@@ -127,6 +127,17 @@ def test_a_default_equal_to_a_reference_shares_its_column(data: ReportData) -> N
     assert "xception = default" in printed(data, width=120)
 
 
+def test_a_confirmation_is_shown_with_its_costs_and_an_unfinished_one_is_called_so(data: ReportData) -> None:
+    assert "Not confirmed" in printed(data)
+    confirmed = dataclasses.replace(data, confirmation=CONFIRMATION)
+    for text in (printed(confirmed), render_markdown(confirmed)):
+        assert "Confirmed on the test set: Trial 7 gains 3.1 points over xception." in " ".join(text.split())
+        assert "0.2260" in text
+        assert "0.2570" in text
+    started = dataclasses.replace(data, confirmation={**CONFIRMATION, "verdict": None, "sentence": None})
+    assert "has started and is not finished" in " ".join(printed(started).split())
+
+
 def test_no_escape_sequence_of_a_run_reaches_the_terminal() -> None:
     assert "\x1b[31m" not in printed(example_data(60, hostile=HOSTILE), at="all")
 
@@ -202,7 +213,7 @@ def test_the_checklist_answers_yes_only_where_the_records_prove_it(data: ReportD
     assert len(found) == 16
     assert (found[random_search], nothing[random_search]) == ("yes", "no")
     assert found["Hyperparameters and seeds of the final evaluation"] == "no"
-    confirmed = dataclasses.replace(data, confirmation={"sentence": "gained 1 point"})
+    confirmed = dataclasses.replace(data, confirmation=CONFIRMATION)
     assert answers(confirmed)["Hyperparameters and seeds of the final evaluation"] == "yes"
     assert found["How hyperparameters were tuned, and what it took"] == "not recorded"
     assert not [question for question, answer in nothing.items() if answer == "yes"]

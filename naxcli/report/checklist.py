@@ -116,8 +116,8 @@ def _space(data: ReportData) -> tuple[str, str]:
 
 
 def _final_evaluation(data: ReportData) -> tuple[str, str]:
-    if not data.confirmation:
-        return NO, "the final networks were not evaluated: naxcli confirm has not run"
+    if data.confirmed is None or data.confirmed.get("winner") is None:
+        return NO, "the final networks were not evaluated: naxcli confirm has no verdict yet"
     return YES, "confirmation.json holds the seeds, experiment.toml the recipe"
 
 
@@ -193,7 +193,7 @@ def _time(data: ReportData) -> tuple[str, str]:
     if "seconds" not in data.trials or not data.trials["seconds"].notna().any():
         return UNKNOWN, "no trial has finished"
     spent = format_duration(float(data.trials["seconds"].fillna(0).sum()))
-    if data.confirmation:
+    if data.confirmed is not None:
         return (
             PARTLY,
             f"search: {spent} of trials; confirmation is in confirmation.json; full-size training is not part of the run",

@@ -22,7 +22,7 @@ class ReportData:
         curves: one row per epoch: trial_id, epoch, train_loss, val_accuracy, val_loss, learning_rate, seconds.
         environment: versions, git commit, hardware and data hash at the time of the run.
         experiment: the resolved settings of the run.
-        confirmation: what `naxcli confirm` found, if it ran.
+        confirmation: confirmation.json of the run, if `naxcli confirm` ran.
     """
 
     summary: Mapping[str, Any]
@@ -55,6 +55,12 @@ class ReportData:
     def searchers(self) -> list[str]:
         """Names of the searchers that suggested the trials."""
         return sorted(map(str, self.trials["searcher"].dropna().unique())) if "searcher" in self.trials else []
+
+    @property
+    def confirmed(self) -> Mapping[str, Any] | None:
+        """The verdict of `naxcli confirm`, or None before it has one."""
+        verdict: Mapping[str, Any] | None = (self.confirmation or {}).get("verdict")
+        return verdict
 
     def listed(self, key: str) -> list[Mapping[str, Any]]:
         """Return a list of the summary; a missing one and null are empty."""

@@ -109,7 +109,7 @@ def _parts(data: ReportData) -> list[Part]:
 
     parts = [
         ("summary", "Summary", _summary(data)),
-        ("incumbent", "Incumbent", table(results.comparison(data)) + table(results.settings_side_by_side(data))),
+        ("incumbent", "Incumbent", _incumbent(data)),
         ("progress", "Cost over time", _figures([figures.cost_over(data, "elapsed"), figures.cost_over(data, "spent")])),
         ("importance", "Which choices mattered", _importance(data)),
         ("parallel", "Parallel coordinates", _figures([figures.parallel_coordinates(data)])),
@@ -122,6 +122,13 @@ def _parts(data: ReportData) -> list[Part]:
         ("checklist", "Best-practice checklist", table(checklist.table(data), prefix="nas")),
     ]  # fmt: skip
     return [part for part in parts if part[2]]
+
+
+def _incumbent(data: ReportData) -> str:
+    from naxcli.report.elements import table
+
+    measured = table(results.comparison(data)) + _unless_empty(results.confirmed_costs(data))
+    return measured + table(results.settings_side_by_side(data))
 
 
 def _summary(data: ReportData) -> str:
@@ -166,7 +173,8 @@ def _importance(data: ReportData) -> str:
             dependence = (
                 "<h4>Partial dependence</h4>"
                 + paragraph(
-                    "Predicted cost at each value, averaged over everything else; all on one axis. Filled: the incumbent's value."
+                    "Predicted cost at each value, averaged over everything else, ± the standard deviation over the trees; all on one "
+                    "axis. Filled: the incumbent's value."
                 )
                 + f"<div class='multiples'>{_figures(small)}</div>"
             )

@@ -210,6 +210,7 @@ def _dependence(curve: Mapping[str, Any], chosen: Any, y_range: list[float], nam
         *traces,
         height=200,
         showlegend=False,
+        margin={"l": 8, "r": 12, "t": 8, "b": 8},
         xaxis={"showgrid": False} | xaxis,
         yaxis={"range": y_range, "nticks": 5, "tickformat": ".3~f"},
     )

@@ -19,7 +19,10 @@ def render_markdown(data: ReportData) -> str:
     lines = [f"# {_escape(data.run)}", ""]
     lines += [f"- **{_escape(label)}**: {_escape(value)}" for label, value in results.facts(data)]
     lines += ["", _escape(results.headline(data)), ""]
-    lines += _table(results.comparison(data)) + _table(results.settings_side_by_side(data))
+    lines += _table(results.comparison(data))
+    if data.confirmed is not None:
+        lines += _table(results.confirmed_costs(data))
+    lines += _table(results.settings_side_by_side(data))
     for sentence in results.verdicts(data):
         lines += [_escape(sentence), ""]
     for entry in reversed(data.importance):

@@ -208,17 +208,39 @@ def verdicts(data: ReportData) -> list[str]:
     return [_confirmation(data), _random_arm(data), _marginal_value(data)]
 
 
+def confirmed_costs(data: ReportData) -> Table:
+    """Return what `naxcli confirm` measured on the test set, beside what the search had measured for the same configurations."""
+    verdict = data.confirmed or {}
+
+    def name(row: Row) -> str:
+        return f"{row['name']} (best)" if row["name"] == verdict.get("winner") else str(row["name"])
+
+    return Table(
+        name="confirmation",
+        caption=f"Confirmed on the test set with {whole(verdict.get('num_seeds'))} fresh seeds",
+        columns=[
+            Column(title="Configuration", text=name),
+            _cost_column("Search's cost", "search_cost"),
+            _cost_column("Confirmed", "mean"),
+            Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True),
+        ],
+        rows=verdict.get("costs") or [],
+        note="The search's cost is a validation cost and the best of many; the confirmed one is neither.",
+        empty="n/a: not confirmed",
+    )  # fmt: skip
+
+
 def _confirmation(data: ReportData) -> str:
-    found = data.confirmation
-    if not found:
+    verdict = data.confirmed
+    if data.confirmation and verdict is None:
+        return "Confirmation: n/a, it has started and is not finished; `naxcli confirm` resumes it."
+    if verdict is None:
         return (
             "Not confirmed: the incumbent's cost is the best of many on the same validation images, so it is optimistic. "
             "`naxcli confirm` retrains it with fresh seeds and measures on the test set."
         )
-    for key in ("sentence", "verdict", "summary"):
-        if isinstance(found.get(key), str):
-            return f"Confirmed on the test set: {sentence(found[key])}"
-    return "Confirmed on the test set; its numbers are in confirmation.json of the run."
+    is_settled = verdict.get("winner") is not None
+    return ("Confirmed on the test set: " if is_settled else "") + sentence(str(verdict.get("sentence") or ""))
 
 
 def _random_arm(data: ReportData) -> str:

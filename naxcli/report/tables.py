@@ -45,8 +45,10 @@ def print_report(
         )
     _print_facts(console, results.facts(data))
     _print_text(console, results.headline(data))
-    for table in (results.comparison(data), results.settings_side_by_side(data)):
-        print_table(console, table)
+    print_table(console, results.comparison(data))
+    if data.confirmed is not None:
+        print_table(console, results.confirmed_costs(data))
+    print_table(console, results.settings_side_by_side(data))
     if not entries:
         _print_text(console, "Importance: n/a, no trial has succeeded.")
     for entry in entries:
