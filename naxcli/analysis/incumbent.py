@@ -16,8 +16,8 @@ from naxcli.trial import ConfigValue, config_id
 class Incumbent:
     """The best configuration of a run.
 
-    `cost` is the mean over `num_seeds` trials at `fidelity`; `trial_id` is the best of these trials (None in tables without one), `row`
-    its place in the table.
+    `cost` is the mean over its trials at `fidelity`, with `num_seeds` different seeds; `trial_id` is the best of these trials (None in
+    tables without one), `row` its place in the table.
     """
 
     config: dict[str, ConfigValue]
@@ -51,13 +51,15 @@ def find_incumbent(table: pd.DataFrame, vectors: Floats) -> Incumbent | None:
     trial_ids = table["trial_id"].to_numpy(dtype=float) if has_ids else np.zeros(len(table))
     _, numbers = distinct_rows(vectors[rows])
     groups = [rows[numbers == number] for number in range(numbers.max() + 1)]
-    most = max(map(len, groups))
+    seeds = table["seed"].to_numpy(dtype=float)
+    num_seeds = {group[0]: len(np.unique(seeds[group])) for group in groups}
+    most = max(num_seeds.values())
 
     def preference(group: Parts) -> tuple[float, float, str]:
         tie = "" if has_ids else config_id(config_of_row(table, group[0]))
         return float(costs[group].mean()), float(trial_ids[group].min()), tie
 
-    chosen = min((group for group in groups if len(group) == most), key=preference)
+    chosen = min((group for group in groups if num_seeds[group[0]] == most), key=preference)
     row = int(min(chosen, key=lambda r: (costs[r], trial_ids[r], r)))
     config = config_of_row(table, row)
     return Incumbent(
@@ -65,7 +67,7 @@ def find_incumbent(table: pd.DataFrame, vectors: Floats) -> Incumbent | None:
         config_id=config_id(config),
         cost=float(costs[chosen].mean()),
         fidelity=fidelity,
-        num_seeds=len(chosen),
+        num_seeds=most,
         trial_id=int(trial_ids[row]) if has_ids and np.isfinite(trial_ids[row]) else None,
         row=row,
     )

@@ -115,7 +115,7 @@ def _numbers(column: pd.Series) -> pd.Series:
     unreadable = numbers.isna() & column.notna()
     if unreadable.any():
         row = int(np.flatnonzero(unreadable)[0])
-        raise NaxcliError(f"{column.iloc[row]!r} in row {row} of column {column.name!r} is not a number")
+        raise NaxcliError(f"{_plain(column.iloc[row])!r} in row {row} of column {column.name!r} is not a number")
     return pd.Series(numbers.to_numpy(dtype=float, na_value=np.nan), index=column.index)
 
 
@@ -177,7 +177,7 @@ def _codes(column: pd.Series, name: str, hyperparameter: Any) -> Floats:
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
         raise NaxcliError(
-            f"{column.iloc[row]!r} in row {row} of the table is not a value of {name}",
+            f"{_plain(column.iloc[row])!r} in row {row} of the table is not a value of {name}",
             why=f"legal: {describe_domain(hyperparameter)}",
         )
     return codes
@@ -192,11 +192,11 @@ def _choices(hyperparameter: Any) -> Sequence[Any] | None:
 
 def _choice_codes(values: pd.Series, choices: Sequence[Any]) -> list[int | None]:
     """Return the position of each value among the choices; a value written as text, or as text of a number, counts too."""
-    exact = {choice.item() if hasattr(choice, "item") else choice: code for code, choice in enumerate(choices)}
+    exact = {_plain(choice): code for code, choice in enumerate(choices)}
     as_text = {str(choice): code for choice, code in exact.items()}
 
     def position(value: Any) -> int | None:
-        value = value.item() if hasattr(value, "item") else value
+        value = _plain(value)
         if value in exact:
             return exact[value]
         if isinstance(value, float) and value.is_integer() and str(int(value)) in as_text:
@@ -211,7 +211,7 @@ def _plain_values(codes: Floats, column: pd.Series | None, hyperparameter: Any) 
     active = ~np.isnan(codes)
     choices = _choices(hyperparameter)
     if choices is not None or column is None:
-        plain = [choice.item() if hasattr(choice, "item") else choice for choice in choices or []]
+        plain = [_plain(choice) for choice in choices or []]
         is_indexed = len(plain) > 1
         return [
             plain[int(code) if is_indexed else 0] if is_active else None
@@ -230,6 +230,10 @@ def _is_legal_number(numbers: Floats, hyperparameter: Any) -> Flags:
         if _is_integer(hyperparameter):
             legal &= np.abs(numbers - np.rint(numbers)) < 1e-9
     return legal
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
 
 
 def _is_integer(hyperparameter: Any) -> bool:
