@@ -17,9 +17,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-import timm.optim
+import timm_baseline
 import torch
-from timm.loss import BinaryCrossEntropy
 from torch import Tensor, nn
 
 from naxcli.space import load_space
@@ -32,23 +31,8 @@ from naxcli.training.step import EagerStep, choose_step
 Step = Callable[[Tensor, Tensor], None]
 
 
-def timm_step(network: nn.Module, recipe: Recipe, device: torch.device, *, foreach: bool) -> Step:
-    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    optimizer = timm.optim.Lamb(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=recipe.learning_rate, max_grad_norm=recipe.max_grad_norm, foreach=foreach,
-    )  # fmt: skip
-    loss_function = BinaryCrossEntropy(smoothing=0.0, target_threshold=recipe.bce_target_threshold)
-
-    def step(images: Tensor, targets: Tensor) -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            loss = loss_function(network(images), targets)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
+def timm_step(network: nn.Module, recipe: Recipe, *, foreach: bool) -> Step:
+    return timm_baseline.training_step(network, timm_baseline.lamb(network, recipe, foreach=foreach), recipe)
 
 
 def our_step(network: nn.Module, recipe: Recipe, device: torch.device, images: Tensor, targets: Tensor) -> Step:
@@ -99,7 +83,7 @@ def main() -> None:
     targets = torch.rand(arguments.batch_size, 100, device=device).pow(20)
 
     num_steps = 50 if device.type == "cuda" else 1
-    candidates = [timm_step(copy.deepcopy(network), recipe, device, foreach=foreach) for foreach in (False, True)]
+    candidates = [timm_step(copy.deepcopy(network), recipe, foreach=foreach) for foreach in (False, True)]
     for candidate in candidates:
         seconds(candidate, images, targets, num_steps)
     theirs = min(candidates, key=lambda candidate: seconds(candidate, images, targets, 2 * num_steps))
