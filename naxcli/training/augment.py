@@ -17,8 +17,9 @@ from naxcli.training import randaugment
 from naxcli.training.data import Dataset
 from naxcli.training.recipe import Recipe
 
-# Images augmented at once: enough of each operation to make its cost per call small.
-_CHUNK_IMAGES = {"cpu": 2048, "cuda": 16384}
+# Bytes of images augmented at once: enough of each operation to make its cost per call small (2,048 and 16,384 images
+# of CIFAR's size).
+_CHUNK_BYTES = {"cpu": 6 << 20, "cuda": 48 << 20}
 _ORDER, _AUGMENTATION, _MIXING = range(3)  # streams of random numbers, independent of each other
 
 
@@ -56,7 +57,8 @@ class TrainingBatches:
         num_images = len(dataset.train_images)
         self.batch_size = min(recipe.batch_size, num_images)
         self.steps_per_epoch = num_images // self.batch_size  # the last partial batch is dropped
-        self._steps_per_chunk = max(1, _CHUNK_IMAGES.get(device.type, 2048) // self.batch_size)
+        batch_bytes = self.batch_size * dataset.train_images[0].nbytes
+        self._steps_per_chunk = max(1, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // batch_bytes)
         self._chunk: tuple[tuple[int, int], Tensor, Tensor] | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

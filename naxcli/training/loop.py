@@ -337,9 +337,9 @@ class Training:
         self._epoch_started = time.perf_counter() - state["epoch_seconds"]
         rank = self._processes.rank
         if rank < len(state["random_state"]):  # a process that was not there before keeps its fresh seed
-            torch.set_rng_state(state["random_state"][rank])
+            torch.set_rng_state(state["random_state"][rank].clone())  # torch reads from the start of the storage
             if self._device.type == "cuda" and state["device_random_state"] is not None:
-                torch.cuda.set_rng_state(state["device_random_state"][rank], self._device)
+                torch.cuda.set_rng_state(state["device_random_state"][rank].clone(), self._device)
 
     def _learning_rate(self, step: int) -> float:
         """Return the learning rate in the middle of a step."""

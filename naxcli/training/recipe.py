@@ -46,7 +46,8 @@ class Recipe:
         drop_path: rate of stochastic depth.
         augmentation_repeats: times that an image occurs in one epoch, each time augmented anew; the epoch's length
             stays. The paper's ImageNet training uses 3.
-        precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on CUDA, float32 on a CPU.
+        precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on CUDA devices that compute in it, float32
+            elsewhere.
         channels_last: whether tensors lie in memory with channels last.
         ema_decay: decay of the exponential moving average of the weights that is then evaluated; 0 keeps none.
 

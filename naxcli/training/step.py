@@ -26,9 +26,10 @@ GradientStep = Callable[[Tensor, Tensor], Tensor]
 
 def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     """Return the type that autocast computes in, or None for plain float32."""
-    if recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda"):
-        return torch.bfloat16
-    return None
+    if recipe.precision == "auto":
+        is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if is_native else None
+    return torch.bfloat16 if recipe.precision == "bfloat16" else None
 
 
 def loss_of(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
