@@ -68,9 +68,8 @@ def main() -> None:
         train_per_class=arguments.train_per_class,
         test_per_class=arguments.test_per_class,
     )
-    settings = {
-        name: str(getattr(arguments, name)) for name in ("epochs", "width", "train_per_class", "test_per_class", "batch_size", "learning_rate", "device")
-    }  # fmt: skip
+    names = ("epochs", "width", "train_per_class", "test_per_class", "batch_size", "learning_rate", "device")
+    settings = {name: str(getattr(arguments, name)) for name in names}
     space = load_space("nexception")
     assert space.build is not None
 
