@@ -346,7 +346,53 @@ def test_two_processes_train_what_one_process_does(tmp_path: Path) -> None:
         )
 
 
-def torchrun(num_processes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+RESUME_TOGETHER = """
+import dataclasses, sys
+from pathlib import Path
+import torch
+from timm.layers import DropPath
+from torch import nn
+from naxcli.training.data import load_dataset
+from naxcli.training.loop import seed_everything, train
+from naxcli.training.processes import joined_processes
+from naxcli.training.recipe import Recipe
+
+folder = Path(sys.argv[1])
+torch.set_num_threads(1)
+dataset = load_dataset("digits", root="", split_seed=0, validation_fraction=0.2)
+recipe = Recipe(batch_size=256, randaugment="", drop_path=0.5)
+
+def run(processes, epochs, **options):
+    seed_everything(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), DropPath(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+    outcome = train(network, dataset, recipe, epochs=epochs, schedule_epochs=4, seed=1, device="cpu", processes=processes, **options)
+    return [dataclasses.replace(record, seconds=0.0) for record in outcome.curve]
+
+with joined_processes() as processes:
+    whole = run(processes, 4)
+    first = run(processes, 2, checkpoint_to=folder / "part.pt")
+    processes.any(False)  # the checkpoint is written by now
+    resumed = run(processes, 4, checkpoint_from=folder / "part.pt")
+    states = torch.load(folder / "part.pt", weights_only=True)["random_state"]
+    assert len(states) == 2 and not torch.equal(states[0], states[1]), "processes draw the same layers"
+    assert resumed == whole and resumed[:2] == first, (resumed, whole)
+    if processes.is_first:
+        print("the same curve")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_resume_to_the_same_curve_with_stochastic_depth(tmp_path: Path) -> None:
+    script = tmp_path / "resume_together.py"
+    script.write_text(RESUME_TOGETHER)
+    done = torchrun(2, script, tmp_path, module=())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "the same curve"
+
+
+def torchrun(
+    num_processes: int, *arguments: str | Path, module: tuple[str, ...] = ("-m", "naxcli")
+) -> subprocess.CompletedProcess[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -360,6 +406,6 @@ def torchrun(num_processes: int, *arguments: str | Path) -> subprocess.Completed
         str(port),
     )
     return subprocess.run(
-        [*launcher, "-m", "naxcli", *map(str, arguments)],
+        [*launcher, *module, *map(str, arguments)],
         capture_output=True, text=True, timeout=300, env=ENVIRONMENT, check=False,
     )  # fmt: skip
