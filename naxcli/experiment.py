@@ -15,11 +15,11 @@ import tomli_w
 
 from naxcli.errors import NaxcliError
 from naxcli.quantities import parse_count, parse_duration
+from naxcli.searchers import SEARCHERS
 from naxcli.searchers.fidelity import FidelityRange
 from naxcli.space import Limits, Space
 from naxcli.training.recipe import Recipe
 
-SEARCHERS = ("smac", "random", "evolution", "ensemble")
 OBJECTIVES = ("params", "flops", "latency_ms")
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.

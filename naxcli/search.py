@@ -141,6 +141,7 @@ class Search:
         self._waiting = records.running()
         self._attempts: dict[int, int] = {trial.trial_id: attempts for trial, attempts in self._waiting}
         self._signal: EndReason | None = None
+        self.was_terminated = False  # by SIGTERM, as a cluster sends it, rather than Ctrl-C
         self._clock_start = time.monotonic()
         self._log_lock = threading.Lock()
 
@@ -371,7 +372,7 @@ class Search:
             if number == signal.SIGINT and self._signal is EndReason.INTERRUPTED:
                 raise KeyboardInterrupt
             self._signal = EndReason.INTERRUPTED
-            self._was_terminated = number == signal.SIGTERM
+            self.was_terminated = number == signal.SIGTERM
 
         previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -380,13 +381,6 @@ class Search:
                 signal.signal(number, handler)
 
         return restore
-
-    _was_terminated = False
-
-    @property
-    def was_terminated(self) -> bool:
-        """Whether the end came by SIGTERM, as a cluster sends it, rather than Ctrl-C."""
-        return self._was_terminated
 
     def _log(self, event: str, **values: Any) -> None:
         line = json.dumps({"at": time.time(), "event": event, **values})
