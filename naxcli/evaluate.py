@@ -181,7 +181,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
 
     outcome = train(
         network, dataset, task.recipe, epochs=task.fidelity, schedule_epochs=task.schedule_epochs, seed=task.seed, device=device,
-        checkpoint_from=None if task.checkpoint_from is None else Path(task.checkpoint_from), checkpoint_to=checkpoint,
+        checkpoint_from=_readable(task.checkpoint_from), checkpoint_to=checkpoint,
         on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)), should_stop=should_stop,
     )  # fmt: skip
     common: dict[str, Any] = {
@@ -198,6 +198,19 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
     if outcome.status != Status.SUCCESS:
         return Result(status=Status.DIVERGED, error="the loss is not finite", **common)
     return Result(status=Status.SUCCESS, cost=cost, val_accuracy=outcome.val_accuracy, **common)
+
+
+def _readable(checkpoint: str | None) -> Path | None:
+    """Return the checkpoint to continue, or None where it is gone or damaged: training from the start gives the same result."""
+    from naxcli.training.checkpoint import load_checkpoint
+
+    if checkpoint is None:
+        return None
+    try:
+        load_checkpoint(Path(checkpoint))
+    except NaxcliError:
+        return None
+    return Path(checkpoint)
 
 
 def _status_of(error: BaseException) -> Status:
