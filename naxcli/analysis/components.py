@@ -7,9 +7,10 @@ A hyperparameter without conditions is a component of its own, with a single sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import reduce
+from itertools import compress, product
 from math import prod
 
 import numpy as np
@@ -139,6 +140,11 @@ class ComponentShares:
             )
         self.means = {name: share.mean(axis=1) for name, share in self.members.items()}
         self.states = self._states(len(boxes.costs))
+        # A member's share at each part over its mean share; a leaf that it never reaches has no share at all.
+        self._relative = {
+            name: np.divide(share, mean[:, None], out=np.zeros_like(share), where=mean[:, None] > 0)
+            for (name, share), mean in zip(self.members.items(), self.means.values(), strict=True)
+        }
         draws = np.bincount(component.state_of_draw, minlength=len(component.states))
         self.whole: Floats = self.states @ (draws / draws.sum())
 
@@ -158,7 +164,7 @@ class ComponentShares:
         return shares
 
     def at(self, names: Sequence[str], parts: Parts) -> Floats:
-        """Return the share of each leaf given parts of some members' domains.
+        """Return the share of each leaf given parts of some members' domains, over its mean share.
 
         Args:
             names: members of the component.
@@ -167,24 +173,52 @@ class ComponentShares:
         Returns:
             (num_leaves, num_rows).
         """
-        component = self.component
-        listed = [column for column, name in enumerate(names) if name in component.parents]
-        free = [column for column, name in enumerate(names) if name not in component.parents]
-        weights = component.state_weights([names[column] for column in listed], parts[:, listed])
-        if not free:
-            return self.states @ weights.T
-        patterns = np.column_stack([component.active[names[column]] for column in free])
+        listed = [column for column, name in enumerate(names) if name in self.component.parents]
+        free = [column for column, name in enumerate(names) if name not in self.component.parents]
+        weights = self.component.state_weights([names[column] for column in listed], parts[:, listed])
         total = np.zeros((len(self.states), len(parts)))
-        for pattern in np.unique(patterns, axis=0):
-            share = self.states @ (weights * (patterns == pattern).all(axis=1)).T
-            for column, is_active in zip(free, pattern, strict=True):
-                if is_active:
-                    share *= self._relative(names[column])[:, parts[:, column]]
-            total += share
+        for pattern, share in self._by_pattern([names[column] for column in free], weights):
+            factors = [self._relative[names[column]][:, parts[:, column]] for column in compress(free, pattern)]
+            total += reduce(np.multiply, factors, share)
         return total
 
-    def _relative(self, name: str) -> Floats:
-        """Return a member's share at each part over its mean share; a leaf that it never reaches has no share at all."""
-        mean = self.means[name][:, None]
-        relative: Floats = np.divide(self.members[name], mean, out=np.zeros_like(self.members[name]), where=mean > 0)
-        return relative
+    def pair(self, first: str, second: str) -> list[tuple[Floats, Floats]]:
+        """Return what `at` gives for all pairs of parts of two members, as a sum of products.
+
+        Returns:
+            Pairs of (num_leaves, parts of first) and (num_leaves, parts of second). For two parents, a single pair of (num_leaves,
+            parts of first * parts of second) and (num_leaves, 1).
+        """
+        counts = [self.members[name].shape[1] for name in (first, second)]
+        parents = [name in self.component.parents for name in (first, second)]
+        one = np.ones((len(self.states), 1))
+        if all(parents):
+            both = np.array(list(product(*map(range, counts))), dtype=np.intp)
+            return [(self.at([first, second], both), one)]
+        if parents[1]:
+            return [(left, right) for right, left in self.pair(second, first)]
+        listed = [first] if parents[0] else []
+        parts = np.arange(counts[0] if parents[0] else 1, dtype=np.intp)[:, None][:, : len(listed)]
+        terms = []
+        for pattern, share in self._by_pattern(
+            [second] if parents[0] else [first, second], self.component.state_weights(listed, parts)
+        ):
+            right = self._relative[second] if pattern[-1] else one.repeat(counts[1], axis=1)
+            # (num_leaves, 1) where the first is no parent: every part of an inactive one is the same.
+            left = self._relative[first] if not parents[0] and pattern[0] else one.repeat(counts[0], axis=1)
+            terms.append((share * left, right))
+        return terms
+
+    def _by_pattern(self, names: Sequence[str], weights: Floats) -> Iterator[tuple[Flags, Floats]]:
+        """Yield which of some members that are no parents are active, and the share of each leaf over its mean in these states.
+
+        Args:
+            names: of the members.
+            weights: (num_rows, num_states).
+        """
+        active = self.component.active
+        patterns = np.array([active[name] for name in names]).reshape(len(names), len(self.component.states)).T
+        for pattern in np.unique(patterns, axis=0):
+            share = self.states @ (weights * (patterns == pattern).all(axis=1)).T
+            whole = self.whole[:, None]
+            yield pattern, np.divide(share, whole, out=np.zeros_like(share), where=whole > 0)

@@ -17,8 +17,9 @@ from naxcli.analysis.components import Component, ComponentShares, components, n
 from naxcli.analysis.encoding import Encoding, Floats, Parts
 from naxcli.analysis.forest import Boxes, Forest
 
-# Above this number, joint values of a group are sampled.
-MAX_GROUP_STATES = 1_024
+# Up to this number, all joint values of a group are listed; of more, as many as the second number are drawn.
+MAX_GROUP_VALUES = 65_536
+NUM_DRAWN_VALUES = 1_024
 # Trees are treated together until they have this many leaves: large enough for numpy, small enough for the cache.
 LEAVES_AT_ONCE = 8_000
 
@@ -41,20 +42,25 @@ class Effects:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
-    """What is the same for every forest over a space: its components, pairs, and the joint values of the groups.
+class GroupValues:
+    """The joint values of a group.
 
     Args:
-        encoding: of the space.
-        components: of the space.
-        groups: group -> its hyperparameters.
-        group_parts: group -> (num_rows, num_members) parts of their domains.
+        factors: number of a component, its members in the group, and (num_rows, num_members) joint parts of their domains.
+        rows: (num_draws, num_factors) rows of the factors drawn together, or None for all combinations.
     """
+
+    factors: tuple[tuple[int, tuple[str, ...], Parts], ...]
+    rows: Parts | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What is the same for every forest over a space: its components and the joint values of the groups."""
 
     encoding: Encoding
     components: tuple[Component, ...]
-    groups: Mapping[str, tuple[str, ...]]
-    group_parts: Mapping[str, Parts]
+    groups: Mapping[str, GroupValues]
 
     def component_of(self, name: str) -> int:
         """Return the number of the component that a hyperparameter belongs to."""
@@ -72,23 +78,24 @@ def pairs_of(encoding: Encoding) -> list[tuple[str, str]]:
 
 def make_measure(encoding: Encoding, groups: Mapping[str, Sequence[str]], *, seed: int) -> Measure:
     """Return the uniform product measure of a space; what is too large to list is sampled, always the same for a seed."""
-    found = components(encoding, seed=seed)
-    sizes = {domain.name: num_parts(domain) for domain in encoding.domains}
-    rng = np.random.default_rng(seed)
-    group_parts = {}
-    for group, members in groups.items():
-        if prod(sizes[name] for name in members) <= MAX_GROUP_STATES:
-            rows = list(product(*(range(sizes[name]) for name in members)))
-            group_parts[group] = np.array(rows, dtype=np.intp)
+    measure = Measure(encoding=encoding, components=components(encoding, seed=seed), groups={})
+    values = {group: _group_values(measure, members, np.random.default_rng(seed)) for group, members in groups.items()}
+    return replace(measure, groups=values)
+
+
+def _group_values(measure: Measure, members: Sequence[str], rng: np.random.Generator) -> GroupValues:
+    sizes = {name: num_parts(measure.encoding.domain(name)) for name in members}
+    is_listed = prod(sizes.values()) <= MAX_GROUP_VALUES
+    factors = []
+    for home in sorted({measure.component_of(name) for name in members}):
+        names = tuple(name for name in members if measure.component_of(name) == home)
+        if prod(sizes[name] for name in names) <= MAX_GROUP_VALUES:
+            parts = np.array(list(product(*(range(sizes[name]) for name in names))), dtype=np.intp)
         else:
-            draws = [rng.integers(sizes[name], size=MAX_GROUP_STATES) for name in members]
-            group_parts[group] = np.column_stack(draws).astype(np.intp)
-    return Measure(
-        encoding=encoding,
-        components=found,
-        groups={group: tuple(members) for group, members in groups.items()},
-        group_parts=group_parts,
-    )
+            parts = np.column_stack([rng.integers(sizes[name], size=NUM_DRAWN_VALUES) for name in names])
+        factors.append((home, names, parts.astype(np.intp)))
+    rows = np.column_stack([rng.integers(len(parts), size=NUM_DRAWN_VALUES) for _, _, parts in factors])
+    return GroupValues(factors=tuple(factors), rows=None if is_listed else rows.astype(np.intp))
 
 
 def effects(forest: Forest, measure: Measure) -> Effects:
@@ -148,84 +155,58 @@ def _chunk_effects(boxes: Boxes, measure: Measure) -> _ChunkEffects:
     weighted = centred * size
     total = np.add.reduceat(centred * weighted, boxes.starts)
 
-    relative, counts = [], []
-    for domain in measure.encoding.domains:
-        share = shares[measure.component_of(domain.name)]
-        parts = np.arange(num_parts(domain), dtype=np.intp)[:, None]
-        relative.append(_over_whole(share.at([domain.name], parts), share))
-        counts.append(len(parts))
-    design = np.hstack(relative)
-    marginal = np.add.reduceat(weighted[:, None] * design, boxes.starts, axis=0)
+    domains = measure.encoding.domains
+    homes = {domain.name: shares[measure.component_of(domain.name)] for domain in domains}
+    counts = [num_parts(domain) for domain in domains]
     edges = np.cumsum([0, *counts])
+    columns = {domain.name: slice(*edges[number : number + 2]) for number, domain in enumerate(domains)}
+    design = np.hstack(
+        [homes[name].at([name], np.arange(edges[-1])[: part.stop - part.start, None]) for name, part in columns.items()]
+    )
+    tied = [
+        (columns[first], columns[second], homes[first].pair(first, second))
+        for first, second in pairs_of(measure.encoding)
+        if homes[first] is homes[second]
+    ]
+    marginal = np.empty((len(total), edges[-1]))
+    pairs = np.empty((len(total), len(counts) * (len(counts) - 1) // 2))
+    for tree, (start, stop) in enumerate(zip(boxes.starts, np.append(boxes.starts[1:], len(size)), strict=True)):
+        leaves = slice(start, stop)
+        marginal[tree] = weighted[leaves] @ design[leaves]
+        joint = (design[leaves] * weighted[leaves, None]).T @ design[leaves]
+        for first, second, terms in tied:
+            # Within a component the shares of two are no product of their shares.
+            block = np.sum([(left[leaves] * weighted[leaves, None]).T @ right[leaves] for left, right in terms], axis=0)
+            joint[first, second] = block.reshape(first.stop - first.start, second.stop - second.start)
+        joint -= marginal[tree][:, None] + marginal[tree][None, :]
+        squares = np.add.reduceat(np.add.reduceat(joint**2, edges[:-1], axis=0), edges[:-1], axis=1)
+        pairs[tree] = (squares / np.outer(counts, counts))[np.triu_indices(len(counts), 1)]
     mains = np.add.reduceat(marginal**2, edges[:-1], axis=1) / counts
-
-    pairs = _pair_variances(design, weighted, marginal, boxes.starts, edges)
-    _replace_tied_pairs(pairs, shares, weighted, boxes.starts, measure=measure, mains=mains)
     return _ChunkEffects(
         total=total,
         mains=mains,
         pairs=pairs,
         groups=_group_variances(shares, weighted, boxes.starts, measure),
-        marginals={
-            domain.name: mean[:, None] + marginal[:, edges[number] : edges[number + 1]]
-            for number, domain in enumerate(measure.encoding.domains)
-        },
+        marginals={name: mean[:, None] + marginal[:, part] for name, part in columns.items()},
     )
 
 
-def _over_whole(share_at: Floats, share: ComponentShares) -> Floats:
-    """Return shares of leaves over their mean share; a leaf outside the measure has none."""
-    whole = share.whole[:, None]
-    return np.divide(share_at, whole, out=np.zeros_like(share_at), where=whole > 0)
-
-
-def _pair_variances(design: Floats, weighted: Floats, marginal: Floats, starts: Parts, edges: Parts) -> Floats:
-    """Return each tree's interaction variances of all pairs, as if no two hyperparameters were tied by conditions."""
-    counts = np.diff(edges)
-    upper = np.triu_indices(len(counts), 1)
-    pairs = np.empty((len(starts), len(upper[0])))
-    for tree, (start, stop) in enumerate(zip(starts, np.append(starts[1:], len(design)), strict=True)):
-        rows = design[start:stop]
-        joint = (rows * weighted[start:stop, None]).T @ rows
-        joint -= marginal[tree][:, None] + marginal[tree][None, :]
-        squares = np.add.reduceat(np.add.reduceat(joint**2, edges[:-1], axis=0), edges[:-1], axis=1)
-        pairs[tree] = (squares / np.outer(counts, counts))[upper]
-    return pairs
-
-
-def _replace_tied_pairs(
-    pairs: Floats,
-    shares: Sequence[ComponentShares],
-    weighted: Floats,
-    starts: Parts,
-    *,
-    measure: Measure,
-    mains: Floats,
-) -> None:
-    """Put in the interaction variances of pairs within one component, where the shares of two are not a product."""
-    names = [domain.name for domain in measure.encoding.domains]
-    homes = [measure.component_of(name) for name in names]
-    for number, (i, j) in enumerate(combinations(range(len(names)), 2)):
-        if homes[i] == homes[j]:
-            share = shares[homes[i]]
-            sizes = [num_parts(measure.encoding.domains[k]) for k in (i, j)]
-            parts = np.array(list(product(*map(range, sizes))), dtype=np.intp)
-            joint = _over_whole(share.at([names[i], names[j]], parts), share)
-            marginal = np.add.reduceat(weighted[:, None] * joint, starts, axis=0)
-            pairs[:, number] = (marginal**2).mean(axis=1) - mains[:, i] - mains[:, j]
-
-
 def _group_variances(shares: Sequence[ComponentShares], weighted: Floats, starts: Parts, measure: Measure) -> Floats:
+    """Return each tree's variance over the joint values of each group, everything else averaged: (num_trees, num_groups)."""
     variances = np.empty((len(starts), len(measure.groups)))
-    for number, (group, members) in enumerate(measure.groups.items()):
-        parts = measure.group_parts[group]
-        joint = np.repeat(weighted[:, None], len(parts), axis=1)
-        for home in sorted({measure.component_of(name) for name in members}):
-            columns = [column for column, name in enumerate(members) if measure.component_of(name) == home]
-            share = shares[home]
-            # Few different parts repeat in many rows of the group.
-            distinct, row = np.unique(parts[:, columns], axis=0, return_inverse=True)
-            at = _over_whole(share.at([members[column] for column in columns], distinct), share)
-            joint *= at[:, row.reshape(-1)]
-        variances[:, number] = np.add.reduceat(joint, starts, axis=0).var(axis=1)
+    for number, plan in enumerate(measure.groups.values()):
+        factors = [shares[home].at(names, parts) for home, names, parts in plan.factors]
+        if plan.rows is not None:
+            joint = np.repeat(weighted[:, None], len(plan.rows), axis=1)
+            for factor, rows in zip(factors, plan.rows.T, strict=True):
+                joint *= factor[:, rows]
+            variances[:, number] = np.add.reduceat(joint, starts, axis=0).var(axis=1)
+            continue
+        # All joint values of two halves: within each half products of columns, across them one matrix product.
+        halves = [weighted[:, None], np.ones((len(weighted), 1))]
+        for factor in sorted(factors, key=lambda factor: -factor.shape[1]):
+            halves.sort(key=lambda half: half.shape[1])
+            halves[0] = (halves[0][:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
+        for tree, (start, stop) in enumerate(zip(starts, np.append(starts[1:], len(weighted)), strict=True)):
+            variances[tree, number] = (halves[0][start:stop].T @ halves[1][start:stop]).var()
     return variances

@@ -12,7 +12,7 @@ from naxcli.analysis.ablation import Step
 from naxcli.analysis.components import part_codes
 from naxcli.analysis.encoding import Encoding, Floats, distinct_rows
 from naxcli.analysis.fanova import Effects, pairs_of
-from naxcli.analysis.forest import MANY_TRIALS, Forest, fit_forest
+from naxcli.analysis.forest import MANY_TRIALS, Forest, fit_forest, out_of_bag_r2
 from naxcli.analysis.importance import (
     NOT_AVAILABLE,
     Estimate,
@@ -92,7 +92,7 @@ def answer(
         is_exact=request.is_exact,
         num_jobs=2 if len(costs) > MANY_TRIALS else 1,
     )
-    entry["r2"] = forest.r2
+    entry["r2"] = out_of_bag_r2(forest, vectors, costs)
     question = ask(
         forest,
         request.default,

@@ -59,14 +59,12 @@ class Forest:
         model: scikit-learn's forest, of standardised costs.
         offset: cost at standardised cost 0.
         scale: cost per unit of standardised cost.
-        r2: out-of-bag coefficient of determination, None where no trial was out of bag.
     """
 
     encoding: Encoding
     model: RandomForestRegressor
     offset: float
     scale: float
-    r2: float | None
 
     def predict_trees(self, vectors: Floats) -> Floats:
         """Return the cost each tree predicts for rows of ConfigSpace vectors, (num_trees, num_rows)."""
@@ -142,8 +140,7 @@ def fit_forest(
     # The input is finite and the parameters are ours: checking both again takes a third of the time of small forests.
     with config_context(assume_finite=True, skip_parameter_validation=True):
         model.fit(columns, standardised if is_exact else standardised.round(COST_DIGITS))
-    r2 = None if is_exact else _out_of_bag_r2(model, columns, standardised)
-    return Forest(encoding=encoding, model=model, offset=offset, scale=scale, r2=r2)
+    return Forest(encoding=encoding, model=model, offset=offset, scale=scale)
 
 
 def _join(children: Sequence[Any], first: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -153,16 +150,26 @@ def _join(children: Sequence[Any], first: NDArray[np.intp]) -> NDArray[np.intp]:
     )
 
 
-def _out_of_bag_r2(model: RandomForestRegressor, columns: NDArray[np.float32], costs: Floats) -> float | None:
+def out_of_bag_r2(forest: Forest, vectors: Floats, costs: Floats) -> float | None:
+    """Return the coefficient of determination on the trials that each tree left out, None where there is no such trial or variance.
+
+    Args:
+        forest: fitted to just these trials.
+        vectors: (num_trials, num_hyperparameters).
+        costs: (num_trials,).
+    """
+    if not forest.model.bootstrap:
+        return None
+    columns = forest.encoding.encode(vectors)
     total, count = np.zeros(len(costs)), np.zeros(len(costs))
-    for tree, sample in zip(model.estimators_, model.estimators_samples_, strict=True):
+    for tree, sample in zip(forest.model.estimators_, forest.model.estimators_samples_, strict=True):
         outside = np.ones(len(costs), dtype=bool)
         outside[sample] = False
         if outside.any():
             total[outside] += tree.tree_.predict(columns[outside])[:, 0]
             count += outside
     seen = count > 0
-    variance = float(costs[seen].var()) if seen.any() else 0.0
-    if seen.sum() < 2 or variance == 0:
+    if seen.sum() < 2 or np.ptp(costs[seen]) == 0:
         return None
-    return 1.0 - float(np.mean((costs[seen] - total[seen] / count[seen]) ** 2)) / variance
+    predicted = forest.offset + forest.scale * total[seen] / count[seen]
+    return 1.0 - float(np.mean((costs[seen] - predicted) ** 2) / costs[seen].var())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from naxcli.analysis.ablation import Step, ablation_path
-from naxcli.analysis.encoding import Encoding, Floats
+from naxcli.analysis.encoding import Encoding, Floats, Parts
 from naxcli.analysis.fanova import Effects, Measure, effects, make_measure, pairs_of
 from naxcli.analysis.forest import Forest, fit_forest
 from naxcli.analysis.lpi import Neighbourhood, neighbourhood
@@ -17,6 +18,7 @@ from naxcli.analysis.shapley import Game, shapley_game
 METHODS = ("lpi", "fanova", "ablation", "shapley")
 # Trees of a resample's forest.
 NUM_RESAMPLE_TREES = 32
+NUM_THREADS = 2
 CONFIDENCE = 0.95
 
 # What an estimate is of: ("lpi", name), ("fanova", name, ...), ("group lpi", group), ("group fanova", group), ("shapley", name),
@@ -126,19 +128,31 @@ def resampled_intervals(
         progress: called with resamples done and in all.
     """
     rng = np.random.default_rng(seed)
+    draws = [
+        (np.sort(rng.integers(len(costs), size=len(costs))), int(rng.integers(2**31))) for _ in range(num_resamples)
+    ]
+
+    def resample(draw: tuple[Parts, int]) -> dict[Key, Estimate]:
+        drawn, forest_seed = draw
+        if np.ptp(costs[drawn]) == 0:
+            return {}
+        forest = fit_forest(
+            question.encoding, vectors[drawn], costs[drawn], seed=forest_seed, num_trees=NUM_RESAMPLE_TREES
+        )
+        return estimate(forest, question)[0]
+
     values: dict[Key, list[float]] = {}
-    for number in range(num_resamples):
-        drawn = np.sort(rng.integers(len(costs), size=len(costs)))
-        forest_seed = int(rng.integers(2**31))
-        if np.ptp(costs[drawn]) > 0:
-            forest = fit_forest(
-                question.encoding, vectors[drawn], costs[drawn], seed=forest_seed, num_trees=NUM_RESAMPLE_TREES
-            )
-            for key, found in estimate(forest, question)[0].items():
-                if found.mean is not None:
-                    values.setdefault(key, []).append(found.mean)
-        if progress is not None:
-            progress(number + 1, num_resamples)
+    # Fitting and array arithmetic let go of the interpreter, so threads are enough, and the order of results is that of the draws.
+    with ThreadPoolExecutor(max_workers=NUM_THREADS) as pool:
+        try:
+            for number, estimates in enumerate(pool.map(resample, draws), start=1):
+                for key, found in estimates.items():
+                    if found.mean is not None:
+                        values.setdefault(key, []).append(found.mean)
+                if progress is not None:
+                    progress(number, num_resamples)
+        finally:
+            pool.shutdown(cancel_futures=True)
     tails = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
     intervals = {key: np.percentile(sample, tails) for key, sample in values.items() if len(sample) > 1}
     return {key: (float(low), float(high)) for key, (low, high) in intervals.items()}

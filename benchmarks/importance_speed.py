@@ -1,0 +1,127 @@
+"""How long importance takes: all methods on made-up runs of 15 hyperparameters, four of them conditional.
+
+    python benchmarks/importance_speed.py --repeat 5
+
+Prints the median and the range of wall seconds over the repeats, with the CPU seconds beside them (they tell a busy machine from slow
+code): everything but the bootstrap at 1,000 and 10,000 trials, and a hundred resamples at 1,000 trials.
+
+With `--trees`, prints instead how the intervals of forests of 32 trees, which resamples use, compare with those of 100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer, OrdinalHyperparameter
+
+from naxcli.analysis import importance
+from naxcli.analysis.summary import summarise
+
+
+def make_space() -> ConfigurationSpace:
+    """Return 15 hyperparameters of every kind; 4 of them hang on a parent."""
+    space = ConfigurationSpace(seed=0)
+    space.add(*(Categorical(f"choice_{number}", list(range(2 + number % 3))) for number in range(6)))
+    space.add(
+        Categorical("se", ["no", "yes"]),
+        Categorical("optimizer", ["sgd", "lamb"]),
+        Integer("depth", (1, 8)),
+        OrdinalHyperparameter("width", [32, 64, 128, 256]),
+        Float("drop_path", (0.0, 0.5)),
+        Integer("ratio", (2, 16)),
+        Categorical("gate", ["sigmoid", "tanh", "relu"]),
+        Float("momentum", (0.5, 0.99)),
+        Float("lr", (1e-4, 1.0), log=True),
+    )
+    space.add(
+        EqualsCondition(space["ratio"], space["se"], "yes"),
+        EqualsCondition(space["gate"], space["se"], "yes"),
+        EqualsCondition(space["momentum"], space["optimizer"], "sgd"),
+        EqualsCondition(space["lr"], space["optimizer"], "sgd"),
+    )
+    return space
+
+
+def make_trials(space: ConfigurationSpace, num_trials: int, *, seed: int) -> pd.DataFrame:
+    """Return random configurations whose cost depends on six hyperparameters, two interactions, and noise."""
+    space.seed(seed)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for trial_id, configuration in enumerate(space.sample_configuration(num_trials)):
+        config = dict(configuration)
+        cost = 0.6 - 0.1 * (config["choice_0"] == 1) - 0.05 * (config["choice_1"] == 2) * (config["se"] == "yes")
+        cost += 0.01 * abs(config["depth"] - 5) + 0.1 * config["drop_path"] - 0.002 * config.get("ratio", 0)
+        cost += 0.02 * abs(np.log10(config.get("lr", 1e-2)) + 2) + rng.normal(0, 0.02)
+        rows.append({f"config.{name}": config.get(name) for name in space} | {"trial_id": trial_id, "cost": cost})
+    return pd.DataFrame(rows).assign(fidelity=9.0, seed=0, status="success")
+
+
+def measure(name: str, run: Callable[[], Any], *, repeat: int, bar: float) -> None:
+    wall, cpu = [], []
+    for _ in range(repeat):
+        started, started_cpu = time.perf_counter(), time.process_time()
+        run()
+        wall.append(time.perf_counter() - started)
+        cpu.append(time.process_time() - started_cpu)
+    spread = f"{min(wall):.2f} to {max(wall):.2f}"
+    cpu_seconds = statistics.median(cpu)
+    print(f"{name:<42} {statistics.median(wall):6.2f} s  ({spread}; CPU {cpu_seconds:.2f}; n = {repeat}; bar {bar:g})")
+
+
+def compare_trees(space: ConfigurationSpace, num_resamples: int) -> None:
+    trials = make_trials(space, 300, seed=0)
+    widths = {}
+    for num_trees in (32, 100):
+        importance.NUM_RESAMPLE_TREES = num_trees
+        summary = summarise(trials, space, bootstrap=num_resamples, methods=("lpi", "fanova"))
+        entry = summary["importance"][0]
+        rows = [*entry["lpi"], *(row for row in entry["fanova"] if len(row["names"]) == 1)]
+        widths[num_trees] = np.array([row["high"] - row["low"] for row in rows if row["mean"] is not None])
+    ratio = widths[32] / widths[100]
+    quartiles = ", ".join(f"{value:.2f}" for value in np.percentile(ratio, [0, 25, 50, 75, 100]))
+    print(
+        f"width of intervals, 32 trees over 100 trees: {quartiles} (minimum, quartiles, maximum of {len(ratio)} numbers)"
+    )
+    large = widths[100] > 0.02
+    print(
+        f"the same where the interval is wider than 0.02: median {np.median(ratio[large]):.2f} of {large.sum()} numbers"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--resamples", type=int, default=100)
+    parser.add_argument("--trees", action="store_true")
+    arguments = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+          f"numpy {np.__version__}, scikit-learn {sklearn.__version__}")  # fmt: skip
+    space = make_space()
+    groups = {"choices": [f"choice_{number}" for number in range(6)]}
+    if arguments.trees:
+        compare_trees(space, arguments.resamples)
+        return
+    thousand, ten_thousand = (make_trials(space, num, seed=0) for num in (1_000, 10_000))
+    measure(
+        "1,000 trials, no bootstrap",
+        lambda: summarise(thousand, space, groups=groups, bootstrap=0),
+        repeat=arguments.repeat,
+        bar=4,
+    )
+    measure("10,000 trials, no bootstrap", lambda: summarise(ten_thousand, space, groups=groups, bootstrap=0),
+            repeat=arguments.repeat, bar=10)  # fmt: skip
+    measure(f"1,000 trials, {arguments.resamples} resamples", lambda: summarise(thousand, space, groups=groups,
+            bootstrap=arguments.resamples), repeat=max(1, arguments.repeat // 3), bar=64)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
