@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from naxcli.space import load_space
 from naxcli.training.allocator import free_as_usual, keep_freed_memory
-from naxcli.training.depthwise import use_strips
+from naxcli.training.depthwise import speed_up_depthwise
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.recipe import Recipe
 from naxcli.training.step import EagerStep, choose_step
@@ -37,7 +37,7 @@ def timm_step(network: nn.Module, recipe: Recipe, *, foreach: bool) -> Step:
 
 def our_step(network: nn.Module, recipe: Recipe, device: torch.device, images: Tensor, targets: Tensor) -> Step:
     if device.type == "cpu":
-        use_strips(network)
+        speed_up_depthwise(network)
     optimizer = build_optimizer(network, recipe)
     gradient_step = choose_step(EagerStep(network, recipe, device), images, targets, num_steps=10**6)
 

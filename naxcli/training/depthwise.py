@@ -1,9 +1,10 @@
-"""Depthwise convolution trained faster on a CPU: another way to the same gradients, behind the same module.
+"""Depthwise convolution trained faster on a CPU: other ways to the same values and gradients, behind the same module.
 
-oneDNN computes the weight gradient of a depthwise convolution fast for kernels at most three columns wide, whatever their
-height, and several times slower for wider ones. A wide kernel's gradient is therefore put together from strips of three
+oneDNN computes the weight gradient of a depthwise convolution fast for kernels at most three columns wide and no higher
+than the image, and several times slower for others. A wide kernel's gradient is therefore put together from strips of three
 columns, each the gradient of a narrow convolution of an image moved sideways; the gradient of the input is a convolution
-with the turned kernel. `benchmarks/training_depthwise.py` compares the two.
+with the turned kernel. And of a kernel that reaches across the whole map and beyond, only the part that ever meets the map
+is computed. `benchmarks/training_depthwise.py` compares them with PyTorch's own.
 """
 
 from __future__ import annotations
@@ -18,23 +19,35 @@ from torch.nn import functional
 
 _STRIP = 3  # columns of a kernel whose weight gradient is fast
 _CHUNK_BYTES = 2 << 20  # of images: a chunk, its moved copies and their gradient stay in a core's caches
-_MIN_ELEMENTS = 1 << 15  # of images: below, the calls cost more than they save
+_MIN_ELEMENTS = 1 << 15  # of images: below, the calls of the strips cost more than they save
 _MACHINES = frozenset({"x86_64", "AMD64"})  # where this was measured
 
 
-class StripDepthwiseConv2d(nn.Conv2d):
-    """A depthwise nn.Conv2d of stride 1 and odd, square kernel whose gradients are computed in strips."""
+class FastDepthwiseConv2d(nn.Conv2d):
+    """A depthwise nn.Conv2d of stride 1 and odd, square kernel that keeps the size of its maps."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        is_plain = input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if not (is_plain and torch.is_grad_enabled() and input.numel() >= _MIN_ELEMENTS):
-            return functional.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-        output: Tensor = _Depthwise.apply(input, weight)
+        middle, height = self.kernel_size[0] // 2, input.shape[2]
+        reach = min(middle, max(input.shape[2:]) - 1)  # taps further from the middle meet nothing but the border
+        size = 2 * reach + 1
+        if reach < middle:
+            weight = weight[:, :, middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+        if reach == 0:
+            output = input * weight.view(1, -1, 1, 1)
+        elif (size > _STRIP or size > height) and _is_worth_strips(input):
+            output = _StripDepthwise.apply(input, weight)
+        else:
+            return functional.conv2d(input, weight, bias, padding=reach, groups=self.groups)
         return output if bias is None else output + bias.view(1, -1, 1, 1)
 
 
-def use_strips(network: nn.Module) -> None:
-    """Let a network's wide depthwise convolutions compute their gradients in strips; parameters and names stay.
+def _is_worth_strips(images: Tensor) -> bool:
+    is_plain = images.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return is_plain and torch.is_grad_enabled() and images.numel() >= _MIN_ELEMENTS
+
+
+def speed_up_depthwise(network: nn.Module) -> None:
+    """Let a network's depthwise convolutions be computed in these ways; parameters and names stay.
 
     Worth it for tensors on a CPU with channels last only.
     """
@@ -42,13 +55,13 @@ def use_strips(network: nn.Module) -> None:
         return
     for module in network.modules():
         if type(module) is nn.Conv2d and _is_eligible(module):
-            module.__class__ = StripDepthwiseConv2d
+            module.__class__ = FastDepthwiseConv2d
 
 
 def restore_convolutions(network: nn.Module) -> None:
-    """Undo `use_strips`."""
+    """Undo `speed_up_depthwise`."""
     for module in network.modules():
-        if type(module) is StripDepthwiseConv2d:
+        if type(module) is FastDepthwiseConv2d:
             module.__class__ = nn.Conv2d  # type: ignore[assignment]
 
 
@@ -58,7 +71,7 @@ def _is_eligible(module: nn.Conv2d) -> bool:
         module.groups == module.in_channels == module.out_channels
         and module.groups > 1
         and module.kernel_size == (size, size)
-        and size > _STRIP
+        and size >= 3
         and size % 2 == 1
         and module.stride == (1, 1)
         and module.dilation == (1, 1)
@@ -67,8 +80,8 @@ def _is_eligible(module: nn.Conv2d) -> bool:
     )
 
 
-class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution of images (n, channels, h, w) with (channels, 1, k, k), the size kept."""
+class _StripDepthwise(torch.autograd.Function):
+    """Depthwise convolution of images (n, channels, h, w) with (channels, 1, k, k), the size kept, k odd."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:

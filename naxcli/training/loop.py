@@ -24,7 +24,7 @@ from naxcli.training.allocator import keep_freed_memory, return_freed_memory
 from naxcli.training.augment import TrainingBatches
 from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
 from naxcli.training.data import Dataset
-from naxcli.training.depthwise import restore_convolutions, use_strips
+from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
 from naxcli.training.memory import PeakMemory
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.processes import ALONE, Processes, synchronise_batch_norms
@@ -208,7 +208,7 @@ class Training:
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
             if device.type == "cpu":
-                use_strips(network)
+                speed_up_depthwise(network)
         if processes.num > 1:
             processes.broadcast(network)
             network = synchronise_batch_norms(network, device)
