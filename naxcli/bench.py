@@ -28,7 +28,7 @@ from naxcli.measure import count_flops, num_params, peak_memory_bytes, reset_pea
 from naxcli.networks import REDUCED, build_network, usual_image_size
 from naxcli.roofline import TRAINING_FACTOR, Ceilings, least_seconds, list_operations, measure_ceilings, synchronise
 from naxcli.selection import select
-from naxcli.training.depthwise import use_strips
+from naxcli.training.depthwise import speed_up_depthwise
 from naxcli.training.loop import set_drop_path
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.recipe import PRECISIONS, Recipe
@@ -309,7 +309,7 @@ def _training(network: nn.Module, images: Tensor, subject: Subject, protocol: Pr
     recipe, device = protocol.recipe, protocol.device
     set_drop_path(network, recipe.drop_path)
     if device.type == "cpu":
-        use_strips(network)
+        speed_up_depthwise(network)
     targets = torch.rand(len(images), subject.num_classes, device=device).pow(20)  # most of them near 0, as mixed ones
     optimizer = build_optimizer(network, recipe)
     eager = EagerStep(network, recipe, device)
