@@ -86,7 +86,7 @@ class SmacProposer:
         seed: int,
         min_initial: int = 0,
         random_share: float = 0.1,
-        num_trees: int = 10,
+        num_trees: int = 20,
     ) -> None:
         num_variable = sum(hyperparameter.size > 1 for hyperparameter in configuration_space.values())
         self._configuration_space = configuration_space
