@@ -23,6 +23,9 @@ def one_exchange(configuration_space: ConfigurationSpace, vector: Vector, rng: n
     from ConfigSpace import Configuration
     from ConfigSpace.util import get_one_exchange_neighbourhood
 
+    sizes = [hyperparameter.size for hyperparameter in configuration_space.values()]
+    if not any(size > 1 and np.isfinite(element) for size, element in zip(sizes, vector, strict=True)):
+        return []
     configuration = Configuration(configuration_space, vector=vector.copy())
     neighbours = get_one_exchange_neighbourhood(configuration, seed=int(rng.integers(2**31)))
     return [neighbour.get_array() for neighbour in neighbours]

@@ -53,6 +53,7 @@ Vectors = npt.NDArray[np.float64]  # ConfigSpace's (num_configurations, num_hype
 Values = npt.NDArray[np.float64]  # (num_configurations,)
 
 MIN_INITIAL = 10
+MAX_INITIAL = 30
 ROWS_AT_ONCE = 1 << 16
 NUM_SAMPLES = 5_000
 NUM_CLIMBS = 10  # half of them from the best trials, half from the best samples
@@ -70,8 +71,8 @@ class SmacProposer:
     Args:
         configuration_space: of the search.
         seed: of the initial design.
-        min_initial: configurations before the model is asked, the default one included: this many, at least ten, and
-            at least one for each hyperparameter.
+        min_initial: at least this many configurations before the model is asked. The default one is the first; there
+            are as many as hyperparameters, but 10 to 30.
         random_share: probability of a random configuration later on, which keeps the model honest.
         num_trees: of the forest.
 
@@ -91,7 +92,7 @@ class SmacProposer:
         num_variable = sum(hyperparameter.size > 1 for hyperparameter in configuration_space.values())
         self._configuration_space = configuration_space
         self._seed = seed
-        self._num_initial = max(MIN_INITIAL, num_variable, min_initial)
+        self._num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial)
         self._random_share = random_share
         self._num_trees = num_trees
         self._min_trials = num_variable + 1
@@ -151,14 +152,12 @@ class SmacProposer:
         climbers = np.concatenate([best_trials, best_samples])
         heights = improvement(climbers)
         for _ in range(MAX_STEPS):
-            around = [one_exchange(self._configuration_space, climber, rng) for climber in climbers]
-            found.append(np.stack([neighbour for neighbours in around for neighbour in neighbours]))
+            around = [[climber, *one_exchange(self._configuration_space, climber, rng)] for climber in climbers]
+            found.append(np.concatenate(around))
             scores.append(improvement(found[-1]))  # of all climbers at once: a call costs more than its rows
-            ends = np.cumsum([len(neighbours) for neighbours in around])
-            highest = [
-                end - len(part) + np.argmax(part)
-                for end, part in zip(ends, np.split(scores[-1], ends[:-1]), strict=True)
-            ]
+            ends = np.cumsum([len(vectors) for vectors in around])
+            parts = np.split(scores[-1], ends[:-1])
+            highest = [end - len(part) + int(np.argmax(part)) for end, part in zip(ends, parts, strict=True)]
             climbed = scores[-1][highest] > heights
             if not climbed.any():
                 break
