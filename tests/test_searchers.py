@@ -35,6 +35,14 @@ EVERY_SEARCHER = [pytest.param(name, SINGLE, id=name) for name in SEARCHERS] + [
 every_searcher = pytest.mark.parametrize(("name", "fidelity"), EVERY_SEARCHER)
 
 
+@pytest.fixture(autouse=True)
+def quick_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small forest and few samples: the contract does not depend on how good the model is."""
+    monkeypatch.setattr("naxcli.searchers.smac.NUM_TREES", 4)
+    monkeypatch.setattr("naxcli.searchers.smac.NUM_SAMPLES", 300)
+    monkeypatch.setattr("naxcli.searchers.candidates.SAMPLES", 1000)
+
+
 def conditional_space(seed: int | None = None) -> ConfigurationSpace:
     """588 configurations: two switches with children of their own, and a forbidden pair."""
     space = ConfigurationSpace(seed=seed)
@@ -183,7 +191,7 @@ def test_a_space_with_open_configurations_is_not_exhausted(name: str, fidelity: 
 
 
 @every_searcher
-@pytest.mark.parametrize("num_workers", [8, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_workers", [1, 8])
 def test_a_resumed_run_asks_the_next_sixty_as_if_never_interrupted(
     name: str, fidelity: FidelityRange, num_workers: int
 ) -> None:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float64]  # ConfigSpace's (num_configurations, num_hyperparameters), NaN where inactive
 Values = npt.NDArray[np.float64]  # (num_configurations,)
 
+NUM_TREES = 20
+RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design, which keeps the model honest
 MIN_INITIAL = 10
 MAX_INITIAL = 30
 ROWS_AT_ONCE = 1 << 16
@@ -73,8 +75,6 @@ class SmacProposer:
         seed: of the initial design.
         min_initial: at least this many configurations before the model is asked. The default one is the first; there
             are as many as hyperparameters, but 10 to 30.
-        random_share: probability of a random configuration later on, which keeps the model honest.
-        num_trees: of the forest.
 
     The model learns from the highest fidelity with more successes than hyperparameters (as BOHB, Falkner et al., ICML
     2018), and where there is none, from the one with most.
@@ -86,15 +86,11 @@ class SmacProposer:
         *,
         seed: int,
         min_initial: int = 0,
-        random_share: float = 0.1,
-        num_trees: int = 20,
     ) -> None:
         num_variable = sum(hyperparameter.size > 1 for hyperparameter in configuration_space.values())
         self._configuration_space = configuration_space
         self._seed = seed
         self._num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial)
-        self._random_share = random_share
-        self._num_trees = num_trees
         self._min_trials = num_variable + 1
         self._vectors: list[Values] = []  # of the trials told, in their order
 
@@ -104,7 +100,7 @@ class SmacProposer:
         position = len(history.asked)
         if position < self._num_initial:
             return self._initial(position, candidates) or candidates.draw(rng)
-        if rng.random() < self._random_share:
+        if rng.random() < RANDOM_SHARE:
             return candidates.draw(rng)
         chosen = self._training_trials(history.told)
         if not chosen:
@@ -116,7 +112,7 @@ class SmacProposer:
             self._configuration_space,
             vectors=vectors,
             costs=costs,
-            num_trees=self._num_trees,
+            num_trees=NUM_TREES,
             seed=int(rng.integers(2**31)),
         )
         if candidates.table is not None:
