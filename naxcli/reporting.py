@@ -59,7 +59,7 @@ def report_run(
     configuration_space = read_space(run.space_file)
     summary = _summarise(
         trials, configuration_space, request, progress, groups=facts.get("groups", {}), references=facts.get("reference", {}),
-        run=str(run.path), space=facts.get("name", experiment.space),
+        run=str(run.path), space=facts.get("name", experiment.space), merged=facts.get("merged", ()),
     )  # fmt: skip
     return ReportData(
         summary=summary, trials=trials, curves=curves, environment=run.read_json(run.environment_file),
@@ -134,7 +134,7 @@ def read_space(path: Path) -> ConfigurationSpace:
 
 def _summarise(
     trials: Any, configuration_space: ConfigurationSpace, request: ReportRequest, progress: Callable[[int, int], None] | None, *,
-    groups: dict[str, list[str]], references: dict[str, Any], run: str, space: str,
+    groups: dict[str, list[str]], references: dict[str, Any], run: str, space: str, merged: Sequence[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     from naxcli.analysis.summary import summarise
 
@@ -142,7 +142,7 @@ def _summarise(
         trials, configuration_space, groups=groups, references=references,
         default=plain_config(configuration_space.get_default_configuration()), methods=tuple(request.methods), lpi=request.lpi,
         at=_fidelity(request.at), bootstrap=0 if request.is_exact else request.bootstrap, seed=request.seed,
-        exact_model=request.is_exact, progress=progress,
+        exact_model=request.is_exact, progress=progress, merged=merged,
     )  # fmt: skip
     return {"run": run, "space": space, **{key: value for key, value in summary.items() if key not in ("run", "space")}}
 

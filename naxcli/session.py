@@ -256,6 +256,7 @@ def _create(session: Session, configuration_space: ConfigurationSpace, data: dic
     facts = {
         "name": space.name, "version": space.version, "groups": {name: list(members) for name, members in space.groups.items()},
         "reference": {name: dict(config) for name, config in space.reference.items()}, "has_networks": space.build is not None,
+        "merged": space.merged_choices() if space.canonical else [],
     }  # fmt: skip
     records.set_meta("space", json.dumps(facts))
     write_atomically(run.space_file, json.dumps(configuration_space.to_serialized_dict(), indent=1, default=_plain))

@@ -107,6 +107,17 @@ class Space:
         """Return the configuration that stands for all names of the same network."""
         return dict(self.canonical(config)) if self.canonical else dict(config)
 
+    def merged_choices(self) -> list[str]:
+        """Return the choices, as `name=value`, that `canonical` replaces by another wherever they occur in default and references."""
+        known = [self.default_config(), *self.reference.values()]
+        merged = []
+        for name, hyperparameter in self.configuration_space().items():
+            for value in getattr(hyperparameter, "choices", ()):
+                named = [{**config, name: value} for config in known if name in config]
+                if named and all(self.canonicalise(config)[name] != value for config in named):
+                    merged.append(f"{name}={value}")
+        return merged
+
     def default_config(self) -> dict[str, ConfigValue]:
         """Return the space's default configuration as plain values."""
         return plain_config(self.configuration_space().get_default_configuration())

@@ -41,6 +41,7 @@ class Request:
     num_resamples: int
     seed: int
     is_exact: bool
+    merged: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +264,7 @@ def _warnings(
     if constant:
         found.append(f"{at}: never varied, so nothing is known about {', '.join(sorted(constant))}")
     untried = [text for domain in request.encoding.domains for text in _untried(request.encoding, domain.name, vectors)]
+    untried = [text for text in untried if text not in request.merged]
     if untried:
         more = f" and {len(untried) - 5} more" if len(untried) > 5 else ""
         found.append(f"{at}: never tried: {', '.join(untried[:5])}{more}")

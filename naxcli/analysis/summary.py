@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +39,7 @@ def summarise(
     progress: Callable[[int, int], None] | None = None,
     run: str | None = None,
     space: str | None = None,
+    merged: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return everything a report says about a table of trials.
 
@@ -57,6 +58,7 @@ def summarise(
         progress: called with resamples done and in all.
         run: name of the run, passed on.
         space: name of the space, passed on.
+        merged: choices (`name=value`) that the space counts as other names of the same network, so that no trial can have them.
 
     Returns:
         JSON values only: numbers that do not exist are None, never NaN.
@@ -86,6 +88,7 @@ def summarise(
         num_resamples=bootstrap,
         seed=seed,
         is_exact=exact_model,
+        merged=frozenset(merged),
     )
     succeeded = (table["status"] == "success").to_numpy(dtype=bool)
     answers = _answers(table, vectors, request, fidelities=_fidelities(table, at), progress=progress)
