@@ -12,7 +12,7 @@ import pytest
 
 from tests.commands import ENVIRONMENT, naxcli
 
-SMALL = ["--set", "width=0.125", "--epochs", "2", "--workers", "1"]
+SMALL = ["--set", "width=0.125", "--epochs", "2", "--workers", "1", "--set", "threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_networks_trained_twice_with_one_seed_are_equal(digits_run: Path, tmp_pa
 def test_hyperband_continues_checkpoints(tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--space", "nexception", "--data", "digits", "--trials", "8", "--fidelity", "1:3:3", "--workers", "1"]
-    done = naxcli("search", *arguments, "--set", "width=0.06", "--run", run)
+    done = naxcli("search", *arguments, "--set", "width=0.06", "--set", "threads=1", "--run", run)
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(run / "trials.parquet")
     promoted = trials[trials["parent_trial_id"].notna()]
@@ -129,7 +129,7 @@ def test_a_search_on_real_cifar100_beats_its_first_random_trials(cifar_mini: Pat
 def test_limits_are_never_violated(tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--space", "nexception", "--data", "digits", "--trials", "4", "--max-params", "150k", "--epochs", "1"]
-    done = naxcli("search", *arguments, "--set", "width=0.06", "--workers", "1", "--run", run)
+    done = naxcli("search", *arguments, "--set", "width=0.06", "--set", "threads=1", "--workers", "1", "--run", run)
     assert done.returncode == 0, done.stderr
     assert pd.read_parquet(run / "trials.parquet")["num_params"].max() <= 150_000
 

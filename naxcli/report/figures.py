@@ -56,13 +56,15 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
         )
     )
     layout: dict[str, Any] = {"shapes": [], "annotations": []}
+    names: dict[float, list[str]] = {}  # references of equal cost, such as a default that is a baseline, share a line
     for reference in data.listed("references"):
         if not is_missing(reference.get("cost")):
-            line = {"color": TEXT, "width": 1, "dash": "dash"}
-            y = float(reference["cost"])
-            text = {"text": label(reference["name"]), "x": 1, "xref": "paper", "y": y, "showarrow": False}
-            layout["shapes"].append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line})
-            layout["annotations"].append(text | {"xanchor": "right", "yanchor": "bottom"})
+            names.setdefault(float(reference["cost"]), []).append(label(reference["name"]))
+    for y, shared in names.items():
+        line = {"color": TEXT, "width": 1, "dash": "dash"}
+        text = {"text": " = ".join(shared), "x": 1, "xref": "paper", "y": y, "showarrow": False}
+        layout["shapes"].append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line})
+        layout["annotations"].append(text | {"xanchor": "right", "yanchor": "bottom"})
     if len(found.failures):
         traces.append(
             scatter(
