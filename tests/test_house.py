@@ -32,6 +32,9 @@ DOORS = {
         "inspection.py",
         "final_training.py",
         "bench",
+        "devices.py",
+        "roofline.py",
+        "trackers.py",
     },
 }
 
