@@ -7,7 +7,7 @@ DEMO_RUN := runs/demo
 DEMO_BUDGET ?= 150s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench bench-gpu golden clean
+.PHONY: help setup demo test test-all check fix bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,9 +26,9 @@ demo: $(STAMP) ## Search, report and export on the embedded digits, in a few min
 	$(BIN)/naxcli export $(DEMO_RUN) --format python --out $(DEMO_RUN)/export --overwrite
 
 test: $(STAMP) ## Run the tests (CPU, no network)
-	$(BIN)/python -m pytest -q -m "not gpu"
+	$(BIN)/python -m pytest -q -m "not gpu and not slow"
 
-
+test-all: $(STAMP) ## Run every test that this machine can, the slow ones included
 	$(BIN)/python -m pytest -q
 
 check: $(STAMP) ## Lint, format and types
