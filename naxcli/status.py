@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from naxcli.plan import plan_path
-from naxcli.records import Records
+from naxcli.records import FinishedTrial, Records
 from naxcli.run_directory import RunDirectory
 from naxcli.search import find_incumbent
 from naxcli.trial import Status
@@ -52,9 +52,21 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
         "active_seconds": active,
         "budget_seconds": experiment.budget_seconds,
         "seconds_left": min(lefts) if lefts else None,
+        "proxy_audit": _proxy_audit(finished) if len(seconds) > 1 else [],
         "plan": _plan_against_reality(plan, active, {fidelity: len(values) for fidelity, values in seconds.items()}),
         "incumbent": None if incumbent is None else incumbent.to_json(),
     }
+
+
+def _proxy_audit(finished: list[FinishedTrial]) -> list[dict[str, Any]]:
+    from naxcli.analysis.audit import rank_agreement
+
+    successes = [item for item in finished if item.status == Status.SUCCESS]
+    return rank_agreement(
+        [item.trial.config_id for item in successes],
+        [item.trial.fidelity for item in successes],
+        [item.cost for item in successes],
+    )
 
 
 def _plan_against_reality(plan: dict[str, Any], active: float, done: dict[float, int]) -> list[dict[str, float]] | None:

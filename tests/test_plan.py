@@ -76,3 +76,18 @@ def test_too_small_a_budget_exits_with_3(slow_space: Path, tmp_path: Path) -> No
 def test_a_plan_needs_a_budget(tiny_space: Path, tmp_path: Path) -> None:
     done = naxcli("plan", "--space", tiny_space, "--run", tmp_path / "run")
     assert done.returncode == 2 and "--budget" in done.stderr
+
+
+def test_status_tells_how_well_each_rung_ranks(slow_space: Path, tmp_path: Path) -> None:
+    slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 0.0"))
+    slow_space.write_text(
+        slow_space.read_text().replace("0.3 / fidelity", "0.1 * seed / fidelity - config['depth'] * (fidelity < 3)")
+    )
+    run = tmp_path / "run"
+    done = naxcli("search", "--space", slow_space, "--run", run, "--fidelity", "1:9:3", "--trials", "80", *WORKERS)
+    assert done.returncode == 0, done.stderr
+    audit = {rung["fidelity"]: rung for rung in json.loads(naxcli("status", run, "--json").stdout)["proxy_audit"]}
+    assert audit[3]["spearman"] == pytest.approx(1) and audit[3]["verdict"] == "keeps the order"
+    assert audit[1]["verdict"] != "keeps the order"
+    shown = " ".join(naxcli("status", run).stdout.split())
+    assert "fidelity 3: rank correlation with 9 1.00" in shown

@@ -127,6 +127,18 @@ def test_a_continued_training_equals_one_in_one_go(
     assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
 
 
+def test_a_trunk_is_continued_from_before_its_learning_rate_fell(few_digits: Dataset, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, schedule="trunk", decay_fraction=0.25, warmup_epochs=0.2)
+    straight, expected = train_small(few_digits, recipe, epochs=4, checkpoint_to=tmp_path / "straight.pt")
+    _, low = train_small(few_digits, recipe, epochs=2, schedule_epochs=4, checkpoint_to=tmp_path / "low.pt")
+    continued, outcome = train_small(few_digits, recipe, epochs=4, checkpoint_from=tmp_path / "low.pt")
+    assert load_checkpoint(tmp_path / "low.pt")["step"] == round(0.75 * 2 * 6)  # 200 images in batches of 32
+    assert outcome.epochs_run == pytest.approx(4 - 0.75 * 2, abs=0.1)
+    assert low.curve[-1].learning_rate < 0.3 * recipe.learning_rate < expected.curve[1].learning_rate
+    assert same_weights(straight, continued)
+    assert without_seconds(outcome) == without_seconds(expected)
+
+
 def test_a_fraction_of_an_epoch_is_trained_and_validated(digits: Dataset) -> None:
     _, outcome = train_small(digits, QUICK, epochs=0.5)
     assert outcome.epochs_run == pytest.approx(0.5, abs=0.03)

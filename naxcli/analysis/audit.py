@@ -20,28 +20,30 @@ MIN_ARM_TRIALS = 5
 
 
 def proxy_audit(table: pd.DataFrame, vectors: Floats) -> list[dict[str, Any]]:
+    """Return for each lower fidelity of a table how well it ranks; see `rank_agreement`."""
+    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
+    if not succeeded.any():
+        return []
+    _, config = distinct_rows(vectors[succeeded])
+    return rank_agreement(config, table["fidelity"][succeeded].to_numpy(), table["cost"][succeeded].to_numpy())
+
+
+def rank_agreement(configs: Any, fidelities: Any, costs: Any) -> list[dict[str, Any]]:
     """Return for each lower fidelity how well it ranks the configurations that were also run at the highest.
 
     Costs are averaged over seeds. The interval of Spearman's correlation is that of Bonett and Wright (Psychometrika 2000): Fisher's z with
     standard error sqrt((1 + rho^2 / 2) / (n - 3)). Promoted configurations are the better ones of a rung, and correlation within a narrower
     range is lower: the audit errs on the side of doubt.
+
+    Args:
+        configs: (num_trials,) identities of the configurations of the successful trials.
+        fidelities: (num_trials,) of the trials.
+        costs: (num_trials,) of the trials, minimised.
     """
-    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
-    if not succeeded.any():
+    trials = pd.DataFrame({"config": configs, "fidelity": fidelities, "cost": costs})
+    if trials.empty:
         return []
-    _, config = distinct_rows(vectors[succeeded])
-    means = (
-        pd.DataFrame(
-            {
-                "config": config,
-                "fidelity": table["fidelity"][succeeded].to_numpy(),
-                "cost": table["cost"][succeeded].to_numpy(),
-            }
-        )
-        .groupby(["config", "fidelity"])["cost"]
-        .mean()
-        .unstack()
-    )
+    means = trials.groupby(["config", "fidelity"])["cost"].mean().unstack()
     *lower, highest = sorted(means.columns)
     return [_compare_ranks(means[[fidelity, highest]].dropna(), float(fidelity), float(highest)) for fidelity in lower]
 

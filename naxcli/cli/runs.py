@@ -82,6 +82,15 @@ def _status_table(described: dict[str, Any]) -> Any:
             "",
             f"fidelity {rung['fidelity']:g}: {rung['finished']} finished, median {format_duration(rung['median_seconds'])}",
         )
+    for rung in described["proxy_audit"]:
+        interval = (
+            "" if rung["spearman"] is None else f"{rung['spearman']:.2f} ({rung['low']:.2f} to {rung['high']:.2f}), "
+        )
+        misleads = rung["verdict"].startswith("misleads")
+        table.add_row(
+            "[red]rung misleads[/]" if misleads else "rung against full",
+            f"fidelity {rung['fidelity']:g}: rank correlation with {rung['to']:g} {interval}{rung['verdict']}",
+        )
     for rung in described["plan"] or ():
         table.add_row(
             "plan so far",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from naxcli.errors import NaxcliError
 
 OPTIMIZERS = ("lamb", "adamw", "sgd")
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "trunk", "constant")
 LOSSES = ("bce", "cross_entropy")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -28,7 +28,10 @@ class Recipe:
         momentum: of `sgd`; the other optimizers ignore it.
         max_grad_norm: norm that the gradient of all parameters together is clipped to; 0 does not clip.
         batch_size: images per optimizer step.
-        schedule: `cosine` from `learning_rate` to `min_learning_rate` after the warm-up, or `constant` after it.
+        schedule: after the warm-up, `cosine` from `learning_rate` to `min_learning_rate`; `trunk`, which stays at
+            `learning_rate` and falls over the last `decay_fraction` of a training, as one minus the root of the
+            progress (Hägele et al., 2024): a longer training continues from before the fall; or `constant`.
+        decay_fraction: share of a training of the schedule `trunk` over which the learning rate falls.
         warmup_epochs: epochs of linear growth of the learning rate from `min_learning_rate`.
         warmup_max_fraction: largest share of the schedule that is warm-up: a short training shortens `warmup_epochs` to
             it. (Not of the paper, whose 300 epochs never meet it.)
@@ -62,6 +65,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     batch_size: int = 256
     schedule: str = "cosine"
+    decay_fraction: float = 0.2
     warmup_epochs: float = 5.0
     warmup_max_fraction: float = 0.2
     min_learning_rate: float = 1e-6
@@ -109,7 +113,7 @@ class Recipe:
             "cutmix",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("horizontal_flip", "mixup_prob", "switch_prob", "warmup_max_fraction"):
+        for name in ("horizontal_flip", "mixup_prob", "switch_prob", "warmup_max_fraction", "decay_fraction"):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         for name in ("momentum", "bce_target_threshold", "label_smoothing", "drop_path", "ema_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
@@ -128,19 +132,24 @@ class Recipe:
         """Return the epochs of warm-up: `warmup_epochs`, at most `warmup_max_fraction` of the schedule."""
         return min(self.warmup_epochs, self.warmup_max_fraction * schedule_epochs)
 
-    def learning_rate_at(self, epoch: float, schedule_epochs: float) -> float:
+    def learning_rate_at(self, epoch: float, schedule_epochs: float, *, end: float | None = None) -> float:
         """Return the learning rate of a step.
 
         Args:
             epoch: epochs done before the step, a fraction between epochs.
             schedule_epochs: length of the whole schedule; beyond it the learning rate stays.
+            end: epochs at which this training ends, where `trunk` has fallen; None is `schedule_epochs`.
         """
         warmup = self.warmup_length(schedule_epochs)
         span = self.learning_rate - self.min_learning_rate
-        if epoch < warmup:
-            return self.min_learning_rate + span * epoch / warmup
-        if self.schedule == "constant":
-            return self.learning_rate
+        warm = epoch / warmup if epoch < warmup else 1.0
+        if self.schedule == "trunk":
+            end = schedule_epochs if end is None else end
+            fall = self.decay_fraction * end
+            progress = min(1.0, max(0.0, (epoch - (end - fall)) / fall)) if fall else 0.0
+            return self.min_learning_rate + span * min(warm, 1 - math.sqrt(progress))
+        if warm < 1 or self.schedule == "constant":
+            return self.min_learning_rate + span * warm
         progress = min(1.0, (epoch - warmup) / (schedule_epochs - warmup)) if schedule_epochs > warmup else 1.0
         return self.min_learning_rate + span * 0.5 * (1 + math.cos(math.pi * progress))
 
