@@ -21,13 +21,12 @@ import numpy as np
 from naxcli.batch import run_tasks
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask
-from naxcli.experiment import Experiment
+from naxcli.packing import slots_of_run
 from naxcli.quantities import format_duration
 from naxcli.run_directory import RunDirectory, guard_disk, write_atomically
 from naxcli.session import Session, prepare_data
-from naxcli.space import Space
 from naxcli.trial import Result, Status, config_id
-from naxcli.workers import WorkerPool, local_slots, run_trial
+from naxcli.workers import Slot, WorkerPool, run_trial
 
 MAX_CALIBRATION_SHARE = 0.05
 NUM_CALIBRATION_TRIALS = 12
@@ -51,7 +50,9 @@ def plan_path(run: RunDirectory) -> Any:
     return run.path / "plan.json"
 
 
-def make_plan(session: Session, on_result: Callable[[Result], None]) -> dict[str, Any]:
+def make_plan(
+    session: Session, on_result: Callable[[Result], None], on_notice: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """Return the expected number of trials per fidelity with a 95 % interval, also left in the run directory as plan.json.
 
     Raises:
@@ -61,10 +62,10 @@ def make_plan(session: Session, on_result: Callable[[Result], None]) -> dict[str
     budget = experiment.budget_seconds
     if budget is None:
         raise NaxcliError("a plan needs a budget", hint="naxcli plan --budget 3d")
-    slots = local_slots(workers=experiment.workers, threads=experiment.threads)
     data, _, _ = prepare_data(experiment, space)
     started = time.monotonic()
-    times, statuses = _calibrate(experiment, space, data, budget, on_result)
+    slots = slots_of_run(experiment, space, data, session.run, on_notice)
+    times, statuses = _calibrate(session, data, slots, on_result)
     calibration_seconds = time.monotonic() - started
     if not times:
         raise NaxcliError(
@@ -90,13 +91,13 @@ def make_plan(session: Session, on_result: Callable[[Result], None]) -> dict[str
 
 
 def _calibrate(
-    experiment: Experiment, space: Space, data: DataRequest | None, budget: float, on_result: Callable[[Result], None]
+    session: Session, data: DataRequest | None, slots: list[Slot], on_result: Callable[[Result], None]
 ) -> tuple[list[TrialTime], Counter[Status]]:
     """Time random configurations at one epoch (or the lowest fidelity) until enough are timed or the share of the budget is spent."""
     from naxcli.space import plain_config
 
-    slots = local_slots(workers=experiment.workers, threads=experiment.threads)
-    deadline = time.monotonic() + MAX_CALIBRATION_SHARE * budget
+    experiment, space = session.experiment, session.space
+    deadline = time.monotonic() + MAX_CALIBRATION_SHARE * (experiment.budget_seconds or 0.0)
     epochs = min(1.0, experiment.fidelity.min) if space.build is not None else experiment.fidelity.min
     sampled = space.configuration_space(experiment.seed).sample_configuration(NUM_CALIBRATION_TRIALS)
     configs = [space.default_config(), *(space.canonicalise(plain_config(item)) for item in sampled)]
