@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -34,13 +35,13 @@ from naxcli import Space
 
 def configspace(seed=None):
     space = ConfigurationSpace(seed=seed)
-    space.add(OrdinalHyperparameter("depth", list(range(40))), Categorical("kind", list("abcde")), Categorical("flag", ["n", "y"]))
+    space.add(OrdinalHyperparameter("depth", list(range(400))), Categorical("kind", list("abcde")), Categorical("flag", ["n", "y"]))
     return space
 
 
 def evaluate(config, *, fidelity, seed):
     time.sleep(0.15)
-    return config["depth"] * 0.01 + (config["kind"] == "c") * 0.2 + (config["flag"] == "n") * 0.1
+    return config["depth"] * 0.001 + (config["kind"] == "c") * 0.2 + (config["flag"] == "n") * 0.1
 
 
 SPACE = Space(name="faults", configspace=configspace, evaluate=evaluate)
@@ -57,10 +58,25 @@ class Rig:
         self.run = folder / "run"
         self.random = random.Random(seed)
         self.known: dict[int, tuple[str, float]] = {}
-        self.problems: list[str] = []
+        self.fault = ""  # the one under way
+        self.problems: list[tuple[str, str]] = []  # (fault, what went wrong)
 
-    def start(self, num_trials: int) -> subprocess.Popen[str]:
-        arguments = ["search", "--space", self.space, "--run", self.run, "--workers", "2", "--trials", num_trials]
+    def problem(self, text: str) -> None:
+        self.problems.append((self.fault, text))
+
+    def start(self, num_trials: int, *more: str) -> subprocess.Popen[str]:
+        arguments = [
+            "search",
+            "--space",
+            self.space,
+            "--run",
+            self.run,
+            "--workers",
+            "2",
+            "--trials",
+            num_trials,
+            *more,
+        ]
         command = [sys.executable, "-m", "naxcli", *map(str, arguments)]
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
 
@@ -84,15 +100,15 @@ class Rig:
             time.sleep(0.05)
         time.sleep(self.random.uniform(0, 0.6))
 
-    def check(self, fault: str) -> None:
+    def check(self) -> None:
         found = self.finished()
         if not self.known.items() <= found.items():
-            self.problems.append(f"{fault}: a finished trial was lost or changed")
+            self.problem("a finished trial was lost or changed")
         if len({config for config, _ in found.values()}) != len(found):
-            self.problems.append(f"{fault}: a configuration was trained twice")
+            self.problem("a configuration was trained twice")
         table = self.run / "trials.parquet"
         if table.exists() and not pd.read_parquet(table)["trial_id"].is_unique:
-            self.problems.append(f"{fault}: trials.parquet has a trial twice")
+            self.problem("trials.parquet has a trial twice")
         self.known = found
 
     def children(self, process: subprocess.Popen[str]) -> list[int]:
@@ -113,7 +129,7 @@ def terminate_search(rig: Rig) -> None:
     process.terminate()
     process.communicate()
     if process.returncode != 4:
-        rig.problems.append(f"SIGTERM: exit code {process.returncode}")
+        rig.problem(f"exit code {process.returncode}")
 
 
 def kill_worker(rig: Rig) -> None:
@@ -137,6 +153,38 @@ def kill_everything(rig: Rig) -> None:
     process.communicate()
 
 
+def kill_scheduler(rig: Rig) -> None:
+    """Run on a scheduler of its own and kill that; the search must say so and end, and go on with workers of its own."""
+    dask = [sys.executable, "-m"]
+    options = ["--no-dashboard", "--host", "127.0.0.1", "--port", "0"]
+    scheduler = subprocess.Popen(
+        [*dask, "distributed.cli.dask_scheduler", *options], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert scheduler.stderr is not None
+    address = next(found.group() for line in scheduler.stderr if (found := re.search(r"tcp://127.0.0.1:\d+", line)))
+    worker = subprocess.Popen(
+        [*dask, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
+    )  # fmt: skip
+    try:
+        process = rig.start(10_000, "--cluster", address)
+        rig.wait_for_more(process)
+        scheduler.kill()
+        try:
+            errors = process.communicate(timeout=120)[1]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            errors = process.communicate()[1]
+            rig.problem("the search did not notice that its scheduler was gone")
+        if process.returncode != 4 or "scheduler" not in errors or "Traceback" in errors:
+            rig.problem(f"exit code {process.returncode}, {errors[-300:]}")
+    finally:
+        for child in (worker, scheduler):
+            child.kill()
+            child.wait()
+        scheduler.stderr.close()
+
+
 def truncate_table(rig: Rig) -> None:
     table = rig.run / "trials.parquet"
     if table.exists():
@@ -154,7 +202,7 @@ def damage_database(rig: Rig) -> None:
     process = rig.start(10_000)
     errors = process.communicate()[1]
     if process.returncode != 1 or "search.db.backup" not in errors:
-        rig.problems.append(f"damaged database: exit code {process.returncode}, {errors[-200:]}")
+        rig.problem(f"exit code {process.returncode}, {errors[-200:]}")
     database.write_bytes(good)
 
 
@@ -172,8 +220,8 @@ def fill_disk(rig: Rig) -> None:
         process = rig.start(10_000)
         errors = process.communicate()[1]
         if process.returncode != 1 or "disk is full" not in errors or "Traceback" in errors:
-            rig.problems.append(f"full disk: exit code {process.returncode}, {errors[-300:]}")
-        rig.check("full disk")
+            rig.problem(f"exit code {process.returncode}, {errors[-300:]}")
+        rig.check()
         shutil.rmtree(original)
         shutil.copytree(rig.run, original)
         rig.run = original
@@ -189,7 +237,7 @@ def jump_clock(rig: Rig) -> None:
     process = rig.start(rig.num_finished() + 2)
     process.communicate()
     if process.returncode != 0:
-        rig.problems.append(f"clock jump: exit code {process.returncode}")
+        rig.problem(f"exit code {process.returncode}")
 
 
 def edit_space(rig: Rig) -> None:
@@ -197,7 +245,7 @@ def edit_space(rig: Rig) -> None:
     process = rig.start(10_000)
     errors = process.communicate()[1]
     if process.returncode != 2 or "edited" not in errors:
-        rig.problems.append(f"edited space: exit code {process.returncode}")
+        rig.problem(f"exit code {process.returncode}")
     rig.space.write_text(SPACE)
 
 
@@ -205,6 +253,7 @@ FAULTS: dict[str, Callable[[Rig], None]] = {
     "SIGKILL of the search": kill_search,
     "SIGKILL of a worker": kill_worker,
     "SIGKILL of search, workers and scheduler together": kill_everything,
+    "SIGKILL of a scheduler elsewhere (--cluster)": kill_scheduler,
     "SIGTERM": terminate_search,
     "trials.parquet truncated": truncate_table,
     "search.db damaged": damage_database,
@@ -213,7 +262,7 @@ FAULTS: dict[str, Callable[[Rig], None]] = {
     "space file edited": edit_space,
 }
 # The kills differ from round to round by their moment; the others do the same each time.
-WEIGHTS = (30, 20, 20, 10, 4, 4, 4, 4, 4)
+WEIGHTS = (30, 20, 20, 10, 10, 4, 4, 4, 4, 4)
 
 
 def main() -> None:
@@ -225,29 +274,32 @@ def main() -> None:
     skipped: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         rig = Rig(Path(folder), arguments.seed)
+        rig.fault = next(iter(FAULTS))
         kill_search(rig)
         names = list(FAULTS) + rig.random.choices(list(FAULTS), WEIGHTS, k=max(0, arguments.rounds - len(FAULTS)))
         for name in names[: arguments.rounds]:
+            rig.fault = name
             try:
                 FAULTS[name](rig)
             except PermissionError:
                 skipped.add(name)
                 continue
-            rig.check(name)
+            rig.check()
             done[name] += 1
             print(f"{done.total():>4} {name}: {len(rig.known)} trials", file=sys.stderr, flush=True)
+        rig.fault = "the end"
         process = rig.start(len(rig.known) + 10)
         process.communicate()
-        rig.check("the end")
+        rig.check()
         if process.returncode != 0 or len(pd.read_parquet(rig.run / "trials.parquet")) != len(rig.known):
-            rig.problems.append("the run could not be finished")
+            rig.problem("the run could not be finished")
         print(f"{len(rig.known)} trials finished over {done.total()} faults, problems: {len(rig.problems)}\n")
-        print("| fault | rounds | finished trials lost, changed or doubled |\n|---|---|---|")
+        print("| fault | rounds | problems |\n|---|---|---|")
         for name in FAULTS:
-            lost = sum(problem.startswith(name) for problem in rig.problems)
-            print(f"| {name} | {done[name] if name not in skipped else 'not possible here'} | {lost} |")
+            num_problems = sum(fault == name for fault, _ in rig.problems)
+            print(f"| {name} | {done[name] if name not in skipped else 'not possible here'} | {num_problems} |")
     if rig.problems:
-        print("\n".join(rig.problems), file=sys.stderr)
+        print("\n".join(f"{fault}: {text}" for fault, text in rig.problems), file=sys.stderr)
         raise SystemExit(1)
 
 
