@@ -86,6 +86,8 @@ def confirm(
         data = DataRequest(
             name=experiment.data, root=str(Path(root).resolve()), split_seed=experiment.seed,
             validation_fraction=experiment.validation_fraction, image_size=experiment.image_size, on_test=True,
+            skip_corrupt=experiment.skip_corrupt,
+            is_lazy=(run.read_json(run.environment_file).get("data") or {}).get("is_lazy", False),
         )  # fmt: skip
     slots = local_slots(workers=request.workers, threads=experiment.threads)
     todo = [(seed, candidate) for seed in seeds for candidate in candidates if (candidate.config_id, seed) not in done]

@@ -6,6 +6,7 @@ process boundary as plain dicts.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -41,6 +42,8 @@ class DataRequest:
     validation_fraction: float
     image_size: int | None = None
     on_test: bool = False
+    skip_corrupt: bool = False
+    is_lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
     except Exception as error:  # noqa: BLE001 - the border between the evaluated code, which may fail in any way, and the records
         result = Result(status=_status_of(error), error="".join(traceback.format_exception(error)))
     finally:
-        _return_memory()
+        return_memory()
     return dataclasses.replace(
         result, started_at=started_at, ended_at=time.time(), seconds=time.perf_counter() - clock,
         worker=f"{socket.gethostname()}:{os.getpid()}",
@@ -127,6 +130,12 @@ def _warm_up(task: TrialTask) -> Space:
 
         _dataset(task.data)
     return space
+
+
+def load_task_data(task: TrialTask) -> tuple[Space, Any]:
+    """Return the space and the Dataset of a task that trains, loaded once per worker."""
+    assert task.data is not None
+    return _warm_up(task), _dataset(task.data)
 
 
 def _call(task: TrialTask, space: Space) -> Result:
@@ -216,22 +225,40 @@ def _readable(checkpoint: str | None) -> Path | None:
 def _status_of(error: BaseException) -> Status:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Status.OUT_OF_MEMORY
-    # The CPU allocator and cuDNN report it as a plain RuntimeError.
+    # The CPU allocator, cuBLAS and cuDNN report it as a plain RuntimeError.
     if isinstance(error, RuntimeError) and any(
-        text in str(error) for text in ("out of memory", "can't allocate memory")
+        text in str(error) for text in ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
     ):
         return Status.OUT_OF_MEMORY
     return Status.CRASHED
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Give back what a trial of torch allocated: its graph has cycles, and CUDA keeps freed blocks for itself."""
     torch = sys.modules.get("torch")
     if torch is None:
         return
+    from naxcli.training.allocator import return_freed_memory
+
     gc.collect()
+    return_freed_memory()
     if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        with contextlib.suppress(
+            RuntimeError
+        ):  # of a device that the trial left broken, which `is_device_broken` tells
+            torch.cuda.empty_cache()
+
+
+def is_device_broken() -> bool:
+    """Return whether this process can no longer use its CUDA device, as after an illegal access or a failed capture."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.rand(1, device="cuda").item()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _device_name(device: Any) -> str:
@@ -252,5 +279,6 @@ def _dataset(request: DataRequest) -> Any:
     dataset = load_dataset(
         request.name, root=Path(request.root), split_seed=request.split_seed,
         validation_fraction=request.validation_fraction, image_size=request.image_size, with_test=request.on_test,
+        skip_corrupt=request.skip_corrupt, is_lazy=request.is_lazy,
     )  # fmt: skip
     return dataset.with_test_as_validation() if request.on_test else dataset

@@ -21,6 +21,7 @@ from naxcli.space import Limits, Space
 from naxcli.training.recipe import Recipe
 
 OBJECTIVES = ("params", "flops", "latency_ms")
+RESIDENCES = ("auto", "always", "never")
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
 OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
@@ -36,6 +37,9 @@ class Experiment:
         space: reference of the search space, as on the command line.
         data: name of the data source; None where the space evaluates by itself.
         data_root: folder that holds or receives data sets.
+        data_resident: whether images stay in memory: `always`, `never` (timm's loader reads them each time), or `auto`,
+            where they fit.
+        skip_corrupt: whether unreadable image files are left out rather than refused.
         image_size: side in pixels that images are resized to; None keeps the source's own.
         width: factor on the network's channels.
         validation_fraction: share of the training set held out, stratified, for the search's cost.
@@ -57,6 +61,8 @@ class Experiment:
     space: str
     data: str | None = "cifar100"
     data_root: str = "data"
+    data_resident: str = "auto"
+    skip_corrupt: bool = False
     image_size: int | None = None
     width: float = 1.0
     validation_fraction: float = 0.1
@@ -79,6 +85,7 @@ class Experiment:
             raise NaxcliError(f"there is no searcher {self.searcher!r}", hint=f"choose one of {', '.join(SEARCHERS)}")
         if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a number of at least 1, or auto")
+        _require(self.data_resident in RESIDENCES, "data_resident", self.data_resident, "auto, always or never")
         _require(self.width > 0, "width", self.width, "above 0")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
         _require(0 <= self.random_share <= 1, "random_share", self.random_share, "between 0 and 1")
@@ -250,10 +257,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 _KINDS: dict[str, type] = {
-    "space": str, "data": str, "data_root": str, "image_size": int, "width": float, "validation_fraction": float,
-    "searcher": str, "seed": int, "random_share": float, "trial_timeout": str, "budget": str, "trials": int,
-    "threads": int, "cluster": str,
+    "space": str, "data": str, "data_root": str, "data_resident": str, "skip_corrupt": bool, "image_size": int,
+    "width": float, "validation_fraction": float, "searcher": str, "seed": int, "random_share": float,
+    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str,
 }  # fmt: skip
+
+
+_KIND_NAMES: dict[type, str] = {str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
 def _convert(name: str, value: Any, kind: type) -> Any:
@@ -269,7 +279,7 @@ def _convert(name: str, value: Any, kind: type) -> Any:
             return kind(value)
         except ValueError:
             pass
-    raise NaxcliError(f"setting {name} is {value!r}", why=f"it must be {'a number' if kind is not str else 'text'}")
+    raise NaxcliError(f"setting {name} is {value!r}", why=f"it must be {_KIND_NAMES[kind]}")
 
 
 def _limits(values: Any) -> Limits:

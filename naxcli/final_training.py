@@ -81,7 +81,10 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
     if processes.is_first:
         _prepare_folder(plan)
     with processes.first_before_others():
-        dataset = _load_data(plan)
+        lazy = _is_lazy(plan, processes)
+    lazy = processes.any(lazy)  # all of them train on the same batches
+    with processes.first_before_others():
+        dataset = _load_data(plan, lazy)
     sizes: dict[str, Any] = {
         "num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": dataset.image_size,
         "variant": plan.variant, "width": experiment.width,
@@ -144,15 +147,33 @@ def _prepare_folder(plan: Plan) -> None:
     write_atomically(plan.settings_file, tomli_w.dumps(plan.settings))
 
 
-def _load_data(plan: Plan) -> Dataset:
+def _is_lazy(plan: Plan, processes: Processes) -> bool:
+    from naxcli.training.residence import is_lazy
+
+    experiment = plan.experiment
+    return is_lazy(
+        str(experiment.data),
+        experiment.data_root,
+        image_size=plan.image_size,
+        residence=experiment.data_resident,
+        num_processes=processes.num,
+    )
+
+
+def _load_data(plan: Plan, lazy: bool) -> Dataset:
     from naxcli.training.data import load_dataset
+    from naxcli.training.residence import notice_of
 
     experiment, on_test = plan.experiment, plan.command.on_test
     dataset = load_dataset(
         str(experiment.data), root=experiment.data_root, split_seed=experiment.seed,
         validation_fraction=experiment.validation_fraction, image_size=plan.image_size, with_test=on_test,
-        test_crop=plan.test_crop if on_test else 1.0, skip_corrupt=plan.command.skip_corrupt,
+        test_crop=plan.test_crop if on_test else 1.0,
+        skip_corrupt=plan.command.skip_corrupt or experiment.skip_corrupt, is_lazy=lazy,
     )  # fmt: skip
+    if lazy:
+        notice = notice_of(dataset.name, residence=experiment.data_resident)
+        dataset = dataclasses.replace(dataset, notices=(*dataset.notices, notice))
     return dataset.with_test_as_validation() if on_test else dataset
 
 

@@ -103,13 +103,17 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
         NaxcliError: if the run cannot be opened or continued.
     """
     from naxcli.arms import make_arms
+    from naxcli.packing import slots_of_run
     from naxcli.search import Search
-    from naxcli.workers import WorkerPool, local_slots, run_trial
+    from naxcli.workers import WorkerPool, run_trial
 
     experiment, space, run = session.experiment, session.space, session.run
     if experiment.budget is None and experiment.trials is None:
         raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
-    data, description, shape = prepare_data(experiment, space)
+    recorded = None if session.is_new else run.read_json(run.environment_file).get("data")
+    data, description, shape = prepare_data(experiment, space, recorded=recorded)
+    for notice in (description or {}).get("notices", ()):
+        progress.notice(notice)
     configuration_space = space.configuration_space(experiment.seed)
     feasibility = Feasibility(space, experiment.limits, width=experiment.width, shape=shape)
     if feasibility:
@@ -121,7 +125,7 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
             _create(session, configuration_space, description) if session.is_new else _reopen(session, description)
         )
         with records:
-            slots = local_slots(workers=experiment.workers, threads=experiment.threads)
+            slots = slots_of_run(experiment, space, data, run, progress.notice)
             heard: list[Callable[[Mapping[str, Any]], None]] = []
 
             def hear(message: Mapping[str, Any]) -> None:
@@ -205,23 +209,34 @@ def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experimen
 
 
 def prepare_data(
-    experiment: Experiment, space: Space
+    experiment: Experiment, space: Space, *, recorded: Mapping[str, Any] | None = None
 ) -> tuple[DataRequest | None, dict[str, Any] | None, NetworkShape | None]:
     """Return what the workers load, what environment.json says of it, and the sizes it dictates.
 
-    Reads the images, so that missing or damaged data shows before a worker starts.
+    Reads the images, so that missing or damaged data shows before a worker starts; of images that do not fit into memory a
+    sample. Whether they do is decided once, here: `recorded` is the description of a run that goes on.
     """
     if space.build is None or experiment.data is None:
         return None, None, None
+    from naxcli.training.residence import is_lazy, notice_of
     from naxcli.training.sources import channel_statistics, describe_dataset, load_part
+    from naxcli.workers import local_slots
 
-    root = Path(experiment.data_root)
-    described = describe_dataset(experiment.data, root, image_size=experiment.image_size)
-    part = load_part(experiment.data, root, part="train", image_size=experiment.image_size)
-    request = DataRequest(
-        name=experiment.data, root=str(Path(experiment.data_root).resolve()), split_seed=experiment.seed,
-        validation_fraction=experiment.validation_fraction, image_size=experiment.image_size,
+    root, size = Path(experiment.data_root), experiment.image_size
+    described = describe_dataset(experiment.data, root, image_size=size)
+    num_workers = len(local_slots(workers=experiment.workers, threads=experiment.threads))
+    lazy = recorded.get("is_lazy", False) if recorded else is_lazy(
+        experiment.data, root, image_size=size, residence=experiment.data_resident,
+        num_processes=1 + (num_workers if experiment.cluster is None else 0),
     )  # fmt: skip
+    part = load_part(
+        experiment.data, root, part="train", image_size=size, skip_corrupt=experiment.skip_corrupt, is_lazy=lazy
+    )
+    request = DataRequest(
+        name=experiment.data, root=str(root.resolve()), split_seed=experiment.seed,
+        validation_fraction=experiment.validation_fraction, image_size=size, skip_corrupt=experiment.skip_corrupt, is_lazy=lazy,
+    )  # fmt: skip
+    notices = [*part.notices, *([notice_of(experiment.data, residence=experiment.data_resident)] if lazy else [])]
     mean, std = channel_statistics(part.images)
     shape = NetworkShape(
         num_classes=described.num_classes, in_channels=described.in_channels, image_size=described.image_size
@@ -229,7 +244,7 @@ def prepare_data(
     description = {
         "name": experiment.data, "content_hash": part.content_hash(), "num_images": len(part.labels), "num_classes": shape.num_classes,
         "in_channels": shape.in_channels, "image_size": shape.image_size, "is_official": part.is_official,
-        "notices": list(part.notices), "mean": mean, "std": std,
+        "is_lazy": lazy, "notices": notices, "mean": mean, "std": std,
     }  # fmt: skip
     return request, description, shape
 

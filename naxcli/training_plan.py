@@ -175,7 +175,16 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
     stored = None
     if selection.run is not None and command.experiment_file is None:
         # Of the run only what trains a network; its limits and fidelities are the search's.
-        kept = ("data", "data_root", "image_size", "width", "validation_fraction", "recipe")
+        kept = (
+            "data",
+            "data_root",
+            "data_resident",
+            "skip_corrupt",
+            "image_size",
+            "width",
+            "validation_fraction",
+            "recipe",
+        )
         stored = {name: value for name, value in selection.run.settings().items() if name in kept}
     return resolve(
         flags=flags, assignments=command.assignments, experiment_file=command.experiment_file, stored=stored,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,7 +21,7 @@ from naxcli.training.recipe import Recipe
 # Bytes of images augmented at once: enough of each operation to make its cost per call small (2,048 and 16,384 images
 # of CIFAR's size).
 _CHUNK_BYTES = {"cpu": 6 << 20, "cuda": 48 << 20}
-_ORDER, _AUGMENTATION, _MIXING = range(3)  # streams of random numbers, independent of each other
+ORDER, AUGMENTATION, MIXING = range(3)  # streams of random numbers, independent of each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +41,24 @@ class TrainingBatches:
     """The batches of one training, by step.
 
     Args:
-        dataset: with its tensors on the device, or on the host where they do not fit there.
+        dataset: with its images in tensors on the device, or on the host where they do not fit there.
         recipe: augmentation, mixing, batch size.
         seed: of the trial.
         device: where batches are made.
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, *, seed: int, device: torch.device) -> None:
+        assert isinstance(dataset.train_images, Tensor)
         self._dataset = dataset
+        self._images = dataset.train_images
         self._recipe = recipe
         self._seed = seed
         self._device = device
         self._randaugment = recipe.randaugment_settings()
         self._normalisation = Normalisation(dataset, device)
-        self._fill = tuple(min(255, round(255 * mean)) for mean in dataset.mean)  # as timm's transforms factory
-        num_images = len(dataset.train_images)
-        self.batch_size = min(recipe.batch_size, num_images)
-        self.steps_per_epoch = num_images // self.batch_size  # the last partial batch is dropped
-        batch_bytes = self.batch_size * dataset.train_images[0].nbytes
+        self._fill = grey_fill(dataset)
+        self.batch_size, self.steps_per_epoch = batch_counts(len(self._images), recipe)
+        batch_bytes = self.batch_size * self._images[0].nbytes
         self._steps_per_chunk = max(1, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // batch_bytes)
         self._chunk: tuple[tuple[int, int], Tensor, Tensor] | None = None
 
@@ -70,30 +71,53 @@ class TrainingBatches:
             self._chunk = ((epoch, chunk_index), *self._make_chunk(epoch, chunk_index))
         _, images, labels = self._chunk
         part = slice(offset * self.batch_size, (offset + 1) * self.batch_size)
-        mixing = draw_mixing(self._recipe, images.shape[-1], self._generator(_MIXING, epoch, position))
+        mixing = draw_mixing(self._recipe, images.shape[-1], random_stream(self._seed, MIXING, epoch, position))
         return (
             mix_images(self._normalisation(images[part], channels_last=self._recipe.channels_last), mixing),
             mix_targets(labels[part], mixing, self._dataset.num_classes, self._recipe.label_smoothing),
         )
 
+    def close(self) -> None:
+        """Let go of what was made ahead."""
+        self._chunk = None
+
     def _make_chunk(self, epoch: int, chunk_index: int) -> tuple[Tensor, Tensor]:
         """Return the augmented uint8 images and the labels of consecutive batches."""
-        order = self._generator(_ORDER, epoch).permutation(len(self._dataset.train_images))
-        order = np.repeat(order, self._recipe.augmentation_repeats)[: self.steps_per_epoch * self.batch_size]
+        order = epoch_order(len(self._images), self._recipe, seed=self._seed, epoch=epoch)
         size = self._steps_per_chunk * self.batch_size
         indices = torch.from_numpy(order[chunk_index * size : (chunk_index + 1) * size])
-        indices = indices.to(self._dataset.train_images.device, non_blocking=True)
-        images = self._dataset.train_images.index_select(0, indices).to(self._device, non_blocking=True)
+        indices = indices.to(self._images.device, non_blocking=True)
+        images = self._images.index_select(0, indices).to(self._device, non_blocking=True)
         labels = self._dataset.train_labels.index_select(0, indices).to(self._device, non_blocking=True)
-        generator = self._generator(_AUGMENTATION, epoch, chunk_index)
+        generator = random_stream(self._seed, AUGMENTATION, epoch, chunk_index)
         images = crop_and_flip(images, self._recipe.crop_padding, self._recipe.horizontal_flip, generator)
         if self._randaugment is not None:
             layers = randaugment.draw_layers(self._randaugment, len(images), generator)
             images = randaugment.apply_layers(images, layers, self._fill)
         return images, labels
 
-    def _generator(self, stream: int, *position: int) -> np.random.Generator:
-        return np.random.default_rng([self._seed, stream, *position])
+
+def batch_counts(num_images: int, recipe: Recipe) -> tuple[int, int]:
+    """Return images per batch and batches per epoch; the last partial batch is dropped."""
+    batch_size = min(recipe.batch_size, num_images)
+    return batch_size, num_images // batch_size
+
+
+def epoch_order(num_images: int, recipe: Recipe, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return the indices of an epoch's images in the order in which they are shown."""
+    batch_size, num_batches = batch_counts(num_images, recipe)
+    order = random_stream(seed, ORDER, epoch).permutation(num_images)
+    return np.repeat(order, recipe.augmentation_repeats)[: num_batches * batch_size]
+
+
+def random_stream(seed: int, stream: int, *position: int) -> np.random.Generator:
+    """Return the random numbers of one of the streams at a position in the training."""
+    return np.random.default_rng([seed, stream, *position])
+
+
+def grey_fill(dataset: Dataset) -> tuple[int, ...]:
+    """Return the level per channel that geometric operations bring in from outside, as timm's transforms factory."""
+    return tuple(min(255, round(255 * mean)) for mean in dataset.mean)
 
 
 class Normalisation:

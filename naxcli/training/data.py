@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from naxcli.errors import NaxcliError
-from naxcli.training.parts import stratified_split
+from naxcli.training.lazy_images import LazyImages
+from naxcli.training.parts import Images, Labels, stratified_split
 from naxcli.training.sources import channel_statistics, load_part
 
 
@@ -21,7 +23,7 @@ class Dataset:
 
     Args:
         name: of the data source.
-        train_images: (n, channels, image_size, image_size) uint8.
+        train_images: (n, channels, image_size, image_size) uint8, or what reads them when they are asked for.
         train_labels: (n,) int64.
         validation_images: as `train_images`; what a search measures its cost on.
         validation_labels: as `train_labels`.
@@ -39,11 +41,11 @@ class Dataset:
     """
 
     name: str
-    train_images: Tensor
+    train_images: Tensor | LazyImages
     train_labels: Tensor
-    validation_images: Tensor
+    validation_images: Tensor | LazyImages
     validation_labels: Tensor
-    test_images: Tensor | None = None
+    test_images: Tensor | LazyImages | None = None
     test_labels: Tensor | None = None
     num_classes: int
     in_channels: int
@@ -55,9 +57,19 @@ class Dataset:
     is_official: bool
     notices: tuple[str, ...] = field(default=())
 
+    @property
+    def is_resident(self) -> bool:
+        """Whether the images are in memory, rather than read when they are asked for."""
+        return isinstance(self.train_images, Tensor)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of the images in memory that a training uses."""
+        return sum(part.nbytes for part in (self.train_images, self.validation_images) if isinstance(part, Tensor))
+
     def to(self, device: torch.device | str) -> Dataset:
-        """Return the dataset with its tensors on a device; the same object where they are there already."""
-        if self.train_images.device == torch.device(device):
+        """Return the dataset with its tensors on a device, lazy images as they are; the same object where they are there already."""
+        if self.train_labels.device == torch.device(device):
             return self
         tensors: dict[str, Any] = {
             item.name: value.to(device)
@@ -78,7 +90,7 @@ class Dataset:
             raise NaxcliError(f"the test part of {self.name} was not loaded")
         return dataclasses.replace(
             self,
-            train_images=torch.cat([self.train_images, self.validation_images]),
+            train_images=_joined(self.train_images, self.validation_images),
             train_labels=torch.cat([self.train_labels, self.validation_labels]),
             validation_images=self.test_images,
             validation_labels=self.test_labels,
@@ -95,6 +107,7 @@ def load_dataset(
     with_test: bool = False,
     test_crop: float = 1.0,
     skip_corrupt: bool = False,
+    is_lazy: bool = False,
 ) -> Dataset:
     """Return a data source, its training part split into training and validation images.
 
@@ -108,30 +121,30 @@ def load_dataset(
         test_crop: share of the side of test images that their middle square keeps: they are resized to
             `image_size / test_crop` first. 1 shows whole images.
         skip_corrupt: whether unreadable image files are left out with a notice rather than refused.
+        is_lazy: whether images are read when they are asked for rather than kept in memory.
 
     Raises:
         NaxcliError: if the data is missing or damaged, the name unknown, or a class too small to split.
     """
-    train = load_part(name, root, part="train", image_size=image_size, skip_corrupt=skip_corrupt)
+    how: dict[str, bool] = {"skip_corrupt": skip_corrupt, "is_lazy": is_lazy}
+    train = load_part(name, root, part="train", image_size=image_size, **how)
     training, validation = stratified_split(train.labels, validation_fraction, split_seed)
     mean, std = channel_statistics(train.images)
-    tests: dict[str, Tensor] = {}
+    tests: dict[str, Any] = {}
     notices = train.notices
     if with_test:
         size = train.images.shape[-1]
         resized = image_size if test_crop == 1 else round(size / test_crop)
-        test = load_part(name, root, part="test", image_size=resized, skip_corrupt=skip_corrupt)
+        test = load_part(name, root, part="test", image_size=resized, **how)
         if test.images.shape[1] != train.images.shape[1]:
             raise NaxcliError(f"training and test images of {name} differ in channels")
-        border = (test.images.shape[-1] - size) // 2
-        test_images = torch.from_numpy(test.images)[..., border : border + size, border : border + size].contiguous()
-        tests = {"test_images": test_images, "test_labels": torch.from_numpy(test.labels)}
+        tests = {"test_images": _middle_of(test.images, size), "test_labels": torch.from_numpy(test.labels)}
         notices = (*notices, *test.notices)
     return Dataset(
         name=name,
-        train_images=torch.from_numpy(train.images[training]),
+        train_images=_subset(train.images, training),
         train_labels=torch.from_numpy(train.labels[training]),
-        validation_images=torch.from_numpy(train.images[validation]),
+        validation_images=_subset(train.images, validation),
         validation_labels=torch.from_numpy(train.labels[validation]),
         num_classes=len(train.class_names),
         in_channels=train.images.shape[1],
@@ -144,3 +157,28 @@ def load_dataset(
         notices=notices,
         **tests,
     )
+
+
+def read_images(images: Tensor | LazyImages, part: slice) -> Tensor:
+    """Return the images at a slice, where they lie if they are in memory."""
+    return images[part] if isinstance(images, Tensor) else torch.from_numpy(images.read(part))
+
+
+def _subset(images: Images | LazyImages, indices: Labels) -> Tensor | LazyImages:
+    return torch.from_numpy(images[indices]) if isinstance(images, np.ndarray) else images.subset(indices)
+
+
+def _middle_of(images: Images | LazyImages, size: int) -> Tensor | LazyImages:
+    """Return the middle `size` x `size` pixels of every image."""
+    if not isinstance(images, np.ndarray):
+        return dataclasses.replace(images, image_size=size)
+    border = (images.shape[-1] - size) // 2
+    return torch.from_numpy(images)[..., border : border + size, border : border + size].contiguous()
+
+
+def _joined(images: Tensor | LazyImages, others: Tensor | LazyImages) -> Tensor | LazyImages:
+    if isinstance(images, Tensor):
+        assert isinstance(others, Tensor)
+        return torch.cat([images, others])
+    assert isinstance(others, LazyImages)
+    return images.followed_by(others)

@@ -6,16 +6,18 @@ Images of any size and mode become RGB squares: the shorter side is scaled to th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from naxcli.errors import NaxcliError
-from naxcli.training.parts import Description, Images, Labels, Part, stratified_split
+from naxcli.training.lazy_images import CORRUPT_HINT, UNREADABLE, LazyImages, Listing, array_of, square_of
+from naxcli.training.parts import Description, Images, Labels, Part, hash_of, stratified_split
 
 DEFAULT_IMAGE_SIZE = 32
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
@@ -35,10 +37,65 @@ def describe(name: str) -> Description:
     return Description(name=name, num_classes=num_classes, in_channels=3, image_size=DEFAULT_IMAGE_SIZE)
 
 
-def read(name: str, *, part: str, image_size: int | None, skip_corrupt: bool) -> Part:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileListing:
+    """The image files of one part of a `folder:` source, in the order of `labels`."""
+
+    root: Path
+    files: Sequence[Path]
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def open(self, index: int) -> Image.Image:
+        return Image.open(self.files[index])
+
+    def item_name(self, index: int) -> str:
+        return str(self.files[index])
+
+    def content_hash(self) -> str:
+        """Return a hash of the files' names and sizes."""
+        sizes = np.array([file.stat().st_size for file in self.files], dtype=np.int64)
+        return hash_of("\n".join(str(file.relative_to(self.root)) for file in self.files), sizes, self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HfListing:
+    """The rows of a Hugging Face data set that make one part, in the order of `labels`."""
+
+    name: str
+    dataset: Any
+    rows: Labels
+    image_column: str
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def open(self, index: int) -> Image.Image:
+        image: Image.Image = self.dataset[int(self.rows[index])][self.image_column]
+        return image
+
+    def item_name(self, index: int) -> str:
+        return f"image {self.rows[index]}"
+
+    def content_hash(self) -> str:
+        """Return a hash of the name, the rows and their labels."""
+        return hash_of(self.name, self.rows, self.labels)
+
+
+def read(name: str, *, part: str, image_size: int | None, skip_corrupt: bool, is_lazy: bool) -> Part:
     """Return a part of a `folder:` or `hf:` source; see `sources.load_part`."""
-    reader = _read_folder if name.startswith("folder:") else _read_hf
-    return reader(name, part, image_size or DEFAULT_IMAGE_SIZE, skip_corrupt)
+    found, size = listing(name, part), image_size or DEFAULT_IMAGE_SIZE
+    if not is_lazy:
+        return _decode(found, name=name, image_size=size, skip_corrupt=skip_corrupt)
+    images = LazyImages(
+        listing=found, indices=np.arange(len(found.labels)), channels=3, image_size=size, resized=size,
+        skip_corrupt=skip_corrupt,
+    )  # fmt: skip
+    return Part(images=images, labels=found.labels, class_names=found.class_names)
+
+
+def listing(name: str, part: str) -> Listing:
+    """Return the images of a part of a `folder:` or `hf:` source, none of them read."""
+    return _list_folder(name, part) if name.startswith("folder:") else _list_hf(name, part)
 
 
 def resize_images(images: Images, image_size: int) -> Images:
@@ -51,7 +108,7 @@ def resize_images(images: Images, image_size: int) -> Images:
     return resized
 
 
-def _read_folder(name: str, part: str, image_size: int, skip_corrupt: bool) -> Part:
+def _list_folder(name: str, part: str) -> Listing:
     root = _folder_of(name)
     train_folder = _train_folder(root)
     test_folder = _first_folder(root, _TEST_NAMES) if train_folder != root else None
@@ -66,14 +123,10 @@ def _read_folder(name: str, part: str, image_size: int, skip_corrupt: bool) -> P
         if test_folder is None:
             indices = _part_without_own_test(labels, part)
             files, labels = [files[index] for index in indices], labels[indices]
-
-    return _decode(
-        lambda index: Image.open(files[index]), labels, tuple(class_names),
-        image_size=image_size, skip_corrupt=skip_corrupt, name=name, item_name=lambda index: str(files[index]),
-    )  # fmt: skip
+    return FileListing(root=root, files=files, labels=labels, class_names=tuple(class_names))
 
 
-def _read_hf(name: str, part: str, image_size: int, skip_corrupt: bool) -> Part:
+def _list_hf(name: str, part: str) -> Listing:
     dataset = _hf_dataset(name, part)
     has_own_test = dataset is not None
     if dataset is None:
@@ -88,11 +141,10 @@ def _read_hf(name: str, part: str, image_size: int, skip_corrupt: bool) -> Part:
             f"{name} has labels from {labels.min()} to {labels.max()}",
             why=f"its classes are 0 to {len(class_names) - 1}; -1 marks images without a label",
         )
-    indices = np.arange(len(labels)) if has_own_test else _part_without_own_test(labels, part)
-    return _decode(
-        lambda index: dataset[int(indices[index])][image_column], labels[indices], class_names,
-        image_size=image_size, skip_corrupt=skip_corrupt, name=name, item_name=lambda index: f"image {indices[index]}",
-    )  # fmt: skip
+    rows = np.arange(len(labels)) if has_own_test else _part_without_own_test(labels, part)
+    return HfListing(
+        name=name, dataset=dataset, rows=rows, image_column=image_column, labels=labels[rows], class_names=class_names
+    )
 
 
 def _part_without_own_test(labels: Labels, part: str) -> Labels:
@@ -101,17 +153,8 @@ def _part_without_own_test(labels: Labels, part: str) -> Labels:
     return test if part == "test" else rest
 
 
-def _decode(
-    open_image: Callable[[int], Image.Image],
-    labels: Labels,
-    class_names: tuple[str, ...],
-    *,
-    image_size: int,
-    skip_corrupt: bool,
-    name: str,
-    item_name: Callable[[int], str],
-) -> Part:
-    """Return the images, one per label and opened by index, as one array; several threads read them.
+def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -> Part:
+    """Return the listed images as one array; several threads read them.
 
     Raises:
         NaxcliError: naming the unreadable images, unless they are to be skipped.
@@ -119,40 +162,26 @@ def _decode(
 
     def to_array(index: int) -> Images | str:
         try:
-            with open_image(index) as image:
-                square = ImageOps.fit(_to_rgb(image), (image_size, image_size), Image.Resampling.BICUBIC)
-                return np.asarray(square).transpose(2, 0, 1)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all that Pillow raises
-            return f"{item_name(index)}: {error}"
+            with found.open(index) as image:
+                return array_of(square_of(image, image_size, image_size))
+        except UNREADABLE as error:
+            return f"{found.item_name(index)}: {error}"
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = list(pool.map(to_array, range(len(labels))))
+        decoded = list(pool.map(to_array, range(len(found.labels))))
     corrupt = [item for item in decoded if isinstance(item, str)]
     images = [item for item in decoded if not isinstance(item, str)]
-    listing = "; ".join(corrupt[:_MAX_NAMED_FILES]) + ("; …" if len(corrupt) > _MAX_NAMED_FILES else "")
+    naming = "; ".join(corrupt[:_MAX_NAMED_FILES]) + ("; …" if len(corrupt) > _MAX_NAMED_FILES else "")
     if not images or (corrupt and not skip_corrupt):
         raise NaxcliError(
-            f"{name} has {len(corrupt)} unreadable images of {len(labels)}",
-            why=listing,
-            hint="repair or remove them, or have them skipped",
+            f"{name} has {len(corrupt)} unreadable images of {len(decoded)}", why=naming, hint=CORRUPT_HINT
         )
     return Part(
         images=np.stack(images),
-        labels=labels[[not isinstance(item, str) for item in decoded]],
-        class_names=class_names,
-        notices=(f"skipped {len(corrupt)} unreadable images of {name}: {listing}",) if corrupt else (),
+        labels=found.labels[[not isinstance(item, str) for item in decoded]],
+        class_names=found.class_names,
+        notices=(f"skipped {len(corrupt)} unreadable images of {name}: {naming}",) if corrupt else (),
     )
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return an RGB image; a transparent one lies on white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(image.convert("RGBA"))
-        return opaque.convert("RGB")
-    if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
 
 
 def _folder_of(name: str) -> Path:

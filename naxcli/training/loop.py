@@ -21,7 +21,6 @@ from torch import nn
 
 from naxcli.errors import NaxcliError
 from naxcli.training.allocator import keep_freed_memory, return_freed_memory
-from naxcli.training.augment import TrainingBatches
 from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
 from naxcli.training.data import Dataset
 from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
@@ -30,6 +29,7 @@ from naxcli.training.optimizer import build_optimizer
 from naxcli.training.processes import ALONE, Processes, synchronise_batch_norms
 from naxcli.training.recipe import Recipe
 from naxcli.training.step import EagerStep, GradientStep, choose_step
+from naxcli.training.streaming import make_batches
 from naxcli.training.validation import evaluate_network
 from naxcli.trial import EpochRecord, Status
 
@@ -105,7 +105,8 @@ def train(
         schedule_epochs: length of the learning-rate schedule, at least `epochs`; None is `epochs`. A training that
             is to be continued is written against the longest length it may get.
         checkpoint_from: training to continue.
-        checkpoint_to: where to leave the training at its end, also when stopped.
+        checkpoint_to: where to leave the training at its end, also when stopped; of the schedule `trunk` below
+            `schedule_epochs`, where its learning rate begins to fall, as that is where a longer training goes on.
         checkpoint_every: whole epochs between checkpoints on the way; None writes one at the end only.
         best_to: where to leave the training after each whole epoch more accurate than all before it.
         num_parts: parts that each batch is cut into, to need less memory (gradient accumulation).
@@ -130,14 +131,21 @@ def train(
     if checkpoint_from is not None:
         training.load_state_dict(load_checkpoint(checkpoint_from), source=checkpoint_from)
     first_step, last_step = training.step, max(1, round(epochs * training.steps_per_epoch))
+    branch_step = _branch_step(recipe, last_step) if epochs < schedule_epochs else None
+
+    def before_step() -> None:
+        if on_step is not None:
+            on_step(training.step / training.steps_per_epoch)
+        if training.step == branch_step and checkpoint_to is not None:
+            training.save(checkpoint_to)
+
     status: Status | None = Status.SUCCESS
     record = training.curve[-1] if training.curve else None
     while training.step < last_step:
         if should_stop is not None and processes.any(should_stop()):
             status = None
             break
-        if on_step is not None:
-            on_step(training.step / training.steps_per_epoch)
+        before_step()
         training.take_step(last_step)
         is_epoch_end = training.is_epoch_end or training.step == last_step
         if not is_epoch_end and training.step % _STEPS_BETWEEN_CHECKS:
@@ -160,9 +168,9 @@ def train(
             training.save(checkpoint_to)
 
     peak_memory_bytes = memory.read()
-    restore_convolutions(network)
+    training.close()
     return_freed_memory()
-    if checkpoint_to is not None and status is not Status.DIVERGED:
+    if checkpoint_to is not None and status is not Status.DIVERGED and branch_step is None:
         training.save(checkpoint_to)
     has_part = record is not None and record not in training.curve
     last = record if status is Status.SUCCESS else None
@@ -177,6 +185,11 @@ def train(
         peak_memory_bytes=peak_memory_bytes,
         num_parts=training.num_parts,
     )
+
+
+def _branch_step(recipe: Recipe, last_step: int) -> int | None:
+    """Return the step from which a longer training of the schedule `trunk` goes on, None for other schedules."""
+    return round((1 - recipe.decay_fraction) * last_step) if recipe.schedule == "trunk" else None
 
 
 class Training:
@@ -213,13 +226,14 @@ class Training:
             processes.broadcast(network)
             network = synchronise_batch_norms(network, device)
         self.step = 0
+        self._last_step = 0
         self.curve: list[EpochRecord] = []
         self._network = network.train()
         self._dataset = _placed(dataset, device)
         self._recipe = recipe
         self._device = device
         self._schedule_epochs = schedule_epochs
-        self._batches = TrainingBatches(self._dataset, recipe, seed=seed, device=device)
+        self._batches = make_batches(self._dataset, recipe, seed=seed, device=device)
         self._optimizer = build_optimizer(network, recipe)
         self._average = ModelEmaV3(network, decay=recipe.ema_decay) if recipe.ema_decay else None
         self._processes = processes
@@ -229,7 +243,8 @@ class Training:
         self._epoch_started = time.perf_counter()
         self._identity = {
             **{f"recipe.{name}": value for name, value in dataclasses.asdict(recipe).items()},
-            "data": f"{dataset.name} {dataset.content_hash}",
+            # Streamed images are augmented by other random numbers.
+            "data": f"{dataset.name} {dataset.content_hash}" + ("" if dataset.is_resident else " streamed"),
             "num_train_images": len(dataset.train_images),
             "seed": seed,
             "schedule_epochs": float(schedule_epochs),
@@ -257,13 +272,14 @@ class Training:
     def take_step(self, last_step: int) -> None:
         """Train on the next batch, of a training that ends at `last_step`; asks the device for nothing."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.step)
+            group["lr"] = self._learning_rate(self.step, last_step)
         images, targets = self._batches.batch(self.step)
         if self._gradient_step is None:
             self._gradient_step = choose_step(self._eager, images, targets, num_steps=last_step - self.step)
         self._loss_sum += self._gradient_step(images, targets)
         self._optimizer.step()
         self.step += 1
+        self._last_step = last_step
         if self._average is not None:
             self._average.update(self._network, step=self.step)
 
@@ -280,7 +296,7 @@ class Training:
             train_loss=self.mean_loss(),
             val_accuracy=val_accuracy,
             val_loss=val_loss,
-            learning_rate=self._learning_rate(self.step - 1),
+            learning_rate=self._learning_rate(self.step - 1, self._last_step),
             seconds=time.perf_counter() - self._epoch_started,
         )
         if self.is_epoch_end:
@@ -288,6 +304,11 @@ class Training:
             self._loss_sum.zero_()
             self._epoch_started = time.perf_counter()
         return record
+
+    def close(self) -> None:
+        """End what makes batches, and leave the network's layers as they came."""
+        self._batches.close()
+        restore_convolutions(self._network)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; all processes have to call it."""
@@ -341,9 +362,10 @@ class Training:
             if self._device.type == "cuda" and state["device_random_state"] is not None:
                 torch.cuda.set_rng_state(state["device_random_state"][rank].clone(), self._device)
 
-    def _learning_rate(self, step: int) -> float:
-        """Return the learning rate in the middle of a step."""
-        return self._recipe.learning_rate_at((step + 0.5) / self.steps_per_epoch, self._schedule_epochs)
+    def _learning_rate(self, step: int, last_step: int) -> float:
+        """Return the learning rate in the middle of a step of a training that ends at `last_step`."""
+        epoch, end = (step + 0.5) / self.steps_per_epoch, last_step / self.steps_per_epoch
+        return self._recipe.learning_rate_at(epoch, self._schedule_epochs, end=end)
 
 
 def set_drop_path(network: nn.Module, rate: float) -> None:
@@ -361,7 +383,7 @@ def set_drop_path(network: nn.Module, rate: float) -> None:
 def _placed(dataset: Dataset, device: torch.device) -> Dataset:
     """Return the dataset on the device, kept there for the next trial, or on the host where it would leave no room."""
     if device.type == "cuda":
-        num_bytes = sum(part.nbytes for part in (dataset.train_images, dataset.validation_images))
+        num_bytes = dataset.resident_bytes
         free, _ = torch.cuda.mem_get_info(device)
         if num_bytes > _DATA_SHARE_OF_MEMORY * free:
             _logger.warning("%s does not fit on the device: its images stay on the host", dataset.name)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from naxcli.errors import NaxcliError
+
+if TYPE_CHECKING:
+    from naxcli.training.lazy_images import LazyImages
 
 Images = npt.NDArray[np.uint8]  # (n, channels, size, size)
 Labels = npt.NDArray[np.int64]  # (n,)
@@ -29,26 +33,36 @@ class Part:
     """One part of a data source, training or test.
 
     Args:
-        images: (n, channels, size, size) uint8.
+        images: (n, channels, size, size) uint8, or what reads them when they are asked for.
         labels: (n,) class indices.
         class_names: one per class.
         is_official: whether the content is the published one, by its checksum.
         notices: what the user should know about how it was read.
     """
 
-    images: Images
+    images: Images | LazyImages
     labels: Labels
     class_names: tuple[str, ...]
     is_official: bool = True
     notices: tuple[str, ...] = field(default=())
 
     def content_hash(self) -> str:
-        """Return 16 hexadecimal characters that identify images and labels."""
-        digest = hashlib.blake2b(digest_size=8)
-        for array in (self.images, self.labels):
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        """Return 16 hexadecimal characters that identify images and labels; of lazy images not all pixels are read."""
+        if isinstance(self.images, np.ndarray):
+            return hash_of(self.images, self.labels)
+        return self.images.listing.content_hash()
+
+
+def hash_of(*parts: npt.NDArray[Any] | str) -> str:
+    """Return 16 hexadecimal characters that identify arrays and texts."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode())
+        else:
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:

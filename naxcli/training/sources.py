@@ -12,12 +12,15 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from naxcli.errors import NaxcliError
 from naxcli.training.parts import Description, Images, Part, stratified_split
+
+if TYPE_CHECKING:
+    from naxcli.training.lazy_images import LazyImages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ _CIFAR = {
     ),
 }
 DIGITS_IMAGE_SIZE = 8
+NUM_TRAIN_IMAGES = {"digits": 1438, "cifar10": 50_000, "cifar100": 50_000}
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 2026
 
@@ -99,6 +103,7 @@ def load_part(
     part: str,
     image_size: int | None = None,
     skip_corrupt: bool = False,
+    is_lazy: bool = False,
 ) -> Part:
     """Return the training or test part of a data source.
 
@@ -106,6 +111,7 @@ def load_part(
         part: `train` or `test`.
         image_size: side that images are resized to; None as in `describe_dataset`.
         skip_corrupt: whether unreadable image files are left out with a notice rather than refused.
+        is_lazy: whether the images are `LazyImages`, which are read when they are asked for.
 
     Raises:
         NaxcliError: if the data is missing, damaged, or the name unknown.
@@ -117,7 +123,18 @@ def load_part(
     }
     if name in readers:
         loaded = readers[name]()
-        if image_size is None or image_size == loaded.images.shape[-1]:
+        assert isinstance(loaded.images, np.ndarray)
+        channels, size = loaded.images.shape[1:3]
+        if is_lazy:
+            from naxcli.training.lazy_images import ArrayListing, LazyImages
+
+            listing = ArrayListing(images=loaded.images, labels=loaded.labels, class_names=loaded.class_names)
+            lazy = LazyImages(
+                listing=listing, indices=np.arange(len(loaded.labels)), channels=channels,
+                image_size=image_size or size, resized=image_size or size,
+            )  # fmt: skip
+            return dataclasses.replace(loaded, images=lazy)
+        if image_size is None or image_size == size:
             return loaded
         from naxcli.training import image_sources
 
@@ -125,15 +142,33 @@ def load_part(
     if name.startswith(("folder:", "hf:")):
         from naxcli.training import image_sources
 
-        return image_sources.read(name, part=part, image_size=image_size, skip_corrupt=skip_corrupt)
+        return image_sources.read(name, part=part, image_size=image_size, skip_corrupt=skip_corrupt, is_lazy=is_lazy)
     raise unknown_source(name)
 
 
-def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def bytes_when_read(name: str, root: str | Path, *, image_size: int | None = None) -> int:
+    """Return the memory that the training images take beyond what reading the source takes in any case."""
+    if name.startswith(("folder:", "hf:")):
+        from naxcli.training import image_sources
+
+        num_images, size = (
+            len(image_sources.listing(name, "train").labels),
+            image_size or image_sources.DEFAULT_IMAGE_SIZE,
+        )
+        return num_images * 3 * size**2
+    described = describe_dataset(name, root)
+    if image_size is None or image_size <= described.image_size:
+        return 0  # digits and CIFAR are single files of small images, which are read whole
+    return NUM_TRAIN_IMAGES[name] * described.in_channels * image_size**2
+
+
+def channel_statistics(images: Images | LazyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel of (n, channels, h, w) uint8 images, on a scale of 0 to 1.
 
-    Counted from histograms: exact, and the same on every machine.
+    Counted from histograms: exact, and the same on every machine. Of lazy images a sample is read.
     """
+    if not isinstance(images, np.ndarray):
+        images = images.sample()
     levels = np.arange(256) / 255
     means, stds = [], []
     for channel in range(images.shape[1]):

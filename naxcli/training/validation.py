@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from naxcli.training.augment import Mixing, Normalisation, mix_targets
-from naxcli.training.data import Dataset
+from naxcli.training.data import Dataset, read_images
 from naxcli.training.processes import ALONE, Processes
 from naxcli.training.recipe import Recipe
 from naxcli.training.step import autocast_dtype, loss_of
@@ -30,7 +30,9 @@ def evaluate_network(
     images, labels = dataset.validation_images, dataset.validation_labels
     for start in range(processes.rank * recipe.batch_size, len(labels), processes.num * recipe.batch_size):
         part = slice(start, start + recipe.batch_size)
-        batch = normalisation(images[part].to(device, non_blocking=True), channels_last=recipe.channels_last)
+        batch = normalisation(
+            read_images(images, part).to(device, non_blocking=True), channels_last=recipe.channels_last
+        )
         expected = labels[part].to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
             logits = network(batch)
