@@ -18,13 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from naxcli.errors import NaxcliError
+from naxcli.errors import ExitCode, NaxcliError
 from naxcli.slurm import PREFIX, SlurmSettings, make_slurm_cluster, read_settings
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
+# Key of a task's result that asks for a new process in place of its worker's.
+IS_BROKEN = "is_worker_broken"
 # Longest wait for a worker process to answer after it started: it imports no torch before its first trial.
 START_SECONDS = 60.0
 CHECK_INTERVAL_SECONDS = 2.0
+DEVICE_FOLDER, DRIVER_FOLDER = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,9 @@ def cuda_devices() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [device.strip() for device in visible.split(",") if device.strip() and device.strip() != "-1"]
-    found = sorted(Path("/proc/driver/nvidia/gpus").glob("*")) if Path("/proc/driver/nvidia/gpus").is_dir() else []
+    # A container sees the device files of its own GPUs only; the driver's folder lists the machine's, or is missing.
+    found = [path for path in DEVICE_FOLDER.glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
+    found = found or list(DRIVER_FOLDER.glob("*"))
     return [str(index) for index in range(len(found))]
 
 
@@ -214,18 +219,30 @@ class WorkerPool:
                 if known is None or known[0] is not future:
                     continue  # cancelled, or reported as lost before
                 del self._running[task_id]
-                yield Finished(task_id=task_id, outcome=self._outcome(future))
+                outcome = self._outcome(future)
+                if isinstance(outcome, dict) and outcome.pop(IS_BROKEN, False):
+                    self._restart(known[1])
+                yield Finished(task_id=task_id, outcome=outcome)
         yield from self._lost_tasks()
 
     def kill(self, task_id: int) -> None:
         """End the worker process of a task; the task is forgotten, and a new worker takes the place."""
         future, address = self._running.pop(task_id)
         future.cancel(force=True)
+        self._restart(address)
+
+    def _restart(self, address: str) -> None:
         with contextlib.suppress(Exception):  # the worker may be gone by itself
             self._client.restart_workers([address], timeout=START_SECONDS, raise_for_error=False)
 
     def _workers(self) -> list[str]:
-        workers: list[str] = list(self._client.scheduler_info(n_workers=-1)["workers"])
+        known = self._client.scheduler_info(n_workers=-1)
+        if "workers" not in known:  # the connection broke, and a scheduler started anew knows nothing of our tasks
+            raise NaxcliError(
+                f"the Dask scheduler at {self._address or 'this machine'} is gone", why="finished trials are recorded",
+                hint="start a scheduler; the same search command resumes", exit_code=ExitCode.STOPPED,
+            )  # fmt: skip
+        workers: list[str] = list(known["workers"])
         return workers
 
     def _note_done(self, task_id: int, future: Any) -> None:
@@ -269,7 +286,7 @@ def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Evaluate a task on a worker, reporting each epoch to whoever listens."""
     from distributed import get_worker
 
-    from naxcli.evaluate import TrialTask, evaluate, result_to_dict
+    from naxcli.evaluate import TrialTask, evaluate, is_device_broken, result_to_dict
 
     task = TrialTask.from_dict(payload)
     worker = get_worker()
@@ -277,4 +294,5 @@ def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
     def heartbeat(epoch: Mapping[str, Any]) -> None:
         worker.log_event(HEARTBEAT_TOPIC, {"trial_id": task.trial_id, **epoch})
 
-    return result_to_dict(evaluate(task, heartbeat))
+    result = result_to_dict(evaluate(task, heartbeat))
+    return {**result, IS_BROKEN: True} if is_device_broken() else result

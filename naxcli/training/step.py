@@ -19,6 +19,7 @@ from naxcli.training.recipe import Recipe
 
 _WARMUP_STEPS = 3  # before a capture, so that cuDNN has chosen its plans and autograd its streams
 _TIMED_STEPS = 5
+_GRAPH_HEADROOM = 1.3  # of the memory that a step was seen to take
 _MIN_STEPS_FOR_GRAPH = 50  # a shorter training does not win back capture and comparison
 
 GradientStep = Callable[[Tensor, Tensor], Tensor]
@@ -139,7 +140,9 @@ class GraphedStep:
                     eager.accumulate(self._images, self._targets, cache_casts=False)
             torch.cuda.current_stream(images.device).wait_stream(stream)
             network.zero_grad(set_to_none=True)  # so that the capture makes gradients that each replay overwrites
-            with torch.cuda.graph(self._graph):
+            # On the stream of the warm-up, where autograd may have nodes. Other threads, such as a loader's that pins
+            # memory, may ask CUDA for what a capture in the usual mode would break at.
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 self._loss = eager.accumulate(self._images, self._targets, cache_casts=False)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -159,20 +162,46 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
     is_whole = eager.num_parts == 1 and eager.processes.num == 1
     if images.device.type != "cuda" or num_steps < _MIN_STEPS_FOR_GRAPH or not is_whole:
         return eager
+    stream = torch.cuda.current_stream(images.device)
+    eager_seconds = graphed_seconds = float("inf")
     try:
         with _unchanged(eager.network, images.device):
             eager_seconds = _seconds(eager, images, targets)
-        graphed = GraphedStep(eager, images, targets)
-        with _unchanged(eager.network, images.device):
-            graphed_seconds = _seconds(graphed, images, targets)
+            # A capture that fails can leave the process's random numbers unusable, so it is not tried where it would.
+            with _synchronisation_refused():
+                eager(images, targets)
+        if eager.num_parts == 1 and _has_room_for_graph(images.device):
+            graphed = GraphedStep(eager, images, targets)
+            with _unchanged(eager.network, images.device):
+                graphed_seconds = _seconds(graphed, images, targets)
     except RuntimeError:
-        # A network that asks the device for values cannot be captured, and one that fills the memory has no room for a
-        # graph; both train eagerly. An error of the network itself comes again there.
+        # A network that asks the device for values cannot be captured. An error of the network itself comes again.
         graphed_seconds = float("inf")
-    if eager.num_parts == 1 and graphed_seconds < eager_seconds:
+        torch.cuda.set_stream(stream)  # a failed capture leaves its own in some versions of torch
+    if graphed_seconds < eager_seconds:
         return graphed
     eager.network.zero_grad(set_to_none=True)
     return eager
+
+
+def _has_room_for_graph(device: torch.device) -> bool:
+    """Return whether the device holds a step's tensors a second time: a graph keeps memory of its own."""
+    free, _ = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    unused = torch.cuda.memory_reserved(device) - allocated
+    needed = torch.cuda.max_memory_allocated(device) - allocated
+    return free + unused > _GRAPH_HEADROOM * needed
+
+
+@contextmanager
+def _synchronisation_refused() -> Iterator[None]:
+    """Raise RuntimeError where the block waits for the device."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _seconds(step: GradientStep, images: Tensor, targets: Tensor) -> float:
