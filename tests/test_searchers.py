@@ -30,6 +30,7 @@ SINGLE = FidelityRange(min=9, max=9)
 LADDER = FidelityRange(min=1, max=9, eta=3)
 EVERY_SEARCHER = [pytest.param(name, SINGLE, id=name) for name in SEARCHERS] + [
     pytest.param("smac", LADDER, id="hyperband"),
+    pytest.param("ensemble", LADDER, id="ensemble-of-a-ladder"),
     pytest.param("random", LADDER, id="random-of-a-ladder"),
 ]
 every_searcher = pytest.mark.parametrize(("name", "fidelity"), EVERY_SEARCHER)
@@ -39,7 +40,9 @@ every_searcher = pytest.mark.parametrize(("name", "fidelity"), EVERY_SEARCHER)
 def quick_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small forest and few samples: the contract does not depend on how good the model is."""
     monkeypatch.setattr("naxcli.searchers.smac.NUM_TREES", 4)
-    monkeypatch.setattr("naxcli.searchers.smac.NUM_SAMPLES", 300)
+    for name, value in {"NUM_MEMBERS": 3, "NUM_UNITS": 16, "FITTING_STEPS": 15}.items():
+        monkeypatch.setattr(f"naxcli.searchers.ensemble.{name}", value)
+    monkeypatch.setattr("naxcli.searchers.acquisition.NUM_SAMPLES", 300)
     monkeypatch.setattr("naxcli.searchers.candidates.SAMPLES", 1000)
 
 
@@ -378,7 +381,7 @@ def test_a_space_of_one_configuration_is_searched_once() -> None:
         assert search.searcher.is_exhausted
 
 
-@pytest.mark.parametrize("name", ["smac", "evolution"])
+@pytest.mark.parametrize("name", ["smac", "evolution", "ensemble"])
 def test_learning_searchers_find_better_configurations_than_random_search(name: str) -> None:
     def best(searcher: str, seed: int) -> float:
         events = run(searcher, seed=seed).until(80).events

@@ -34,8 +34,9 @@ from smac.runhistory import RunHistory, StatusType, TrialInfo, TrialValue
 from smac.runhistory.encoder import RunHistoryLogScaledEncoder
 
 from naxcli.enumeration import count_configurations, sample_configs
+from naxcli.searchers.costs import log_scaled, scalarised
 from naxcli.searchers.history import Told
-from naxcli.searchers.smac import ExpectedImprovement, log_scaled, scalarised
+from naxcli.searchers.smac import ExpectedImprovement
 from naxcli.trial import Suggestion
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"

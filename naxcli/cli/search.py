@@ -34,7 +34,7 @@ RunOption = Annotated[
 ]
 SearcherOption = Annotated[
     str | None,
-    typer.Option("--searcher", help="smac (default), random or evolution.", rich_help_panel=SEARCH_PANEL),
+    typer.Option("--searcher", help="smac (default), random, evolution or ensemble.", rich_help_panel=SEARCH_PANEL),
 ]
 RandomShareOption = Annotated[
     float | None,

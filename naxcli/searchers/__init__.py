@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SEARCHERS", "Asked", "Cost", "Event", "FidelityRange", "Searcher", "Told", "make_searcher"]
 
-SEARCHERS = ("smac", "random", "evolution")
+SEARCHERS = ("smac", "random", "evolution", "ensemble")
 
 
 class Searcher(Protocol):
@@ -77,7 +77,7 @@ def make_searcher(
         name: one of `SEARCHERS`.
         space: merges equal configurations.
         configuration_space: of the search.
-        fidelity: `smac` runs Hyperband over its rungs; the others run at its maximum.
+        fidelity: `smac` and `ensemble` run Hyperband over its rungs; the others run at its maximum.
         seed: of all random choices, and the training seed of the suggestions.
         is_feasible: whether a canonical configuration keeps all limits; asked only of what is about to be suggested.
         max_in_flight: `ask` returns None while as many suggestions are untold.
@@ -115,6 +115,12 @@ def make_searcher(
             schedule = Hyperband(fidelity)
             min_initial = schedule.first_rung_size
         proposer = SmacProposer(configuration_space, seed=seed, min_initial=min_initial)
+    elif name == "ensemble":
+        from naxcli.searchers.ensemble import EnsembleProposer
+
+        if not fidelity.is_single:
+            schedule = Hyperband(fidelity)
+        proposer = EnsembleProposer(space, seed=seed)
     elif name == "random":
         proposer = RandomProposer()
     elif name == "evolution":

@@ -39,10 +39,10 @@ from smac.acquisition.function import EI
 from smac.initial_design import SobolInitialDesign
 from smac.model.random_forest import RandomForest
 
-from naxcli.enumeration import Enumeration, sample_vectors
+from naxcli.searchers.acquisition import highest
 from naxcli.searchers.candidates import Candidates
-from naxcli.searchers.history import History, Told, objectives
-from naxcli.searchers.neighbours import one_exchange
+from naxcli.searchers.costs import log_scaled, scalarised
+from naxcli.searchers.history import History, Told
 from naxcli.space import plain_config
 from naxcli.trial import ConfigValue
 
@@ -56,13 +56,6 @@ NUM_TREES = 20
 RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design, which keeps the model honest
 MIN_INITIAL = 10
 MAX_INITIAL = 30
-ROWS_AT_ONCE = 1 << 16
-NUM_SAMPLES = 5_000
-NUM_CLIMBS = 10  # half of them from the best trials, half from the best samples
-MAX_STEPS = 10
-PAREGO_RHO = 0.05
-BEST_PERCENTILE = 5
-TINY = 1e-10
 
 logging.getLogger("smac").setLevel(logging.ERROR)  # its warnings are about its own defaults
 
@@ -115,10 +108,7 @@ class SmacProposer:
             num_trees=NUM_TREES,
             seed=int(rng.integers(2**31)),
         )
-        if candidates.table is not None:
-            return candidates.best(improvement.of_table(candidates.table), rng)
-        best_trials = vectors[np.argsort(costs, kind="stable")[: NUM_CLIMBS // 2]]
-        return self._best_sampled(improvement, best_trials, candidates, rng) or candidates.draw(rng)
+        return highest(improvement, candidates, vectors[np.argsort(costs, kind="stable")], rng) or candidates.draw(rng)
 
     def _initial(self, position: int, candidates: Candidates) -> dict[str, ConfigValue] | None:
         if position == 0:
@@ -137,31 +127,6 @@ class SmacProposer:
         enough = min(self._min_trials, max(successes.values()))
         chosen = max(fidelity for fidelity, number in successes.items() if number >= enough)
         return [index for index, trial in enumerate(told) if trial.suggestion.fidelity == chosen]
-
-    def _best_sampled(
-        self, improvement: ExpectedImprovement, best_trials: Vectors, candidates: Candidates, rng: np.random.Generator
-    ) -> dict[str, ConfigValue] | None:
-        """Return the best open one of random configurations and of what hill climbing by one exchange passes."""
-        found = [sample_vectors(self._configuration_space, NUM_SAMPLES, int(rng.integers(2**31)))]
-        scores = [improvement(found[0])]
-        best_samples = found[0][np.argsort(-scores[0], kind="stable")[: NUM_CLIMBS - len(best_trials)]]
-        climbers = np.concatenate([best_trials, best_samples])
-        heights = improvement(climbers)
-        for _ in range(MAX_STEPS):
-            around = [[climber, *one_exchange(self._configuration_space, climber, rng)] for climber in climbers]
-            found.append(np.concatenate(around))
-            scores.append(improvement(found[-1]))  # of all climbers at once: a call costs more than its rows
-            ends = np.cumsum([len(vectors) for vectors in around])
-            parts = np.split(scores[-1], ends[:-1])
-            highest = [end - len(part) + int(np.argmax(part)) for end, part in zip(ends, parts, strict=True)]
-            climbed = scores[-1][highest] > heights
-            if not climbed.any():
-                break
-            climbers, heights = found[-1][highest][climbed], scores[-1][highest][climbed]
-        vectors = np.concatenate(found)
-        in_order = np.argsort(-np.concatenate(scores), kind="stable")
-        accepted = (candidates.accept(candidates.config(vectors[index])) for index in in_order)
-        return next((config for config in accepted if config is not None), None)
 
 
 class ExpectedImprovement:
@@ -199,11 +164,6 @@ class ExpectedImprovement:
         improvement: Values = self._function._compute(vectors)[:, 0]
         return improvement
 
-    def of_table(self, table: Enumeration) -> Values:
-        """Return the expected improvement of every row of a table."""
-        starts = range(0, len(table), ROWS_AT_ONCE)
-        return np.concatenate([self(table.vectors(slice(start, start + ROWS_AT_ONCE))) for start in starts])
-
 
 def sobol_design(
     configuration_space: ConfigurationSpace, *, num_configs: int, seed: int
@@ -216,34 +176,3 @@ def sobol_design(
     )
     design = SobolInitialDesign(scenario, n_configs=num_configs, max_ratio=1.0, seed=seed)
     return [plain_config(configuration) for configuration in design.select_configurations()]
-
-
-def scalarised(trials: Sequence[Told], rng: np.random.Generator) -> Values:
-    """Return one finite cost per trial: failures as bad as the worst success, several objectives by random weights.
-
-    The weights are ParEGO's (Knowles, IEEE Transactions on Evolutionary Computation 10, 2006), drawn for every call:
-    max of the weighted costs, each scaled to [0, 1], plus 0.05 times their sum.
-    """
-    costs = np.array([list(objectives(trial.cost)) for trial in trials if trial.cost is not None])
-    has_failed = np.array([trial.cost is None for trial in trials])
-    if costs.shape[1] > 1:
-        low, high = costs.min(axis=0), costs.max(axis=0)
-        weights: Values = rng.random(size=costs.shape[1:])
-        weighted: Vectors = weights / weights.sum() * (costs - low) / np.where(high > low, high - low, 1.0)
-        costs = (weighted.max(axis=1) + PAREGO_RHO * weighted.sum(axis=1))[:, None]
-    values = np.full(len(trials), costs.max())
-    values[~has_failed] = costs[:, 0]
-    return values
-
-
-def log_scaled(costs: Values) -> Values:
-    """Return SMAC's log-scaled costs: log of the distance to a little below the best, in units of the range.
-
-    As `smac.runhistory.encoder.RunHistoryLogScaledEncoder`, which can only read SMAC's run history.
-    """
-    lowest, highest = costs.min(), costs.max()
-    origin = lowest - (np.percentile(costs, BEST_PERCENTILE) - lowest) - TINY
-    if origin == highest:  # all equal, and too large for TINY to show
-        return np.zeros_like(costs)
-    scaled: Values = np.log((costs - origin) / (highest - origin))
-    return scaled

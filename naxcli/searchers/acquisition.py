@@ -1,0 +1,67 @@
+"""The open configuration that an acquisition function values most: exactly where a space can be enumerated, else by climbing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from naxcli.enumeration import sample_vectors
+from naxcli.searchers.candidates import Candidates
+from naxcli.searchers.neighbours import one_exchange
+from naxcli.trial import ConfigValue
+
+Vectors = npt.NDArray[np.float64]  # ConfigSpace's (num_configurations, num_hyperparameters), NaN where inactive
+Values = npt.NDArray[np.float64]  # (num_configurations,)
+Acquisition = Callable[[Vectors], Values]
+
+ROWS_AT_ONCE = 1 << 16
+NUM_SAMPLES = 5_000
+NUM_CLIMBS = 10  # half of them from the best trials, half from the best samples
+MAX_STEPS = 10
+
+
+def highest(
+    acquisition: Acquisition, candidates: Candidates, best_first: Vectors, rng: np.random.Generator
+) -> dict[str, ConfigValue] | None:
+    """Return the open configuration of highest value, None if none was found.
+
+    Args:
+        acquisition: value of each vector.
+        candidates: what is open.
+        best_first: (num_trials, num_hyperparameters) of the trials so far, from which climbing starts.
+        rng: of ties and samples.
+    """
+    if candidates.table is not None:
+        starts = range(0, len(candidates.table), ROWS_AT_ONCE)
+        parts = [acquisition(candidates.table.vectors(slice(start, start + ROWS_AT_ONCE))) for start in starts]
+        return candidates.best(np.concatenate(parts), rng)
+    return _highest_sampled(acquisition, candidates, best_first[: NUM_CLIMBS // 2], rng)
+
+
+def _highest_sampled(
+    acquisition: Acquisition, candidates: Candidates, best_trials: Vectors, rng: np.random.Generator
+) -> dict[str, ConfigValue] | None:
+    """Return the best open one of random configurations and of what hill climbing by one exchange passes."""
+    space = candidates.configuration_space
+    found = [sample_vectors(space, NUM_SAMPLES, int(rng.integers(2**31)))]
+    scores = [acquisition(found[0])]
+    best_samples = found[0][np.argsort(-scores[0], kind="stable")[: NUM_CLIMBS - len(best_trials)]]
+    climbers = np.concatenate([best_trials, best_samples])
+    heights = acquisition(climbers)
+    for _ in range(MAX_STEPS):
+        around = [[climber, *one_exchange(space, climber, rng)] for climber in climbers]
+        found.append(np.concatenate(around))
+        scores.append(acquisition(found[-1]))  # of all climbers at once: a call costs more than its rows
+        ends = np.cumsum([len(vectors) for vectors in around])
+        parts = np.split(scores[-1], ends[:-1])
+        tops = [end - len(part) + int(np.argmax(part)) for end, part in zip(ends, parts, strict=True)]
+        climbed = scores[-1][tops] > heights
+        if not climbed.any():
+            break
+        climbers, heights = found[-1][tops][climbed], scores[-1][tops][climbed]
+    vectors = np.concatenate(found)
+    in_order = np.argsort(-np.concatenate(scores), kind="stable")
+    accepted = (candidates.accept(candidates.config(vectors[index])) for index in in_order)
+    return next((config for config in accepted if config is not None), None)
