@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import importlib.util
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from naxcli.bench_programs import Program, open_program
 from naxcli.devices import choose_device, device_name
 from naxcli.errors import NaxcliError
 from naxcli.measure import count_flops, num_params, peak_memory_bytes, reset_peak_memory
 from naxcli.networks import REDUCED, build_network, usual_image_size
 from naxcli.roofline import TRAINING_FACTOR, Ceilings, least_seconds, list_operations, measure_ceilings, synchronise
-from naxcli.selection import select
+from naxcli.selection import PROGRAM_SUFFIXES, select
 from naxcli.training.depthwise import speed_up_depthwise
 from naxcli.training.loop import set_drop_path
 from naxcli.training.optimizer import build_optimizer
@@ -56,6 +55,7 @@ class BenchCommand:
 
     Args:
         configs: `SPACE:REFERENCE`, a configuration file, an export, `timm:NAME`; none of these and no run means the paper's networks.
+        trusted: whether the user vouches for the torch programs among them.
         phases: any of `inference` and `training`.
     """
 
@@ -72,16 +72,18 @@ class BenchCommand:
     device: str = "auto"
     precision: str = "auto"
     phases: Sequence[str] = ("inference", "training")
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A network to measure: its name for people, how to build it, and the (channels, height, width) of its images."""
+    """A network to measure: its name for people, the (channels, height, width) of its images, and how to build it or its program."""
 
     name: str
-    build: Callable[[], nn.Module]
     input_shape: tuple[int, int, int]
-    num_classes: int
+    build: Callable[[], nn.Module] | None = None
+    num_classes: int = 0
+    program: Program | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,8 @@ class Speed:
         images_per_second: mean over the repetitions; `images_per_second_std` their standard deviation.
         peak_memory_bytes: of the device's allocator on CUDA, of the process on a CPU.
         roofline_share: bound over measured time; None where the network's operations cannot be listed.
-        flops_per_second: arithmetic of convolutions and matrix products, a multiply-add counting as two.
+        flops_per_second: arithmetic of convolutions and matrix products, a multiply-add counting as two; None where the
+            network's size is not known.
         num_parts: that the batch was cut into for lack of memory.
     """
 
@@ -111,7 +114,7 @@ class Speed:
     images_per_second_std: float
     peak_memory_bytes: int | None
     roofline_share: float | None
-    flops_per_second: float
+    flops_per_second: float | None
     num_parts: int = 1
 
 
@@ -186,8 +189,8 @@ def find_subjects(command: BenchCommand) -> list[Subject]:
 def _find(config: str | None, command: BenchCommand, variant: str | None) -> Subject:
     if config is not None and config.startswith(TIMM_PREFIX):
         return _timm_subject(config.removeprefix(TIMM_PREFIX), command)
-    if config is not None and config.endswith(".py") and Path(config).is_file():
-        return _exported_subject(Path(config), command)
+    if config is not None and config.endswith(PROGRAM_SUFFIXES) and Path(config).is_file():
+        return _program_subject(Path(config), command, variant)
     selection = select(run=command.run, trial=command.trial, config=config, space=command.space)
     chosen = variant or selection.variant or REDUCED
     is_same = chosen == (selection.variant or REDUCED)
@@ -206,8 +209,9 @@ def _find(config: str | None, command: BenchCommand, variant: str | None) -> Sub
         )  # fmt: skip
 
     label = config or f"{selection.provenance.get('run')} trial {selection.trial_id}"
+    label = f"{label} {chosen}" if selection.code is None else selection.code.name
     return Subject(
-        name=f"{label} {chosen}" + ("" if width == 1 else f", width {width:g}"), build=build, num_classes=num_classes,
+        name=label + ("" if width == 1 else f", width {width:g}"), build=build, num_classes=num_classes,
         input_shape=(in_channels, image_size, image_size),
     )  # fmt: skip
 
@@ -228,35 +232,41 @@ def _timm_subject(name: str, command: BenchCommand) -> Subject:
     )  # fmt: skip
 
 
-def _exported_subject(path: Path, command: BenchCommand) -> Subject:
-    """Return the network of a `python` export. The file is code, which runs because the user named it."""
-    import timm
+def _program_subject(path: Path, command: BenchCommand, variant: str | None) -> Subject:
+    for name, value in {"variant": variant, "width": command.width, "classes": command.num_classes}.items():
+        if value is not None:
+            raise NaxcliError(f"{path} is a finished program, whose {name} cannot be chosen")
+    program = open_program(path, device=choose_device(command.device), is_trusted=command.trusted)
+    size = program.input_shape[-1]
+    if command.image_size not in (None, size):
+        raise NaxcliError(f"{path} takes images of {size} pixels only", hint="leave out --image-size")
+    return Subject(name=path.name, input_shape=program.input_shape, program=program)
 
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # timm asks for the module of what registers itself
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a file from elsewhere may fail in any way
-        raise NaxcliError(f"{path} does not import", why=f"{type(error).__name__}: {error}") from error
-    if not timm.is_model(path.stem):
+
+def _measure_program(subject: Subject, program: Program, protocol: Protocol, phases: Sequence[str]) -> dict[str, Any]:
+    """Return the size of a finished program, where its file tells it, and its speed."""
+    if "inference" not in phases:
+        raise NaxcliError(f"{subject.name} cannot be trained", why="it is a finished program", hint="--phase inference")
+    if program.batch_size not in (None, protocol.batch_size):
         raise NaxcliError(
-            f"{path} registers no network {path.stem!r} with timm",
-            hint="naxcli export --format python writes such files",
+            f"{subject.name} takes batches of {program.batch_size} only", hint=f"--batch {program.batch_size}"
         )
-    settings = timm.get_pretrained_cfg(path.stem)
-    channels, height, _ = settings.input_size
-    size = command.image_size or height
-    num_classes = command.num_classes or settings.num_classes
-    return Subject(
-        name=path.name, build=lambda: timm.create_model(path.stem, pretrained=False, num_classes=num_classes),
-        input_shape=(channels, size, size), num_classes=num_classes,
-    )  # fmt: skip
+    reset_peak_memory(protocol.device)
+    images = torch.randn(protocol.batch_size, *subject.input_shape, device=protocol.device)
+    with torch.inference_mode():
+        seconds = _time(lambda: program.forward(images), protocol)
+    return {
+        "name": subject.name, "image_size": subject.input_shape[-1], "num_params": program.num_params,
+        "flops": program.flops, "runtime": program.runtime, "precision": "float32",
+        "inference": _speed(seconds, protocol, flops=program.flops, bound=None),
+    }  # fmt: skip
 
 
 def measure_subject(subject: Subject, protocol: Protocol, phases: Sequence[str]) -> dict[str, Any]:
     """Return the size of a network, and its speed in each phase or None where it does not fit into memory."""
+    if subject.program is not None:
+        return _measure_program(subject, subject.program, protocol, phases)
+    assert subject.build is not None
     torch.manual_seed(0)
     network = subject.build()
     flops = count_flops(network, subject.input_shape)
@@ -276,20 +286,29 @@ def measure_subject(subject: Subject, protocol: Protocol, phases: Sequence[str])
             continue
         bound = _bound(network.train(phase == "training"), images, protocol)
         factor = TRAINING_FACTOR if phase == "training" else 1
-        rates = [len(images) / one for one in seconds]
-        mean = statistics.mean(rates)
-        entry[phase] = dataclasses.asdict(
-            Speed(
-                images_per_second=mean, images_per_second_std=statistics.stdev(rates) if len(rates) > 1 else 0.0,
-                peak_memory_bytes=peak_memory_bytes(protocol.device), flops_per_second=2 * flops * factor * mean,
-                roofline_share=None if bound is None else factor * bound / statistics.mean(seconds), num_parts=num_parts,
-            )
-        )  # fmt: skip
+        bound = None if bound is None else factor * bound
+        entry[phase] = _speed(seconds, protocol, flops=factor * flops, bound=bound, num_parts=num_parts)
     del network, images
     gc.collect()
     if protocol.device.type == "cuda":
         torch.cuda.empty_cache()
     return entry
+
+
+def _speed(
+    seconds: Sequence[float], protocol: Protocol, *, flops: int | None, bound: float | None, num_parts: int = 1
+) -> dict[str, Any]:
+    """Return the speed of steps that took these seconds as plain data; `flops` are multiply-adds of one image in a step."""
+    rates = [protocol.batch_size / one for one in seconds]
+    mean = statistics.mean(rates)
+    return dataclasses.asdict(
+        Speed(
+            images_per_second=mean, images_per_second_std=statistics.stdev(rates) if len(rates) > 1 else 0.0,
+            peak_memory_bytes=peak_memory_bytes(protocol.device),
+            flops_per_second=None if flops is None else 2 * flops * mean,
+            roofline_share=None if bound is None else bound / statistics.mean(seconds), num_parts=num_parts,
+        )
+    )  # fmt: skip
 
 
 def _inference(network: nn.Module, images: Tensor, subject: Subject, protocol: Protocol) -> tuple[list[float], int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from naxcli.errors import NaxcliError
 from naxcli.export import ExportRequest, export_network
+from naxcli.export.provenance import describe_speed
 from naxcli.networks import REDUCED, usual_image_size
 from naxcli.quantities import format_count, parse_count
 from naxcli.selection import Selection, select
@@ -35,6 +36,8 @@ class ExportCommand:
     target_params: str | None = None
     num_classes: int | None = None
     opset: int | None = None
+    fold: bool = False
+    bench: bool = True
     name: str = ""
     overwrite: bool = False
 
@@ -46,9 +49,16 @@ def export(command: ExportCommand) -> Iterator[str]:
         NaxcliError: if the selection or the export is not possible; nothing is left behind then.
     """
     if command.format == "deepcave":
+        _refuse_network_flags(command)
         yield from _export_deepcave(command)
         return
     selection = select(run=command.run, trial=command.trial, config=command.config, space=command.space)
+    if selection.code is not None and command.format == "python":
+        raise NaxcliError(
+            f"{selection.code} is a Python export already",
+            why="its code is copied by copying the file",
+            hint=f"other weights are read by {selection.network_name}.load_weights(FILE); other formats work",
+        )
     request = _request(command, selection)
     if command.target_flops is not None or command.target_params is not None:
         request = _with_target(request, command)
@@ -61,9 +71,11 @@ def export(command: ExportCommand) -> Iterator[str]:
     )
     state = "trained weights" if exported.is_trained else "untrained weights (seed 0)"
     if command.format != "config":
-        yield f"{exported.name}: {size}, {state}"
+        yield f"{exported.name}: {size}, {state}" + (", normalizations folded" if command.fold else "")
         if not exported.is_trained and request.variant == REDUCED and selection.run is not None:
             yield f"the run did not keep the weights of trial {selection.trial_id}: naxcli train makes them"
+    if exported.speed is not None:
+        yield f"speed: {describe_speed(exported.speed)}"
     if exported.max_difference is not None:
         yield f"loaded back: outputs agree within {exported.max_difference:.1e}"
     for path in exported.files:
@@ -84,14 +96,17 @@ def _request(command: ExportCommand, selection: Selection) -> ExportRequest:
         or command.target_flops
         or command.target_params
     )
+    out = Path(command.out) if command.out else Path("export") / selection.space.name
+    # A file that --out names gives the network its name.
+    default_name = selection.network_name if same_network and not out.suffix else ""
     return ExportRequest(
-        space=selection.space, config=selection.config, format=command.format,
-        out=Path(command.out) if command.out else Path("export") / selection.space.name,
+        space=selection.space, config=selection.config, format=command.format, out=out,
         variant=variant, width=command.width or (selection.width if same_network else 1.0),
         num_classes=num_classes or (REDUCED_CLASSES if is_reduced else IMAGENET_CLASSES), in_channels=in_channels,
         image_size=size or fallback_size, weights=selection.weights if same_network and not is_changed else None,
         mean=selection.mean if same_network else None, std=selection.std if same_network else None,
-        provenance=selection.provenance, opset=command.opset, overwrite=command.overwrite, name=command.name,
+        provenance=selection.provenance, opset=command.opset, fold=command.fold, bench=command.bench,
+        overwrite=command.overwrite, name=command.name or default_name,
     )  # fmt: skip
 
 
@@ -109,6 +124,15 @@ def _with_target(request: ExportRequest, command: ExportCommand) -> ExportReques
         target_params=None if command.target_params is None else parse_count(command.target_params, what="--target-params"),
     )  # fmt: skip
     return dataclasses.replace(request, width=width)
+
+
+def _refuse_network_flags(command: ExportCommand) -> None:
+    """Raise NaxcliError for what says something of one network, where a whole run is exported."""
+    for name in ("config", "variant", "width", "target_flops", "target_params", "num_classes", "opset", "fold", "name"):
+        if getattr(command, name):
+            raise NaxcliError(
+                f"--{name.replace('_', '-')} does not go with --format deepcave", why="that format is a whole run's"
+            )
 
 
 def _export_deepcave(command: ExportCommand) -> Iterator[str]:

@@ -92,10 +92,15 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
     counts = measure_config(selection.space, selection.config, **sizes)
     seed_everything(experiment.seed)
     network = build_network(selection.space, selection.config, **sizes)
-    if command.pretrained and selection.weights is not None:
+    notices = [*dataset.notices]
+    if plan.initial_weights is not None:
         from naxcli.export.bundle import load_into, read_weights
 
-        load_into(network, read_weights(selection.weights), source=selection.weights)
+        weights = read_weights(plan.initial_weights)
+        kept_out = load_into(network, weights, source=plan.initial_weights, new_classifier=True)
+        notices.append(
+            f"starting from the weights of {plan.initial_weights}" + (f", with a new {kept_out}" if kept_out else "")
+        )
     if command.compile:
         network.compile()
 
@@ -110,7 +115,7 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
         tracker = None
         if processes.is_first:
             display.started(plan, facts, curve)
-            for notice in dataset.notices:
+            for notice in notices:
                 display.notice(notice)
             tracker = stack.enter_context(make_tracker(command.tracker, plan.folder, plan.settings, len(curve)))
 
@@ -139,9 +144,17 @@ def _prepare_folder(plan: Plan) -> None:
     if not plan.is_new:
         return
     if plan.command.overwrite:
-        for folder in ("checkpoints", "best", "tensorboard"):
+        for folder in ("checkpoints", "best", "tensorboard", "wandb"):
             shutil.rmtree(plan.folder / folder, ignore_errors=True)
-        for name in ("training.toml", "log.csv", "config.json", "model.safetensors", "README.md", "mlflow_run"):
+        for name in (
+            "training.toml",
+            "log.csv",
+            "config.json",
+            "model.safetensors",
+            "README.md",
+            "mlflow_run",
+            "wandb_run",
+        ):
             (plan.folder / name).unlink(missing_ok=True)
     write_atomically(plan.folder / "environment.json", json.dumps(describe_environment(None), indent=1))
     write_atomically(plan.settings_file, tomli_w.dumps(plan.settings))
@@ -216,7 +229,7 @@ def _export(plan: Plan, dataset: Dataset, outcome: Outcome) -> None:
                 space=plan.selection.space, config=plan.selection.config, format="weights", out=folder,
                 variant=plan.variant, width=plan.experiment.width, num_classes=dataset.num_classes,
                 in_channels=dataset.in_channels, image_size=dataset.image_size, weights=weights, provenance=provenance,
-                mean=dataset.mean, std=dataset.std, overwrite=True,
+                mean=dataset.mean, std=dataset.std, overwrite=True, name=plan.selection.network_name,
             )
         )  # fmt: skip
 

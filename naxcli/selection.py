@@ -1,4 +1,4 @@
-"""Which network a user means: a run's trial, a configuration file, or a space's reference."""
+"""Which network a user means: a run's trial, a configuration file, an exported file, or a space's reference."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.config import read_config
+from naxcli.exported_file import is_exported_file, load_exported_file
 from naxcli.records import FinishedTrial, Records
 from naxcli.run_directory import RunDirectory, open_run
 from naxcli.search import find_incumbent
 from naxcli.session import load_recorded_space
 from naxcli.space import Space, load_space, plain_config, to_configuration
 from naxcli.trial import ConfigValue, Status
+
+PROGRAM_SUFFIXES = (".onnx", ".pt2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,10 @@ class Selection:
 
     Args:
         mean: per channel, that training subtracted from images in [0, 1]; `std` likewise divided.
-        weights: checkpoint of the trained network, where the run kept it.
+        weights: of the trained network, where the run kept them or the export holds them.
+        starts_trained: whether the user named weights, so that a training starts from them unless told otherwise.
+        network_name: that an exported file registers; empty for the usual one of space, variant and configuration.
+        code: the exported Python file that the user named, if it is one.
         trial_id: of the run's trial, if it is one.
     """
 
@@ -37,13 +43,16 @@ class Selection:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     weights: Path | None = None
+    starts_trained: bool = False
+    network_name: str = ""
+    code: Path | None = None
     run: RunDirectory | None = None
     trial_id: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def select(*, run: str | None, trial: str, config: str | None, space: str | None = None) -> Selection:
-    """Return the selection that `[RUN] --trial T`, or `--config FILE|SPACE:REFERENCE`, names.
+    """Return the selection that `[RUN] --trial T`, or `--config FILE|SPACE:REFERENCE`, names. A named `.py` file is run.
 
     Raises:
         NaxcliError: if there is no such run, trial, file or reference.
@@ -58,14 +67,27 @@ def select(*, run: str | None, trial: str, config: str | None, space: str | None
 def _select_config(reference: str, named_space: str | None) -> Selection:
     path = Path(reference)
     space_name, separator, name = reference.rpartition(":")
+    if path.suffix == ".py" and path.is_file():
+        if named_space is not None:
+            raise NaxcliError(
+                f"{path} and --space name two spaces", why="a Python export is its own", hint="leave out --space"
+            )
+        return _select_exported_file(path)
     if path.exists() or not separator:
-        saved = read_config(path, space=None if named_space is None else load_space(named_space))
+        if path.suffix in PROGRAM_SUFFIXES:
+            raise NaxcliError(
+                f"{path} holds no configuration",
+                why="it is a finished program, which naxcli bench measures and nothing changes",
+                hint="name the run, the configuration, or the weights export that it was made from",
+            )
+        saved = read_config(path, space=None if named_space is None else _load_named(named_space))
+        weights = _weights_beside(path)
         return Selection(
             space=saved.space, config=saved.config, width=saved.width or 1.0, num_classes=saved.num_classes,
-            in_channels=saved.in_channels, image_size=saved.image_size, variant=saved.variant, provenance=saved.provenance,
-            weights=_weights_beside(path),
+            in_channels=saved.in_channels, image_size=saved.image_size, variant=saved.variant, mean=saved.mean, std=saved.std,
+            provenance=saved.provenance, weights=weights, starts_trained=weights is not None,
         )  # fmt: skip
-    space = load_space(space_name)
+    space = _load_named(space_name)
     known = {**space.reference, "default": space.default_config()}
     if name not in known:
         raise NaxcliError(
@@ -74,6 +96,21 @@ def _select_config(reference: str, named_space: str | None) -> Selection:
         )
     config = plain_config(to_configuration(space.configuration_space(), known[name], what=f"reference {name}"))
     return Selection(space=space, config=config, provenance={"reference": f"{space.name}:{name}"})
+
+
+def _select_exported_file(path: Path) -> Selection:
+    file = load_exported_file(path)
+    return Selection(
+        space=file.space, config=file.config, width=file.width, num_classes=file.num_classes,
+        in_channels=file.in_channels, image_size=file.image_size, variant=file.variant, mean=file.mean, std=file.std,
+        weights=file.weights, network_name=file.name, code=path, provenance={"exported_file": path.name},
+    )  # fmt: skip
+
+
+def _load_named(space: str) -> Space:
+    """Return the space that a user names, which may be that of an exported file."""
+    path = Path(space)
+    return load_exported_file(path).space if is_exported_file(path) else load_space(space)
 
 
 def _weights_beside(path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Trackers: TensorBoard and MLflow, told of every epoch of a training where the user wants it."""
+"""Trackers: TensorBoard, MLflow and Weights & Biases, told of every epoch of a training where the user wants it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from naxcli.errors import NaxcliError
 from naxcli.trial import EpochRecord
 
-TRACKERS = ("tensorboard", "mlflow")
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 MLFLOW_RUN_FILE = "mlflow_run"
+WANDB_RUN_FILE = "wandb_run"
 
 
 class Tracker(Protocol):
@@ -42,6 +43,9 @@ def make_tracker(
             yield tracker
     elif name == "mlflow":
         with _mlflow(folder, settings) as tracker:
+            yield tracker
+    elif name == "wandb":
+        with _wandb(folder, settings) as tracker:
             yield tracker
     else:
         raise NaxcliError(f"there is no tracker {name!r}", hint=f"one of {', '.join(TRACKERS)}")
@@ -94,6 +98,30 @@ def _mlflow(folder: Path, settings: Mapping[str, Any]) -> Iterator[_MLflow]:
                 inner = value if isinstance(value, Mapping) else {"": value}
                 mlflow.log_params({f"{name}.{key}".rstrip("."): item for key, item in inner.items()})
         yield _MLflow(mlflow)
+
+
+class _WandB:
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def log(self, record: EpochRecord, measured_on: str) -> None:
+        self._run.log(_metrics(record, measured_on), step=record.epoch)
+
+
+@contextmanager
+def _wandb(folder: Path, settings: Mapping[str, Any]) -> Iterator[_WandB]:
+    """Log to where Weights & Biases' own environment variables point; `WANDB_MODE=offline` writes to the folder only."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise _missing("wandb") from error
+    noted = folder / WANDB_RUN_FILE
+    run_id = noted.read_text(encoding="utf-8").strip() if noted.is_file() else None
+    with wandb.init(
+        project="naxcli", name=folder.resolve().name, id=run_id, resume="allow", dir=folder, config=dict(settings)
+    ) as run:
+        noted.write_text(run.id, encoding="utf-8")
+        yield _WandB(run)
 
 
 def _metrics(record: EpochRecord, measured_on: str) -> dict[str, float]:

@@ -40,7 +40,7 @@ class TrainCommand:
         on_test: train on training and validation images and measure on the test part, rather than on the split.
         test_crop: share of the side of test images that their middle square keeps.
         accumulate: parts that a batch is cut into, to need less memory.
-        pretrained: whether to start from the selection's weights.
+        pretrained: whether to start from the selection's weights; None does where the user named a weights export.
         device: `auto`, `cpu` or `cuda`.
     """
 
@@ -57,7 +57,7 @@ class TrainCommand:
     on_test: bool = True
     test_crop: float | None = None
     accumulate: int = 1
-    pretrained: bool = False
+    pretrained: bool | None = None
     skip_corrupt: bool = False
     tracker: str | None = None
     device: str = "auto"
@@ -74,6 +74,7 @@ class Plan:
         image_size: of training and test images, in pixels.
         test_crop: share of the side of test images that is seen.
         is_new: whether nothing was trained in the folder before.
+        initial_weights: to start from; None starts from random ones.
     """
 
     command: TrainCommand
@@ -84,6 +85,7 @@ class Plan:
     test_crop: float
     folder: Path
     is_new: bool
+    initial_weights: Path | None
 
     @property
     def settings_file(self) -> Path:
@@ -122,8 +124,8 @@ class Plan:
             settings["test_crop"] = self.test_crop
         else:
             settings["validation_fraction"] = experiment.validation_fraction
-        if command.pretrained:
-            settings["pretrained"] = str(self.selection.weights)
+        if self.initial_weights is not None:
+            settings["pretrained"] = str(self.initial_weights)
         return settings
 
 
@@ -151,6 +153,8 @@ def make_plan(command: TrainCommand) -> Plan:
             f"--test-crop {command.test_crop:g} is not possible", why="it is a share of test images, at most 1"
         )
     experiment = _resolve(command, selection, variant)
+    is_same = variant == selection.variant and experiment.width == selection.width
+    starts_trained = selection.starts_trained and is_same if command.pretrained is None else command.pretrained
     image_size = _image_size(experiment, selection, variant)
     test_crop = command.test_crop or (PAPER_TEST_CROP if image_size > LARGE_IMAGE_SIZE else 1.0)
     data = "".join(c if c.isalnum() else "-" for c in str(experiment.data)).strip("-")
@@ -158,6 +162,7 @@ def make_plan(command: TrainCommand) -> Plan:
     plan = Plan(
         command=command, selection=selection, experiment=experiment, variant=variant, image_size=image_size,
         test_crop=test_crop, folder=Path(command.out) if command.out else default, is_new=True,
+        initial_weights=selection.weights if starts_trained else None,
     )  # fmt: skip
     if command.overwrite or not plan.folder.exists():
         return plan

@@ -16,6 +16,7 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export import FORMATS, ExportRequest, export_network, hub, read_config
 from naxcli.export.bundle import read_weights
 from naxcli.networks import build_network
+from naxcli.selection import select
 from naxcli.space import Space, load_space
 
 SPACE = load_space("nexception")
@@ -52,6 +53,21 @@ def test_a_configuration_comes_back_with_all_that_it_was_exported_with(tmp_path:
     data = json.loads(exported.files[0].read_text())
     assert (data["space"], data["version"], data["origin"]) == ("nexception", "1", "nexception")
     assert data["num_params"] == exported.num_params
+
+
+@pytest.mark.parametrize("layout", ["config file", "weights folder", "its config.json", "written before 0.1"])
+def test_the_statistics_of_the_images_come_back(layout: str, tmp_path: Path) -> None:
+    format = "config" if layout == "config file" else "weights"
+    path = export_network(request(tmp_path / "out", format=format, mean=(0.25,), std=(0.125,))).files[0]
+    if layout == "written before 0.1":  # the statistics stood for timm only
+        data = json.loads(path.read_text())
+        del data["naxcli"]["mean"], data["naxcli"]["std"]
+        path.write_text(json.dumps(data))
+    named = path.parent if layout == "weights folder" else path
+    saved = read_config(named)
+    assert (saved.mean, saved.std) == ((0.25,), (0.125,))
+    selection = select(run=None, trial="best", config=str(named))
+    assert (selection.mean, selection.std) == ((0.25,), (0.125,))
 
 
 def test_out_may_name_a_file_which_names_the_network(tmp_path: Path) -> None:
@@ -225,6 +241,12 @@ def test_plain_json_is_a_configuration_of_the_space_that_is_named(tmp_path: Path
         ({"config": {**NEXCEPTION, "stem": ["conv"]}}, "stem is not a plain value"),
         ({"num_classes": "five"}, "num_classes is 'five'"),
         ({"width": True}, "width is True"),
+        ({"mean": [0.5, 0.5]}, "cannot normalize images"),
+        ({"mean": None}, "cannot normalize images"),
+        ({"std": [0.0]}, "cannot normalize images"),
+        ({"std": ["1"]}, "cannot normalize images"),
+        ({"mean": [float("nan")]}, "cannot normalize images"),
+        ({"mean": 0.5}, "mean is 0.5"),
     ],
 )
 def test_another_spaces_or_an_edited_configuration_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,44 @@ def test_the_python_file_names_its_origin_and_how_to_train(python_file: Path) ->
     code = python_file.read_text().split('"""', maxsplit=2)[2]
     assert "naxcli" not in code
     assert "ConfigSpace" not in code
+
+
+# Of timm's train.py (its repository at commit 2aabaef, of 2023; the same flags since then): how many values each flag takes.
+TIMM_TRAIN_FLAGS = {
+    "--data-dir": 1, "--model": 1, "--input-size": 3, "--num-classes": 1, "--crop-pct": 1, "--epochs": 1, "-b": 1,
+    "--opt": 1, "--lr": 1, "--weight-decay": 1, "--sched": 1, "--warmup-epochs": 1, "--min-lr": 1, "--bce-loss": 0,
+    "--bce-target-thresh": 1, "--smoothing": 1, "--drop-path": 1, "--aa": 1, "--mixup": 1, "--cutmix": 1, "--reprob": 1,
+    "--aug-repeats": 1, "--amp": 0, "--channels-last": 0,
+}  # fmt: skip
+
+
+def training_command(path: Path) -> list[str]:
+    """Return the words of the ImageNet command in an exported file's header."""
+    header = path.read_text().split('"""')[1]
+    return shlex.split(header[header.index("torchrun") :].split("\n\n", maxsplit=1)[0].replace("\\\n", " "))
+
+
+@pytest.mark.parametrize(
+    ("variant", "batch_size", "rate"), [("reduced", "64", 2e-3), ("T", "64", 2e-3), ("S", "32", 1.4e-3)]
+)
+def test_the_training_command_is_one_that_timm_takes(
+    variant: str, batch_size: str, rate: float, tmp_path: Path
+) -> None:
+    sizes = {"num_classes": 3, "in_channels": 3, "image_size": 32}
+    path = export("python", tmp_path / "net_to_train.py", variant=variant, width=0.02, **sizes).files[0]
+    launcher, processes, file, script, *words = training_command(path)
+    assert (launcher, processes, file) == ("torchrun", "--nproc-per-node=4", "net_to_train.py")
+    assert script.endswith("train.py")
+    given: dict[str, list[str]] = {}
+    for word in words:
+        if word.startswith("-"):
+            assert word not in given
+            given[word] = []
+        else:
+            given[list(given)[-1]].append(word)
+    assert {flag: len(values) for flag, values in given.items()} == TIMM_TRAIN_FLAGS
+    assert (given["--model"], given["-b"], float(given["--lr"][0])) == (["net_to_train"], [batch_size], rate)
+    assert given["--input-size"] == ["3", *2 * ["224" if variant == "reduced" else "32"]]
 
 
 def test_the_python_file_loads_its_weights(module: Any) -> None:

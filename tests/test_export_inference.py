@@ -117,6 +117,7 @@ def test_a_folded_program_has_no_norms_and_equals_the_network(tmp_path: Path) ->
     request = ExportRequest(space=SPACE, config=config, format="torch", out=tmp_path / "net.pt2", fold=True, **settings)
     exported = export_network(request)
     program = torch.export.load(exported.files[0])
+    assert exported.num_params == sum(parameter.numel() for parameter in program.parameters())
     assert not any("norm" in str(node.target) for node in program.graph.nodes if node.op == "call_function")
     with pytest.raises(NaxcliError, match="cannot fold"):
         ExportRequest(space=SPACE, config=config, format="python", out=tmp_path / "out", fold=True, **settings)

@@ -15,13 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.export import ExportRequest, export_network
 from naxcli.export.config import read_config
+from naxcli.exported_file import import_file
 from naxcli.final_training import TrainingEnd, run_training
+from naxcli.networks import build_network
 from naxcli.selection import select
+from naxcli.space import load_space
 from naxcli.training.checkpoint import load_weights
 from naxcli.training.data import load_dataset
 from naxcli.training_plan import Plan, TrainCommand, make_plan
@@ -39,13 +44,14 @@ class Silent:
     def __init__(self, *, stop_after: int | None = None) -> None:
         self.records: list[EpochRecord] = []
         self.done: list[EpochRecord] = []
+        self.notices: list[str] = []
         self.stop_after = stop_after
 
     def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
         self.done = list(done)
 
     def notice(self, text: str) -> None:
-        pass
+        self.notices.append(text)
 
     def step(self, epochs_done: float) -> None:
         pass
@@ -222,11 +228,88 @@ def test_test_images_are_resized_and_cropped_by_the_ratio() -> None:
 def test_training_continues_from_the_weights_of_an_export(trained: tuple[Path, TrainingEnd], tmp_path: Path) -> None:
     folder, _ = trained
     changes = {"config": str(folder), "epochs": 1, "assignments": (*ASSIGNMENTS, "recipe.learning_rate=1e-5")}
-    tuned = train(tmp_path / "tuned", pretrained=True, flags={"width": None}, **changes)
-    fresh = train(tmp_path / "fresh", flags={"width": None}, **changes)
+    display = Silent()
+    tuned = train(tmp_path / "tuned", display, flags={"width": None}, **changes)
+    assert display.notices == [f"starting from the weights of {folder / 'model.safetensors'}"]
+    display = Silent()
+    fresh = train(tmp_path / "fresh", display, pretrained=False, flags={"width": None}, **changes)
+    assert display.notices == []
     assert tuned.facts["train_loss"] < 0.9 * fresh.facts["train_loss"]
     with pytest.raises(NaxcliError, match="no weights to start from"):
         make_plan(command(tmp_path / "none", pretrained=True))
+
+
+def test_weights_of_another_size_are_taken_only_where_asked_for(
+    trained: tuple[Path, TrainingEnd], tmp_path: Path
+) -> None:
+    folder, _ = trained
+    wider = {"config": str(folder), "flags": {"width": 0.05}}
+    assert make_plan(command(tmp_path / "a", **wider)).initial_weights is None
+    assert make_plan(command(tmp_path / "b", config=str(folder), variant="T")).initial_weights is None
+    with pytest.raises(NaxcliError, match="belong to another network") as refused:
+        train(tmp_path / "c", pretrained=True, epochs=1, **wider)
+    assert "--from-scratch" in refused.value.hint
+
+
+def exported(out: Path, format: str, **sizes: int) -> Path:
+    """Export a small network with random weights, as if they were trained, and return the main file."""
+    space = load_space("nexception")
+    settings: dict[str, Any] = {"num_classes": 10, "in_channels": 1, "image_size": 8, "width": 0.03, **sizes}
+    torch.manual_seed(7)
+    network = build_network(space, space.reference["xception"], **settings)
+    weights = out.parent / "random.safetensors"
+    save_file(network.state_dict(), weights)
+    request = ExportRequest(
+        space=space, config=space.reference["xception"], format=format, out=out, weights=weights, **settings
+    )
+    return export_network(request).files[0]
+
+
+def test_weights_for_other_classes_get_a_new_classifier(tmp_path: Path) -> None:
+    folder = exported(tmp_path / "five", "weights", num_classes=5).parent
+    display = Silent()
+    train(
+        tmp_path / "out", display, config=str(folder), flags={"width": None}, epochs=1,
+        assignments=(*ASSIGNMENTS, "recipe.learning_rate=1e-9", "recipe.min_learning_rate=1e-9"),
+    )  # fmt: skip
+    assert display.notices == [f"starting from the weights of {folder / 'model.safetensors'}, with a new head.fc"]
+    before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    assert (before["head.fc.weight"].shape[0], after["head.fc.weight"].shape[0]) == (5, 10)
+    torch.testing.assert_close(after["stem.conv1.weight"], before["stem.conv1.weight"], atol=1e-5, rtol=1e-4)
+
+
+def test_a_python_export_is_trained_and_reads_the_result(tmp_path: Path) -> None:
+    file = exported(tmp_path / "leaf_mine.py", "python")
+    settings = {"config": str(file), "flags": {"width": None}, "epochs": 1}
+    end = train(tmp_path / "out", **settings)
+    assert (end.facts["space"], end.facts["width"], end.facts["variant"]) == ("leaf_mine", 0.03, "reduced")
+    # What was trained is the file's code with other weights: the file itself reads them, and timm knows the folder.
+    module = import_file(file)
+    network = module.load_weights(tmp_path / "out" / "model.safetensors")
+    images = torch.randn(2, 1, 8, 8)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["architecture"] == "leaf_mine"
+    again = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    assert torch.equal(again(images), network(images))
+    # Its weights on request, and the same command resumes.
+    display = Silent()
+    train(tmp_path / "tuned", display, pretrained=True, **settings)
+    assert display.notices == [f"starting from the weights of {file.with_suffix('.safetensors')}"]
+    assert make_plan(command(tmp_path / "out", **settings)).is_new is False
+    # The folder names the file, and does not make naxcli load it.
+    with pytest.raises(NaxcliError, match="loaded only when you name it") as refused:
+        read_config(tmp_path / "out")
+    assert str(file) in refused.value.hint
+    assert select(run=None, trial="best", config=str(tmp_path / "out"), space=str(file)).space.name == "leaf_mine"
+
+
+def test_an_edited_python_export_is_another_training(tmp_path: Path) -> None:
+    file = exported(tmp_path / "leaf_edited.py", "python")
+    settings = {"config": str(file), "flags": {"width": None}, "epochs": 2}
+    train(tmp_path / "out", Silent(stop_after=1), **settings)
+    file.write_text(file.read_text() + "\n\nEDITED = 1\n")
+    with pytest.raises(NaxcliError, match="other settings") as refused:
+        make_plan(command(tmp_path / "out", **settings))
+    assert "space_code" in refused.value.why
 
 
 def test_accumulating_cuts_the_batch_without_changing_its_mean(tmp_path: Path) -> None:
@@ -306,13 +389,46 @@ def test_mlflow_continues_its_run_after_an_interruption(tmp_path: Path, monkeypa
     assert parameters["recipe.batch_size"] == 128 and parameters["epochs"] == 2
 
 
+def test_weights_and_biases_continues_its_run_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, Any]] = []
+    logged: list[tuple[int, dict[str, float]]] = []
+
+    class Run:
+        id = "run-7"
+
+        def __enter__(self) -> Run:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def log(self, values: dict[str, float], step: int) -> None:
+            logged.append((step, values))
+
+    def init(**settings: Any) -> Run:
+        started.append(settings)
+        return Run()
+
+    module = types.ModuleType("wandb")
+    module.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    train(tmp_path / "out", Silent(stop_after=1), tracker="wandb", epochs=2)
+    train(tmp_path / "out", tracker="wandb", epochs=2)
+    assert [settings["id"] for settings in started] == [None, "run-7"]
+    assert started[0]["config"]["recipe"]["batch_size"] == 128 and started[0]["dir"] == tmp_path / "out"
+    accuracies = [float(row["test_accuracy"]) for row in curve(tmp_path / "out")]
+    assert [(step, values["test/accuracy"]) for step, values in logged] == [*enumerate(accuracies, start=1)]
+
+
 def test_a_missing_or_unknown_tracker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(NaxcliError, match="needs the package mlflow") as missing:
         train(tmp_path / "a", tracker="mlflow")
     assert "naxcli[trackers]" in missing.value.hint
-    with pytest.raises(NaxcliError, match="no tracker 'wandb'"):
-        train(tmp_path / "b", tracker="wandb")
+    with pytest.raises(NaxcliError, match="no tracker 'paper'"):
+        train(tmp_path / "b", tracker="paper")
 
 
 def test_a_space_without_networks_cannot_be_trained(tiny_space: Path, tmp_path: Path) -> None:

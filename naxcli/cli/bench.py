@@ -21,7 +21,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--config",
-            help="SPACE:REFERENCE, a configuration file, an export (a .py file is code, and runs), or timm:NAME. Repeatable.",
+            help="SPACE:REFERENCE, a configuration file, any export (a .py file is code, and runs), or timm:NAME. Repeatable.",
         ),
     ] = None,
     run: Annotated[str | None, typer.Option("--run", help="Run whose trial is measured.")] = None,
@@ -44,6 +44,9 @@ def bench(
         str, typer.Option("--precision", help="auto (bfloat16 on CUDA), float32 or bfloat16.")
     ] = "auto",
     phase: Annotated[str, typer.Option("--phase", help="inference, training or both.")] = "both",
+    trusted: Annotated[
+        bool, typer.Option("--trusted", help="Open .pt2 files, which can run code: only of those you trust.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Measure images per second, memory and share of the roofline, for inference and for a training step.
@@ -60,6 +63,7 @@ def bench(
         run=run, trial=trial, configs=config or (), space=space, width=width, image_size=image_size,
         variants=tuple(name.strip() for name in variant.split(",")) if variant else (), num_classes=num_classes,
         batch_size=batch, repetitions=repetitions, device=device, precision=precision, phases=PHASES[phase],
+        trusted=trusted,
     )  # fmt: skip
     result = measure(command, on_network=lambda entry: note(f"measured {entry['name']}"), notice=note)
     if as_json:
@@ -86,14 +90,15 @@ def _table(result: Mapping[str, Any], phases: tuple[str, ...]) -> Any:
     for title in ("network", "", "images/s", "memory", "of roofline"):
         table.add_column(title, justify="left" if title in ("network", "") else "right")
     for entry in result["networks"]:
-        sizes = (
-            f"{format_count(entry['num_params'])} parameters, {format_count(entry['flops'])} multiply-adds, "
-            f"{entry['image_size']} pixels"
-        )
-        name = Text(entry["name"]).append(f"\n{sizes}", style="dim")
-        cells = [_cells(entry[phase]) for phase in phases]
+        counts = [("parameters", entry["num_params"]), ("multiply-adds", entry["flops"])]
+        sizes = [f"{format_count(count)} {what}" for what, count in counts if count is not None]
+        runtime = [f"{entry['runtime']}, {entry['precision']}"] if "runtime" in entry else []
+        described = ", ".join([*sizes, f"{entry['image_size']} pixels", *runtime])
+        name = Text(entry["name"]).append(f"\n{described}", style="dim")
+        measured = [phase for phase in phases if phase in entry]  # a finished program is not trained
+        cells = [_cells(entry[phase]) for phase in measured]
         table.add_row(
-            name, "\n".join(phases), *("\n".join(column) for column in zip(*cells, strict=True)), end_section=True
+            name, "\n".join(measured), *("\n".join(column) for column in zip(*cells, strict=True)), end_section=True
         )
     return table
 

@@ -15,7 +15,11 @@ def export(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
     trial: Annotated[str, typer.Option("--trial", help="best, or a trial's number.")] = "best",
     config: Annotated[
-        str | None, typer.Option("--config", help="A configuration file, or SPACE:REFERENCE, instead of a run.")
+        str | None,
+        typer.Option(
+            "--config",
+            help="A configuration file, an export (a .py file is code, and runs), or SPACE:REFERENCE, instead of a run.",
+        ),
     ] = None,
     space: Annotated[
         str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
@@ -41,6 +45,17 @@ def export(
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the network. Default: space, variant, id.")] = "",
     opset: Annotated[int | None, typer.Option("--opset", help="Of ONNX.")] = None,
+    fold: Annotated[
+        bool,
+        typer.Option(
+            "--fold",
+            help="Make batch normalizations part of convolutions, and branches one (onnx, torch): faster, no longer trainable.",
+        ),
+    ] = False,
+    bench: Annotated[
+        bool,
+        typer.Option("--bench/--no-bench", help="Measure latency and throughput on this CPU, and record them."),
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
 ) -> None:
     """Hand over the best configuration of a run as a network that needs no naxcli."""
@@ -50,8 +65,8 @@ def export(
 
     command = ExportCommand(
         run=run, trial=trial, config=config, space=space, out=out, format=format, variant=variant, width=width,
-        target_flops=target_flops, target_params=target_params, num_classes=num_classes, opset=opset, name=name,
-        overwrite=overwrite,
+        target_flops=target_flops, target_params=target_params, num_classes=num_classes, opset=opset, fold=fold,
+        bench=bench, name=name, overwrite=overwrite,
     )  # fmt: skip
     for line in export_selection(command):
         note(line)

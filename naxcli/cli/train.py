@@ -31,7 +31,9 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            "--config", help="Configuration file, export, or SPACE:REFERENCE, instead.", rich_help_panel=NETWORK_PANEL
+            "--config",
+            help="Configuration file, weights export, Python export (a .py file is code, and runs), or SPACE:REFERENCE, instead.",
+            rich_help_panel=NETWORK_PANEL,
         ),
     ] = None,
     space: Annotated[
@@ -48,11 +50,13 @@ def train(
         float | None, typer.Option("--width", help="Factor on the channels.", rich_help_panel=NETWORK_PANEL)
     ] = None,
     pretrained: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--pretrained", help="Start from the weights of the run or export.", rich_help_panel=NETWORK_PANEL
+            "--pretrained/--from-scratch",
+            help="Start from the weights of the run or export. Default: only of a weights export.",
+            rich_help_panel=NETWORK_PANEL,
         ),
-    ] = False,
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="cifar100, cifar10, digits, folder:DIR or hf:NAME.", rich_help_panel=DATA_PANEL),
@@ -129,7 +133,7 @@ def train(
     ] = False,
     tracker: Annotated[
         str | None,
-        typer.Option("--tracker", help="tensorboard or mlflow, beside log.csv.", rich_help_panel=MACHINE_PANEL),
+        typer.Option("--tracker", help="tensorboard, mlflow or wandb, beside log.csv.", rich_help_panel=MACHINE_PANEL),
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=MACHINE_PANEL)] = False,
     as_json: Annotated[
@@ -193,6 +197,8 @@ class PlainDisplay:
         from naxcli.quantities import format_count
 
         self._epochs, self._measured_on = facts["epochs"], facts["measured_on"]
+        code = plan.selection.code
+        self._next_flags = "--format python --out NAME" if code is None else f"--space {code} --format onnx --out NAME"
         verb = f"resuming after epoch {len(done)} of" if done else "training"
         self.notice(
             f"{verb} {facts['space']} {facts['variant']}, width {facts['width']:g} "
@@ -228,7 +234,7 @@ class PlainDisplay:
                 f"{facts['measured_on']} accuracy {100 * facts['accuracy']:.2f} % after the last epoch "
                 f"(highest {100 * best['accuracy']:.2f} %, epoch {best['epoch']})"
             )
-            self.notice(f"next: naxcli export --config {facts['folder']} --format python --out NAME")
+            self.notice(f"next: naxcli export --config {facts['folder']} {self._next_flags}")
 
     def _describe(self, record: EpochRecord) -> str:
         from naxcli.quantities import format_duration

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.export.inference import inference_form
 from naxcli.export.request import ExportRequest
+from naxcli.export.speed import measure_speed
 from naxcli.measure import count_flops, num_params
 from naxcli.networks import build_network
 
@@ -26,11 +30,12 @@ class Bundle:
 
     Args:
         request: what the user asked for.
-        network: in evaluation mode, float32, on the CPU, with the request's weights.
+        network: in evaluation mode, float32, on the CPU, with the request's weights; folded where the request wants that.
         num_params: of the network.
         flops: multiply-adds of one image forward.
         images: random, (NUM_CHECK_IMAGES, channels, height, width).
-        outputs: of the network for these images.
+        outputs: for these images, of the network as it was before folding.
+        speed: of the network in what the format runs in; None where it was not asked for.
     """
 
     request: ExportRequest
@@ -39,13 +44,21 @@ class Bundle:
     flops: int
     images: Tensor
     outputs: Tensor
+    speed: Mapping[str, Any] | None = None
+
+    def with_speed(self, forward: Callable[[Tensor], Any], *, runtime: str) -> Bundle:
+        """Return the bundle with the measured speed of a form of the network, or as it is where that is not asked for."""
+        if not self.request.bench:
+            return self
+        return dataclasses.replace(self, speed=measure_speed(forward, self.request.input_shape, runtime=runtime))
 
 
 def make_bundle(request: ExportRequest) -> Bundle:
     """Return the network of a request with its weights loaded, counted, and run once on random images.
 
     Raises:
-        NaxcliError: if the weights are missing, not plain tensors, or of another network, or give no finite output.
+        NaxcliError: if the weights are missing, not plain tensors, or of another network, or give no finite output; or if
+            the network cannot be folded where the request wants that.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -70,6 +83,8 @@ def make_bundle(request: ExportRequest) -> Bundle:
             why="its weights hold NaN or infinity, or let the activations overflow",
             exit_code=ExitCode.FAILED,
         )
+    if request.fold:
+        network = inference_form(network)
     return Bundle(
         request=request,
         network=network,
@@ -114,13 +129,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in checkpoint.items()}
 
 
-def load_into(network: nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
-    """Load weights into a network.
+def load_into(network: nn.Module, weights: Mapping[str, Tensor], *, source: Path, new_classifier: bool = False) -> str:
+    """Load weights into a network, and return the name of the layer that keeps its own, if any.
+
+    Args:
+        network: to load into.
+        weights: by name.
+        source: where they come from, for errors.
+        new_classifier: whether a last linear layer for another number of classes keeps its own weights.
 
     Raises:
         NaxcliError: if names or shapes are those of another network.
     """
     expected = network.state_dict()
+    kept = _other_classifier(network, weights) if new_classifier else ""
+    if kept:
+        weights = {name: expected[name] if name.startswith(f"{kept}.") else tensor for name, tensor in weights.items()}
     differences = [f"{name} is missing" for name in expected if name not in weights]
     differences += [f"{name} is not in this network" for name in weights if name not in expected]
     differences += [
@@ -133,9 +157,22 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], *, source: Path
         raise NaxcliError(
             f"the weights in {source} belong to another network",
             why="; ".join(differences[:3]) + others,
-            hint="name the configuration, variant, width and classes that they were trained with",
+            hint="name the configuration, variant, width and classes that they were trained with, or train --from-scratch",
         )
     network.load_state_dict(weights)
+    return kept
+
+
+def _other_classifier(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Return the name of the last linear layer where the weights have another number of classes for it, else an empty name."""
+    linear = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        return ""
+    name, module = linear[-1]
+    loaded = weights.get(f"{name}.weight")
+    if loaded is None or loaded.ndim != 2 or loaded.shape[1] != module.in_features:
+        return ""
+    return name if loaded.shape[0] != module.out_features else ""
 
 
 def portable_state(network: nn.Module) -> dict[str, Tensor]:

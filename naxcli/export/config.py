@@ -6,6 +6,7 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from naxcli.trial import ConfigValue, config_id
 
 if TYPE_CHECKING:
     from naxcli.export.bundle import Bundle
-    from naxcli.export.request import ExportRequest
+    from naxcli.export.request import ExportRequest, Written
 
 SCHEMA = "naxcli/config/1"
 _MAX_SIZE_BYTES = 10_000_000
@@ -34,6 +35,8 @@ class SavedConfig:
     num_classes: int | None = None
     in_channels: int | None = None
     image_size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -48,15 +51,22 @@ def describe(request: ExportRequest, bundle: Bundle | None) -> dict[str, Any]:
 
     network: dict[str, Any] = {}
     if bundle is not None:
+        mean, std = request.normalization
         network = {
             "variant": request.variant,
             "width": request.width,
             "num_classes": request.num_classes,
             "in_channels": request.in_channels,
             "image_size": request.image_size,
+            "mean": list(mean),
+            "std": list(std),
             "num_params": bundle.num_params,
             "flops": bundle.flops,
         }
+        if request.fold:
+            network["folded"] = True
+        if bundle.speed is not None:
+            network["speed"] = dict(bundle.speed)
     return {
         "schema": SCHEMA,
         "naxcli_version": __version__,
@@ -72,8 +82,14 @@ def describe(request: ExportRequest, bundle: Bundle | None) -> dict[str, Any]:
     }
 
 
-def write(request: ExportRequest, bundle: Bundle | None, folder: Path) -> None:
+def write(request: ExportRequest, bundle: Bundle | None, folder: Path) -> Written:
     """Write NAME.json and read it back."""
+    from naxcli.export.request import Written
+
+    if bundle is not None and request.bench:
+        from naxcli.export.speed import torch_runtime
+
+        bundle = bundle.with_speed(bundle.network, runtime=torch_runtime())
     path = folder / f"{request.network_name}.json"
     path.write_text(json.dumps(describe(request, bundle), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if dict(read_config(path, space=request.space).config) != dict(request.config):
@@ -82,6 +98,7 @@ def write(request: ExportRequest, bundle: Bundle | None, folder: Path) -> None:
             why="a value of it has no exact form in JSON",
             exit_code=ExitCode.FAILED,
         )
+    return Written(max_difference=None, speed=bundle.speed if bundle else None)
 
 
 def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:
@@ -98,7 +115,10 @@ def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:
     """
     data = _read_json(path / "config.json" if path.is_dir() else path)
     if isinstance(data.get("naxcli"), dict):  # a folder in the hub's layout
-        data = data["naxcli"]
+        timm_settings = data.get("pretrained_cfg")
+        # Earlier versions wrote the statistics for timm only.
+        statistics = timm_settings if isinstance(timm_settings, dict) else {}
+        data = {**{name: statistics.get(name) for name in ("mean", "std")}, **data["naxcli"]}
     if "schema" not in data:
         if space is None:
             raise NaxcliError(f"{path} does not name a search space", hint="name it with --space")
@@ -115,6 +135,7 @@ def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:
         )
     if not isinstance(data.get("config"), dict):
         raise NaxcliError(f"{path} holds no configuration", why="'config' is missing or not an object")
+    mean, std = _statistics(data, path)
     return SavedConfig(
         space=space,
         config=_legal(data["config"], space, path),
@@ -123,6 +144,8 @@ def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:
         num_classes=_typed(data, "num_classes", int, path),
         in_channels=_typed(data, "in_channels", int, path),
         image_size=_typed(data, "image_size", int, path),
+        mean=mean,
+        std=std,
         provenance=_typed(data, "provenance", dict, path) or {},
     )
 
@@ -165,3 +188,18 @@ def _typed(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...], pa
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise NaxcliError(f"{path}: {name} is {value!r}, which is not what belongs there")
     return value
+
+
+def _statistics(data: Mapping[str, Any], path: Path) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return mean and standard deviation of each channel, or None twice where the file does not name them."""
+    mean, std = _typed(data, "mean", list, path), _typed(data, "std", list, path)
+    if mean is None and std is None:
+        return None, None
+    numbers = [*(mean or ()), *(std or ())]
+    is_plain = all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
+    if not (mean and std and is_plain and len(mean) == len(std) == data.get("in_channels", len(mean)) and min(std) > 0):
+        raise NaxcliError(
+            f"{path}: mean {mean!r} and std {std!r} cannot normalize images",
+            why="each is one number per channel, those of std above zero",
+        )
+    return tuple(map(float, mean)), tuple(map(float, std))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from naxcli.errors import NaxcliError
 from naxcli.export.destination import Destination, staged
-from naxcli.export.request import Exported, ExportRequest
+from naxcli.export.request import Exported, ExportRequest, Written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Format:
     """An export format.
 
     Args:
-        module: whose `write(request, bundle, folder)` writes, loads back and returns the largest difference.
+        module: whose `write(request, bundle, folder)` writes, loads back, and returns a `Written`.
         files: their names, the main one first; `{name}` is the network's.
     """
 
@@ -62,14 +62,15 @@ def export_network(request: ExportRequest) -> Exported:
             from naxcli.export.bundle import make_bundle
 
             bundle = make_bundle(request)
-        max_difference = importlib.import_module(exporter.module).write(request, bundle, staging)
+        written: Written = importlib.import_module(exporter.module).write(request, bundle, staging)
     return Exported(
         files=tuple(folder / file for file in files),
         name=request.network_name,
         num_params=bundle.num_params if bundle else None,
         flops=bundle.flops if bundle else None,
-        max_difference=max_difference,
+        max_difference=written.max_difference,
         is_trained=request.weights is not None,
+        speed=written.speed,
     )
 
 

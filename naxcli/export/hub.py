@@ -16,14 +16,16 @@ from naxcli.export.bundle import Bundle, checked_difference, load_into, portable
 from naxcli.export.config import describe, read_config
 from naxcli.export.provenance import network_facts, network_title
 from naxcli.export.python import pretrained_settings
-from naxcli.export.request import ExportRequest
+from naxcli.export.request import ExportRequest, Written
+from naxcli.export.speed import torch_runtime
 from naxcli.networks import build_network
 
 TOLERANCE = 1e-5
 
 
-def write(request: ExportRequest, bundle: Bundle, folder: Path) -> float:
+def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write the folder, build the network again from what it says, and return the largest difference."""
+    bundle = bundle.with_speed(bundle.network, runtime=torch_runtime())
     weights = folder / "model.safetensors"
     # timm's loader asks for the framework in the metadata, as transformers' does.
     weights.write_bytes(safetensors.torch.save(portable_state(bundle.network), metadata={"format": "pt"}))
@@ -45,7 +47,8 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> float:
     load_into(network, read_weights(weights), source=weights)
     with torch.no_grad():
         outputs = network.eval()(bundle.images)
-    return checked_difference(outputs, bundle.outputs, what="the network", tolerance=TOLERANCE)
+    difference = checked_difference(outputs, bundle.outputs, what="the network", tolerance=TOLERANCE)
+    return Written(max_difference=difference, speed=bundle.speed)
 
 
 def _hub_config(request: ExportRequest, bundle: Bundle) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def _hub_config(request: ExportRequest, bundle: Bundle) -> dict[str, Any]:
 
 def _model_card(request: ExportRequest, bundle: Bundle) -> str:
     name = request.network_name
-    facts = network_facts(request, num_params=bundle.num_params, flops=bundle.flops)
+    facts = network_facts(request, num_params=bundle.num_params, flops=bundle.flops, speed=bundle.speed)
     mean, std = request.normalization
     table = "\n".join(f"| {_cell(fact)} | {_cell(text)} |" for fact, text in facts.items())
     config = "\n".join(f"| {_cell(key)} | {_cell(str(value))} |" for key, value in request.config.items())

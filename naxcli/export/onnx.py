@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from naxcli.errors import NaxcliError
 from naxcli.export.bundle import Bundle, checked_difference
-from naxcli.export.request import ExportRequest
+from naxcli.export.config import describe
+from naxcli.export.request import ExportRequest, Written
 from naxcli.export.torch_program import export_program
 
 TOLERANCE = 1e-4
+FACTS_KEY = "naxcli"
+"""Metadata of the graph that say what the network is, as the format `config` does."""
 MIN_OPSET = 18
 """The opset that torch's exporter writes; it has no translation to older ones."""
 
 
-def write(request: ExportRequest, bundle: Bundle, folder: Path) -> float:
+def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.onnx with input `images` and output `logits`, run it, and return the largest difference.
 
     Raises:
@@ -53,19 +59,35 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> float:
             why=f"this network came out in opset {written_opset}",
             hint=f"--opset {MIN_OPSET} runs in the oldest runtimes",
         )
+    if request.bench:
+        forward = open_graph(model.SerializeToString())
+        bundle = bundle.with_speed(forward, runtime=f"onnxruntime {onnxruntime.__version__}")
+    facts = json.dumps(describe(request, bundle), ensure_ascii=False)
+    model.metadata_props.add(key=FACTS_KEY, value=facts)
     path = folder / f"{request.network_name}.onnx"
     path.write_bytes(model.SerializeToString())
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return max(
-        checked_difference(
-            torch.from_numpy(session.run(["logits"], {"images": bundle.images[:size].numpy()})[0]),
-            bundle.outputs[:size],
-            what="the graph",
-            tolerance=TOLERANCE,
-        )
+    forward = open_graph(path.read_bytes())
+    difference = max(
+        checked_difference(forward(bundle.images[:size]), bundle.outputs[:size], what="the graph", tolerance=TOLERANCE)
         for size in (1, len(bundle.images))
     )
+    return Written(max_difference=difference, speed=bundle.speed)
+
+
+def open_graph(content: bytes) -> Callable[[Tensor], Tensor]:
+    """Return a function images -> outputs that runs a graph of one input and one output on as many CPU threads as torch."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    (images,), (outputs,) = session.get_inputs(), session.get_outputs()
+
+    def forward(batch: Tensor) -> Tensor:
+        return torch.from_numpy(session.run([outputs.name], {images.name: batch.numpy()})[0])
+
+    return forward
 
 
 def _require_packages() -> None:

@@ -13,7 +13,9 @@ def network_title(request: ExportRequest) -> str:
     return f"variant {request.variant} of a configuration of the search space {request.space.name}"
 
 
-def network_facts(request: ExportRequest, *, num_params: int, flops: int) -> dict[str, str]:
+def network_facts(
+    request: ExportRequest, *, num_params: int, flops: int, speed: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """Return what a reader wants to know about the network, name -> text, provenance last."""
     channels, height, width = request.input_shape
     facts = {
@@ -22,12 +24,21 @@ def network_facts(request: ExportRequest, *, num_params: int, flops: int) -> dic
             f"{num_params:,} parameters and {flops:,} multiply-adds for one {channels} x {height} x {width} image, "
             f"width {request.width:g}"
         ),
+        "speed": "" if speed is None else describe_speed(speed),
         "classes": str(request.num_classes),
         "weights": "trained" if request.weights is not None else "random: this network is not trained",
     }
     for name, value in request.provenance.items():
         facts[str(name).replace("_", " ")] = _in_words(value)
     return {name: text for name, text in facts.items() if text}
+
+
+def describe_speed(speed: Mapping[str, Any]) -> str:
+    """Return what `measure_speed` found, in words."""
+    return (
+        f"{speed['latency_ms']:.3g} ms for one image, {speed['images_per_second']:.3g} images/s in batches of "
+        f"{speed['batch_size']}, {speed['precision']}, by {speed['runtime']} on {speed['hardware']}"
+    )
 
 
 def _in_words(value: Any) -> str:

@@ -24,8 +24,9 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export import python_template
 from naxcli.export.bundle import Bundle, checked_difference, portable_state
 from naxcli.export.provenance import network_facts, network_title
-from naxcli.export.request import ExportRequest
+from naxcli.export.request import ExportRequest, Written
 from naxcli.export.source_slice import SourceSlice, slice_source
+from naxcli.export.speed import torch_runtime
 from naxcli.networks import REDUCED
 from naxcli.space import space_source
 
@@ -51,17 +52,18 @@ with torch.no_grad():
 """
 
 
-def write(request: ExportRequest, bundle: Bundle, folder: Path) -> float:
+def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.py and NAME.safetensors, run them in a process without naxcli, and return the largest difference.
 
     Raises:
         NaxcliError: if the space's network code does not stand alone, the name is taken, or the output differs.
     """
     name = request.network_name
+    bundle = bundle.with_speed(bundle.network, runtime=torch_runtime())
     (folder / f"{name}.py").write_text(render(request, bundle), encoding="utf-8")
     # safetensors' own writer reports a full disk as an error of its own; this one reports it as every other file does.
     (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(portable_state(bundle.network)))
-    return _load_back(name, bundle, folder)
+    return Written(max_difference=_load_back(name, bundle, folder), speed=bundle.speed)
 
 
 def render(request: ExportRequest, bundle: Bundle) -> str:
@@ -156,7 +158,7 @@ def _refuse_taken_names(name: str, source: SourceSlice) -> None:
 
 def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
     name = request.network_name
-    facts = network_facts(request, num_params=bundle.num_params, flops=bundle.flops)
+    facts = network_facts(request, num_params=bundle.num_params, flops=bundle.flops, speed=bundle.speed)
     lines = [
         line
         for fact, text in facts.items()

@@ -15,7 +15,7 @@ Use
     network = $name.load_weights()  # the weights of $name.safetensors beside this file
 $timm_methods
 Train on ImageNet with the paper's recipe, on 4 GPUs, by timm's train.py (of its repository, not of its package)
-    torchrun --nproc-per-node=4 $name.py path/to/train.py path/to/imagenet --model $name \\
+    torchrun --nproc-per-node=4 $name.py path/to/train.py --data-dir path/to/imagenet --model $name \\
         --input-size 3 $image_size $image_size --num-classes 1000 --crop-pct 0.95 --epochs 300 -b $batch_size \\
         --opt lamb --lr $learning_rate --weight-decay 0.02 --sched cosine --warmup-epochs 5 --min-lr 1e-6 \\
         --bce-loss --bce-target-thresh 0.2 --smoothing 0 --drop-path 0.05 --aa rand-m7-mstd0.5-inc1 \\

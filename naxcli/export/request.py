@@ -38,6 +38,7 @@ class ExportRequest:
         std: per channel, that it divided by.
         opset: of ONNX; None takes the oldest that the exporter writes.
         fold: whether batch normalizations become part of convolutions, and branches one, in a `torch` program or ONNX graph.
+        bench: whether latency and throughput are measured on this machine's CPU and recorded in the export.
         overwrite: whether files of an earlier export may be replaced. Other files of the folder stay.
         name: of the network: a Python identifier. Made of space, variant and configuration where empty.
 
@@ -60,6 +61,7 @@ class ExportRequest:
     std: tuple[float, ...] | None = None
     opset: int | None = None
     fold: bool = False
+    bench: bool = False
     overwrite: bool = False
     name: str = ""
 
@@ -107,6 +109,14 @@ class ExportRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a format's `write` found out about the files it wrote; see `Exported`."""
+
+    max_difference: float | None
+    speed: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """A finished export.
 
@@ -118,6 +128,7 @@ class Exported:
         max_difference: between the loaded export's output and the original's on random images, as a share of the
             largest output where that is above 1; None for a format without a network.
         is_trained: whether the request named weights.
+        speed: what `naxcli.export.speed.measure_speed` found; None where it was not asked for.
     """
 
     files: tuple[Path, ...]
@@ -126,3 +137,4 @@ class Exported:
     flops: int | None = None
     max_difference: float | None = None
     is_trained: bool = False
+    speed: Mapping[str, Any] | None = None
