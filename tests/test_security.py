@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import ast
+import io
 import pickle
 import shutil
+import tarfile
 from pathlib import Path
 
+import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
+import tomli_w
+import torch
+from typer.testing import CliRunner
 
+from naxcli.bench_programs import open_program
+from naxcli.cli import app
+from naxcli.errors import NaxcliError
+from naxcli.export.bundle import read_weights
+from naxcli.records import read_trials_parquet
+from naxcli.selection import select
+from naxcli.session import load_recorded_space
+from naxcli.training.checkpoint import load_checkpoint, load_weights
+from naxcli.training.data import load_dataset
 from tests.commands import naxcli
 
 PACKAGE = Path(__file__).parent.parent / "naxcli"
@@ -64,6 +81,112 @@ def test_damaged_or_hostile_files_of_a_run_are_named(strange_run: tuple[Path, Pa
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("space", ["os:system", "../evil", "{folder}/evil.py", "{folder}/leaf_export.py"])
+def test_an_experiment_file_cannot_name_the_code_that_runs(space: str, tmp_path: Path) -> None:
+    trace = tmp_path / "executed"
+    for name in ("evil.py", "leaf_export.py"):
+        (tmp_path / name).write_text(f"from pathlib import Path\nPath({str(trace)!r}).touch()\n")
+    settings = {"space": space.format(folder=tmp_path)}
+    with pytest.raises(NaxcliError, match="the run's space is the file") as refused:
+        load_recorded_space(settings)
+    assert "--space" in refused.value.hint
+    (tmp_path / "experiment.toml").write_text(tomli_w.dumps(settings))
+    with pytest.raises(NaxcliError):
+        select(run=str(tmp_path), trial="best", config=None)
+    assert not trace.exists()
+
+
+HOSTILE_SPACES = {
+    "another type": '{"name": "x", "hyperparameters": [{"type": "os.system", "name": "touch executed"}]}',
+    "an expression": '{"name": "x", "hyperparameters": [{"type": "uniform_int", "name": "a", "lower": "__import__(\'os\')", "upper": 2}]}',
+    "depth": "[" * 100_000,
+    "no object": "[1, 2]",
+    "no text": "\udcff",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE_SPACES.values(), ids=HOSTILE_SPACES)
+def test_a_hostile_space_file_is_named(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.json").write_bytes(content.encode(errors="surrogateescape"))
+    pandas.DataFrame({"a": [1, 2], "cost": [0.1, 0.2]}).to_parquet(tmp_path / "trials.parquet")
+    refused = CliRunner().invoke(app, ["report", "--trials", "trials.parquet", "--space-json", "space.json"])
+    assert isinstance(refused.exception, SystemExit), refused.exception  # else it is a traceback
+    assert refused.exit_code in (1, 2) and "space.json" in refused.output
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_hostile_parquet_file_runs_nothing(tmp_path: Path) -> None:
+    """Old versions of pyarrow unpickled an extension type that a file named."""
+    trace = tmp_path / "executed"
+    metadata = {
+        b"ARROW:extension:name": b"arrow.py_extension_type",
+        b"ARROW:extension:metadata": pickle.dumps(Touch(trace)),
+    }
+    fields = [pyarrow.field("a", pyarrow.int64(), metadata=metadata), pyarrow.field("cost", pyarrow.float64())]
+    columns = [pyarrow.array([1, 2]), pyarrow.array([0.1, 0.2])]
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_arrays(columns, schema=pyarrow.schema(fields)), tmp_path / "t.parquet"
+    )
+    frame = read_trials_parquet(tmp_path / "t.parquet")
+    assert len(frame) == 2
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "checkpoints/1.pt"])
+def test_a_malicious_checkpoint_runs_nothing(name: str, tmp_path: Path) -> None:
+    trace = tmp_path / "executed"
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".pt":
+        torch.save({"network": Touch(trace)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Touch(trace)))
+    for read in (read_weights, load_checkpoint, load_weights) if path.suffix == ".pt" else (read_weights,):
+        with pytest.raises(NaxcliError, match=path.name):
+            read(path)
+    assert not trace.exists()
+
+
+def test_an_archive_that_leaves_its_folder_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive of data is unpacked only where its checksum is the published one."""
+    root = tmp_path / "data"
+    root.mkdir()
+    with tarfile.open(root / "cifar-100-python.tar.gz", "w:gz") as archive:
+        for name in ("../escaped", "/" + str(tmp_path / "escaped").lstrip("/"), "cifar-100-python/train"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 4
+            archive.addfile(entry, io.BytesIO(b"evil"))
+
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
+    with pytest.raises(NaxcliError, match="could not be downloaded"):
+        load_dataset("cifar100", root=str(root), split_seed=0, validation_fraction=0.1)
+    assert not (tmp_path / "escaped").exists()
+    assert [path.name for path in root.iterdir()] == ["cifar-100-python.tar.gz"]
+
+
+def test_a_torch_program_is_opened_only_where_the_user_vouches_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    def load(path: Path, **_: object) -> None:
+        opened.append(path)
+        raise RuntimeError("stop here")
+
+    monkeypatch.setattr(torch.export, "load", load)
+    path = tmp_path / "net.pt2"
+    path.write_bytes(pickle.dumps(Touch(tmp_path / "executed")))
+    for is_trusted, message in ((False, "is not opened"), (True, "is not a torch program")):
+        assert opened == []
+        with pytest.raises(NaxcliError, match=message):
+            open_program(path, device=torch.device("cpu"), is_trusted=is_trusted)
+    assert opened == [path]
+
+
 def test_nothing_unpickles_but_the_restricted_reader() -> None:
     """Only the reader of CIFAR's files uses pickle, with classes refused; torch.load is always called with weights_only."""
     for path in PACKAGE.rglob("*.py"):
@@ -77,3 +200,6 @@ def test_nothing_unpickles_but_the_restricted_reader() -> None:
                 assert any(
                     word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords
                 ), path
+            # Programs of torch are unpickled whatever one asks for: our own after writing, and those that a user vouches for.
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.export.load":
+                assert path.name in ("torch_program.py", "bench_programs.py"), path
