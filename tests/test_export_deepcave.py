@@ -66,6 +66,24 @@ def test_smac_opens_the_exported_run(run: RunDirectory, tmp_path: Path) -> None:
     assert history.finished == len(TRIALS)
 
 
+def test_deepcave_finds_what_it_reads(run: RunDirectory, tmp_path: Path) -> None:
+    """DeepCAVE 1.4.1 (its `runs/converters/smac3v2.py`) unpacks each entry's values by their order, not by their names."""
+    write_deepcave(run, tmp_path / "out")
+    history = json.loads((tmp_path / "out" / "runhistory.json").read_text())
+    order = [
+        "config_id", "instance", "seed", "budget", "cost", "time", "cpu_time", "status", "starttime", "endtime",
+        "additional_info",
+    ]  # fmt: skip
+    assert all(list(entry) == order for entry in history["data"])
+    assert {entry["instance"] for entry in history["data"]} == {None}  # it refuses several
+    assert all(str(entry["config_id"]) in history["configs"] for entry in history["data"])
+    # 1 is a success, 3 a timeout, 4 out of memory, all else a crash.
+    assert [entry["status"] for entry in history["data"]] == [1, 1, 4, 1, 2, 1]
+    scenario = json.loads((tmp_path / "out" / "scenario.json").read_text())
+    assert scenario["objectives"] == "cost" and "seed" in scenario
+    assert ConfigurationSpace.from_json(tmp_path / "out" / "configspace.json") == make_space()
+
+
 def test_the_incumbents_are_those_of_the_highest_fidelity(run: RunDirectory, tmp_path: Path) -> None:
     write_deepcave(run, tmp_path / "out")
     intensifier = json.loads((tmp_path / "out" / "intensifier.json").read_text())
