@@ -193,6 +193,11 @@ def _space_of_file(experiment_file: str | None) -> str | None:
     from naxcli.experiment import find_experiment_file, read_toml
 
     space = read_toml(find_experiment_file(experiment_file)).get("space")
+    if space is not None and space not in shipped_spaces():
+        raise NaxcliError(
+            f"the space of {experiment_file} is the file {space}",
+            why="a space file is code, and is only loaded when you name it", hint=f"add --space {space}",
+        )  # fmt: skip
     return None if space is None else str(space)
 
 

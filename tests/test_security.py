@@ -23,7 +23,7 @@ from naxcli.errors import NaxcliError
 from naxcli.export.bundle import read_weights
 from naxcli.records import read_trials_parquet
 from naxcli.selection import select
-from naxcli.session import load_recorded_space
+from naxcli.session import SearchRequest, load_recorded_space, open_session
 from naxcli.training.checkpoint import load_checkpoint, load_weights
 from naxcli.training.data import load_dataset
 from tests.commands import naxcli
@@ -93,6 +93,9 @@ def test_an_experiment_file_cannot_name_the_code_that_runs(space: str, tmp_path:
     (tmp_path / "experiment.toml").write_text(tomli_w.dumps(settings))
     with pytest.raises(NaxcliError):
         select(run=str(tmp_path), trial="best", config=None)
+    with pytest.raises(NaxcliError, match=r"the space of .*experiment.toml is the file") as refused:
+        open_session(SearchRequest(space=None, flags={}, experiment_file=str(tmp_path / "experiment.toml")))
+    assert "--space" in refused.value.hint
     assert not trace.exists()
 
 
