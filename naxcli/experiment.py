@@ -54,7 +54,7 @@ class Experiment:
         trials: number of finished trials at which the search ends; None is no limit.
         workers: number of trials at once, or `auto`.
         threads: CPU threads of one worker; None shares the cores out.
-        cluster: address of a Dask scheduler, or `slurm:FILE`; None is this machine.
+        cluster: address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
         recipe: how a network is trained.
     """
 
@@ -180,10 +180,21 @@ def resolve(
         shipped = experiments_folder() / f"{data.partition(':')[0]}.toml"
         if shipped.is_file():
             _merge(lower, read_toml(shipped))
+    _require_named_cluster(lower.pop("cluster", None), upper)
     _merge(lower, upper)
     if has_networks is False:
         lower.pop("data", None)
     return from_settings(lower, has_networks=has_networks)
+
+
+def _require_named_cluster(recorded: Any, upper: Mapping[str, Any]) -> None:
+    """Refuse a cluster that only a file names: the file may be a stranger's, and a scheduler or job script runs code."""
+    if recorded is not None and "cluster" not in upper:
+        raise NaxcliError(
+            f"the settings name the cluster {recorded}",
+            why="workers elsewhere, and job scripts, run code, and are only used when you name them",
+            hint=f"add --cluster {recorded}, or --cluster local for workers on this machine",
+        )
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:
@@ -207,6 +218,8 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
         values["fidelity"] = FidelityRange(min=number, max=number)
     elif fidelity is not None:
         values["fidelity"] = FidelityRange.parse(str(fidelity))
+    if values.get("cluster") == "local":
+        values["cluster"] = None
     values["limits"] = _limits(values.get("limits", {}))
     values["recipe"] = _recipe(values.get("recipe", {}))
     objective = values.pop("objective", "cost")

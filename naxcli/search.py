@@ -12,7 +12,7 @@ import signal
 import statistics
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,8 +37,10 @@ TICK_SECONDS = 0.25
 ACTIVITY_INTERVAL_SECONDS = 5.0
 BACKUP_INTERVAL_SECONDS = 600.0
 MAX_ATTEMPTS = 2
-# A search whose first trials all crash has a broken space or data, not bad configurations.
+# A search whose first trials all crash has a broken space or data, not bad configurations; one in which so many fail, each in some
+# way, has limits or a recipe that nothing meets.
 MAX_LEADING_CRASHES = 10
+MAX_LEADING_FAILURES = 20
 # A trial that reports epochs hangs when it is silent for this many times its longest epoch, and at least this long.
 SILENCE_FACTOR = 10.0
 SILENCE_MIN_SECONDS = 600.0
@@ -327,7 +329,7 @@ class Search:
         self._checkpoints.finished(self.finished[-1], incumbent=self.incumbent)
         self._log("finished", trial_id=trial_id, status=str(result.status), cost=cost, seconds=result.seconds)
         self._progress.finished(trial, result, self.incumbent)
-        self._refuse_only_crashes(result)
+        self._refuse_only_failures(result)
 
     def _better(self, last: FinishedTrial) -> Incumbent | None:
         """Return the incumbent after one more result; only a repeated configuration needs the whole history."""
@@ -341,15 +343,22 @@ class Search:
             return Incumbent(trial=last.trial, cost=last.cost, num_seeds=1)
         return current
 
-    def _refuse_only_crashes(self, result: Result) -> None:
-        if len(self.finished) != MAX_LEADING_CRASHES or any(item.status != Status.CRASHED for item in self.finished):
+    def _refuse_only_failures(self, result: Result) -> None:
+        """Stop a search whose first trials all failed; who resumes it insists."""
+        counts = Counter(item.status for item in self.finished[: MAX_LEADING_FAILURES + 1])
+        if counts.total() not in (MAX_LEADING_CRASHES, MAX_LEADING_FAILURES) or counts[Status.SUCCESS]:
+            return
+        only_crashes = counts.total() == counts[Status.CRASHED]
+        if not only_crashes and counts.total() == MAX_LEADING_CRASHES:
             return
         lines = [line for line in (result.error or "").splitlines() if line.strip()]
+        ended = ", ".join(f"{number} {status}" for status, number in counts.items())
         raise NaxcliError(
-            f"the first {MAX_LEADING_CRASHES} trials all crashed", why=lines[-1].strip() if lines else "",
-            hint=f"naxcli space validate {self.space.origin} says what is wrong with a space; the run's `error` column has the traceback",
+            f"the first {counts.total()} trials all {'crashed' if only_crashes else f'failed: {ended}'}",
+            why=lines[-1].strip() if lines else "",
+            hint=f"naxcli space validate {self.space.origin} says what is wrong with a space; the run's `error` column has every reason",
             exit_code=ExitCode.FAILED,
-        )  # fmt: skip
+        )
 
     def _forget(self, trial_id: int) -> None:
         self._heard_at.pop(trial_id, None)

@@ -106,3 +106,18 @@ def test_stored_settings_take_the_place_of_defaults() -> None:
 
 def test_a_space_without_networks_has_no_data() -> None:
     assert resolve(flags={"space": "x.py"}, has_networks=False, environment={}).data is None
+
+
+@pytest.mark.parametrize("source", ["run", "file"])
+def test_a_cluster_that_only_a_file_names_is_refused(source: str, tmp_path: Path) -> None:
+    """A run or an experiment file may be a stranger's: a job script, or pickles from a scheduler, would run code."""
+    file = tmp_path / "study.toml"
+    file.write_text('cluster = "slurm:evil.toml"')
+    sources: dict[str, Any] = (
+        {"experiment_file": str(file)} if source == "file" else {"stored": {"cluster": "slurm:evil.toml"}}
+    )
+    with pytest.raises(NaxcliError, match="slurm:evil.toml") as error:
+        resolve(flags={"space": "nexception"}, **sources)
+    assert "--cluster slurm:evil.toml" in error.value.hint
+    assert resolve(flags={"space": "nexception", "cluster": "local"}, **sources).cluster is None
+    assert resolve(flags={"space": "nexception", "cluster": "tcp://a:1"}, **sources).cluster == "tcp://a:1"

@@ -30,6 +30,7 @@ DOORS = {
         "measure.py",
         "networks.py",
         "evaluate.py",
+        "packing.py",
         "inspection.py",
         "final_training.py",
         "bench",

@@ -274,6 +274,38 @@ def test_a_space_that_always_crashes_ends_the_search_with_its_reason(tiny_space:
     assert "broken objective" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_networks_that_are_all_too_slow_end_the_search_with_the_limit(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = [
+        "--space",
+        "nexception",
+        "--data",
+        "digits",
+        "--set",
+        "width=0.02",
+        "--max-latency-ms",
+        "0.001",
+        "--trials",
+        "60",
+    ]
+    done = naxcli("search", *arguments, "--workers", "1", "--searcher", "random", "--run", run)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "20 infeasible" in done.stderr and "above the limit of 0.001 ms" in done.stderr
+    trials = trials_of(run)
+    assert len(trials) == 20 and (trials["latency_ms"] > 0.001).all() and trials["cost"].isna().all()
+
+
+def test_two_objectives_give_the_front_of_the_records(tiny_space: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    objective = ["--objective", "cost,params", "--trials", "60"]
+    assert naxcli(*search(tiny_space, run, *objective, searcher="smac")).returncode == 0
+    described = json.loads(naxcli("report", run, "--json", "--bootstrap", "0").stdout)
+    front = {(point["num_params"], round(point["cost"], 6)) for point in described["pareto"]}
+    # Of the 60 configurations, all tried: depth d has d * 100 parameters and costs at least 0.1 * |d - 4|, plus 0.3 / epochs.
+    epochs = trials_of(run)["fidelity"].max()
+    assert front == {(100 * depth, round(0.1 * (4 - depth) + 0.3 / epochs, 6)) for depth in (1, 2, 3, 4)}
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
