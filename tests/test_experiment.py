@@ -116,7 +116,7 @@ def test_a_cluster_that_only_a_file_names_is_refused(source: str, tmp_path: Path
     sources: dict[str, Any] = (
         {"experiment_file": str(file)} if source == "file" else {"stored": {"cluster": "slurm:evil.toml"}}
     )
-    with pytest.raises(NaxcliError, match="slurm:evil.toml") as error:
+    with pytest.raises(NaxcliError, match=r"slurm:evil\.toml") as error:
         resolve(flags={"space": "nexception"}, **sources)
     assert "--cluster slurm:evil.toml" in error.value.hint
     assert resolve(flags={"space": "nexception", "cluster": "local"}, **sources).cluster is None
