@@ -5,9 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_RUN := runs/demo
 DEMO_BUDGET ?= 150s
+# A GPU machine may come with its own torch and no network: what is installed there is used as it is.
+ANY_PYTHON := $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+GPU_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check fix bench clean
+.PHONY: help setup demo test test-all check fix bench bench-gpu gpu clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +45,12 @@ fix: $(STAMP) ## Mend what the linter and formatter can
 
 bench: $(STAMP) ## Side-by-side measurements on this machine
 	$(BIN)/python -m benchmarks
+
+bench-gpu: ## Training benchmarks on a GPU, beside timm's pipeline
+	$(ANY_PYTHON) -m benchmarks.gpu $(GPU_FLAGS)
+
+gpu: ## All that needs a GPU: tests, benchmarks, the CIFAR-100 study; run again to go on (GPU_FLAGS="--help")
+	$(ANY_PYTHON) benchmarks/gpu_study.py $(GPU_FLAGS)
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -7,7 +7,18 @@ import sys
 from pathlib import Path
 
 # Run by name: no measurements of their own, or in need of a data set or of hours.
-LEFT_OUT = {"__init__", "__main__", "timm_baseline", "spaces_nas_bench_macro", "training_accuracy"}
+LEFT_OUT = {
+    "__init__",
+    "__main__",
+    "gpu",
+    "gpu_facts",
+    "gpu_profile",
+    "gpu_study",
+    "results",
+    "spaces_nas_bench_macro",
+    "timm_baseline",
+    "training_accuracy",
+}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Accuracy: our training against the timm loop, paired by seed, on real CIFAR-100 images.
 
-    python benchmarks/training_accuracy.py --data-root DIR [--seeds 10] [--epochs 5] [--train-per-class 30] [--out FILE]
+    python -m benchmarks.training_accuracy --data-root DIR [--seeds 10] [--epochs 5] [--train-per-class 30] [--out FILE]
 
 Both train the same initial weights of the reduced NEXcepTion with the same recipe and schedule; order, augmentation and
 stochastic depth are drawn by each in its own way. Both validate on the same test images. Prints
@@ -20,10 +20,11 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-import timm_baseline
 import torch
 from scipy import stats
 
+from benchmarks import timm_baseline
+from benchmarks.results import add_json_option, keep
 from naxcli.space import load_space
 from naxcli.training.data import Dataset, load_dataset
 from naxcli.training.loop import seed_everything, set_drop_path, train
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="loader processes of the baseline")
     parser.add_argument("--device", default="cpu")
+    add_json_option(parser)
     parser.add_argument("--out", type=Path, default=Path("training_accuracy.jsonl"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -119,6 +121,7 @@ def main() -> None:
     print(
         f"difference {100 * mean:+.2f} points, 95 % interval {100 * (mean - half):+.2f} to {100 * (mean + half):+.2f}"
     )
+    keep(arguments, difference=differences, low=mean - half, high=mean + half)
 
 
 if __name__ == "__main__":

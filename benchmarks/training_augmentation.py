@@ -1,6 +1,6 @@
 """Augmentation and mixing: training batches a core-second, timm's loader against ours.
 
-    python benchmarks/training_augmentation.py [--data-root DIR] [--repeats 7] [--device cuda]
+    python -m benchmarks.training_augmentation [--data-root DIR] [--repeats 7] [--device cuda]
 
 Both read CIFAR-sized images from memory and apply the paper's recipe: crop with padding 4, flip, RandAugment
 rand-m7-mstd0.5-inc1, mixup 0.1 or CutMix 1.0, normalisation. The baseline is timm's create_loader with FastCollateMixup
@@ -17,9 +17,10 @@ import statistics
 import time
 from collections.abc import Iterator
 
-import timm_baseline
 import torch
 
+from benchmarks import timm_baseline
+from benchmarks.results import add_json_option, keep
 from naxcli.training.augment import TrainingBatches
 from naxcli.training.data import Dataset, load_dataset
 from naxcli.training.recipe import Recipe
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--data-root", help="folder with cifar-100-python; synthetic images otherwise")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
+    add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     device, recipe = torch.device(arguments.device), Recipe()
@@ -80,6 +82,8 @@ def main() -> None:
         values = [rate[column] for rate in rates]
         print(f"{label:8s} median {statistics.median(values):12,.0f}   range {min(values):,.0f} to {max(values):,.0f}")
     print(f"ratio    median {statistics.median(ratios):12.2f}   range {min(ratios):.2f} to {max(ratios):.2f}")
+    baselines, ours_rates = zip(*rates, strict=True)
+    keep(arguments, timm_images_per_second=baselines, naxcli_images_per_second=ours_rates, ratio=ratios)
 
 
 if __name__ == "__main__":

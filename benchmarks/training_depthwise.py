@@ -1,6 +1,6 @@
 """Depthwise convolution forward and backward on a CPU: PyTorch's own against naxcli's.
 
-    python benchmarks/training_depthwise.py [--repeats 5]
+    python -m benchmarks.training_depthwise [--repeats 5]
 
 The shapes are some of the reduced NEXcepTion's at widths 1, 0.25 and 0.125. Both alternate in one process on one thread, channels
 last; the measure is CPU time, and the largest relative difference of the gradients is printed beside it.

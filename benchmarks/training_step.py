@@ -1,6 +1,6 @@
 """One training step: the paper's loss and optimizer on the same network, as a timm script takes it against ours.
 
-    python benchmarks/training_step.py [--width 0.25] [--batch-size 128] [--kernel-size 5] [--repeats 7] [--device cuda]
+    python -m benchmarks.training_step [--width 0.25] [--batch-size 128] [--kernel-size 5] [--repeats 7] [--device cuda]
 
 The network is the reduced NEXcepTion for 32x32 images. Both use channels last, bfloat16 autocast on CUDA, cudnn.benchmark,
 gradients set to None, timm's BinaryCrossEntropy rule, LAMB with clipping to norm 1; the baseline takes timm's Lamb with
@@ -17,10 +17,11 @@ import statistics
 import time
 from collections.abc import Callable
 
-import timm_baseline
 import torch
 from torch import Tensor, nn
 
+from benchmarks import timm_baseline
+from benchmarks.results import add_json_option, keep
 from naxcli.space import load_space
 from naxcli.training.allocator import free_as_usual, keep_freed_memory
 from naxcli.training.depthwise import speed_up_depthwise
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.backends.cudnn.benchmark = True
@@ -107,6 +109,7 @@ def main() -> None:
         print(f"{label:8s} median {statistics.median(values):9.1f}   range {min(values):.1f} to {max(values):.1f}")
     ratios = [row[0] / row[1] for row in times]
     print(f"ratio    median {statistics.median(ratios):9.2f}   range {min(ratios):.2f} to {max(ratios):.2f}")
+    keep(arguments, timm_ms=[row[0] for row in times], naxcli_ms=[row[1] for row in times], ratio=ratios)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Whole trials: a timm script per trial against a warm worker: fixed cost, trials an hour at 1 and 10 epochs, memory.
 
-    python benchmarks/training_trials.py [--images 480] [--width 0.125] [--batch-size 64] [--repeats 3] [--device cuda]
+    python -m benchmarks.training_trials [--images 480] [--width 0.125] [--batch-size 64] [--repeats 3] [--device cuda]
 
 A trial builds the reduced NEXcepTion, trains it with the paper's recipe on CIFAR-sized images and validates after every
 epoch. The baseline is a fresh process that runs `timm_baseline.train` with a loader process per core; ours is `train` in
@@ -18,14 +18,16 @@ import subprocess
 import sys
 import time
 
-EPOCHS = (0.01, 1.0, 10.0)  # the first is a single step
+from benchmarks.results import add_json_option, keep
+
+EPOCHS = (0.01, 1.0, 10.0)  # less than one is a single step
 
 
 def run_baseline(arguments: argparse.Namespace) -> None:
     """Run one trial as a user's script does, in this process, and print its peak memory in bytes."""
-    import timm_baseline
     import torch
 
+    from benchmarks import timm_baseline
     from naxcli.training.recipe import Recipe
 
     torch.set_num_threads(arguments.threads)
@@ -55,7 +57,10 @@ def measure_baseline(arguments: argparse.Namespace, epochs: float) -> tuple[floa
     flags = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(arguments, name)))]
     start = time.perf_counter()
     process = subprocess.run(
-        [sys.executable, __file__, "--trial", str(epochs), *flags], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "benchmarks.training_trials", "--trial", str(epochs), *flags],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     return time.perf_counter() - start, int(process.stdout)
 
@@ -68,15 +73,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--epochs", type=float, nargs="+", default=EPOCHS)
+    add_json_option(parser)
     parser.add_argument("--trial", type=float, help=argparse.SUPPRESS)  # epochs of a baseline trial in this process
     arguments = parser.parse_args()
     if arguments.trial is not None:
         run_baseline(arguments)
         return
 
-    import timm_baseline
     import torch
 
+    from benchmarks import timm_baseline
     from naxcli.training.loop import seed_everything, train
     from naxcli.training.recipe import Recipe
 
@@ -99,7 +106,8 @@ def main() -> None:
     print(
         f"{'trial':10s} {'timm s':>8s} {'naxcli s':>8s} {'timm/h':>8s} {'naxcli/h':>8s} {'ratio':>7s}  range          MB timm, naxcli"
     )
-    for epochs in EPOCHS:
+    kept = {}
+    for epochs in arguments.epochs:
         pairs = [(measure_baseline(arguments, epochs), measure_ours(epochs)) for _ in range(arguments.repeats)]
         theirs, ours = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
         ratios = sorted(pair[0][0] / pair[1][0] for pair in pairs)
@@ -109,6 +117,11 @@ def main() -> None:
             f"{name:10s} {theirs:8.2f} {ours:8.2f} {3600 / theirs:8.0f} {3600 / ours:8.0f} {statistics.median(ratios):7.2f}  "
             f"{ratios[0]:.2f} to {ratios[-1]:.2f}   {memory[0]}, {memory[1]}"
         )
+        kept[name] = {
+            "timm_seconds": [pair[0][0] for pair in pairs], "naxcli_seconds": [pair[1][0] for pair in pairs],
+            "ratio": ratios, "timm_megabytes": memory[0], "naxcli_megabytes": memory[1],
+        }  # fmt: skip
+    keep(arguments, trials=kept)
 
 
 if __name__ == "__main__":

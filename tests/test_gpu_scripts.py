@@ -1,0 +1,98 @@
+"""What `make gpu` and `make bench-gpu` run, as far as it shows without a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu, gpu_profile, gpu_study
+from naxcli.experiment import resolve
+
+
+def test_the_study_searches_the_whole_space_on_cifar100_with_the_papers_recipe() -> None:
+    study = resolve(flags={}, experiment_file=str(gpu_study.EXPERIMENT), environment={}, has_networks=True)
+    paper = resolve(
+        flags={"space": "nexception"}, experiment_file="cifar100", environment={}, has_networks=True
+    )  # fmt: skip
+    assert (study.space, study.data, study.width, study.limits) == ("nexception", "cifar100", 1.0, paper.limits)
+    assert study.recipe == paper.recipe
+    assert not study.fidelity.is_single
+
+
+def test_the_table_has_what_was_measured_and_dashes_for_the_rest() -> None:
+    results = {
+        "ceilings": {"device": "H100", "bytes_per_second": 3e12},
+        "step-128": {
+            "settings": {"batch_size": 128}, "ratio": [1.4, 1.6, 1.5], "naxcli_ms": [4.0, 5.0, 6.0],
+            "timm_ms": [7.0, 7.5, 8.0],
+        },
+    }  # fmt: skip
+    lines = gpu.table(results).splitlines()
+    assert lines[0].startswith("H100")
+    assert "| step at batch 128 over timm's | 1.50x (5.00 ms, timm 7.50 ms) | >= 1.5x |" in lines
+    share = 128 * 61.7e6 / 3e12 / 5e-3
+    assert f"| share of the unfused memory roofline, batch 128 | {share:.0%} | >= 50 % |" in lines
+    assert "| fixed cost of a trial | – | <= 1.5 s |" in lines
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("void cudnn::bn_fw_tr_1C11_kernel_NCHW", "normalization"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n", "matrix product"),
+        ("void at::native::multi_tensor_apply_kernel", "optimizer"),
+        ("void at::native::vectorized_elementwise_kernel<4, GeluCUDAKernel>", "elementwise"),
+        ("Memcpy DtoD (Device -> Device)", "copy and cast"),
+        ("conv_depthwise2d_backward_kernel", "depthwise convolution"),
+    ],
+)
+def test_kernels_are_told_apart(kernel: str, kind: str) -> None:
+    assert gpu_profile.kind_of(kernel) == kind
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> gpu_study.Study:
+    return gpu_study.Study(
+        out=tmp_path, deadline=time.monotonic() + 60, is_smoke=True, environment=dict(os.environ), state={}
+    )
+
+
+def test_a_stage_out_of_time_is_interrupted_and_goes_on_next_time(study: gpu_study.Study) -> None:
+    study.deadline = time.monotonic() + gpu_study.STOP_SECONDS + 1.0
+    waiting = (
+        "import time\ntry:\n  print('begun', flush=True); time.sleep(30)\nexcept KeyboardInterrupt:\n  print('asked')"
+    )
+    assert not study.stage("search", [sys.executable, "-c", waiting])
+    assert study.state["search"]["is_cut"] and not study.state["search"]["is_done"]
+    assert (study.out / "search.log").read_text() == "begun\nasked\n"
+    study.deadline = time.monotonic() + 60
+    assert study.stage("search", [sys.executable, "-c", "print('ended')"])
+    assert (study.out / "search.log").read_text().endswith("ended\n")
+    assert gpu_study.ending(study.state["search"]).startswith("done")
+    assert not study.stage("tests", [sys.executable, "-c", "raise SystemExit(3)"])
+    assert gpu_study.ending(study.state["tests"]).startswith("failed with 3")
+
+
+def test_without_time_no_stage_starts(study: gpu_study.Study) -> None:
+    study.deadline = time.monotonic() + 1
+    assert not study.stage("search", [sys.executable, "-c", "raise SystemExit(1)"])
+    assert study.state == {}
+
+
+def test_results_are_packed_without_data_and_checkpoints(study: gpu_study.Study) -> None:
+    for name in ("run/checkpoints/1.pt", "run/trials.parquet", "data/cifar", "site/x.py", "bench/step.json", ".hidden"):
+        (study.out / name).parent.mkdir(parents=True, exist_ok=True)
+        (study.out / name).write_text("x")
+    study.state = {"bench": {"is_done": True}}
+    study.save()
+    study.save()
+    with tarfile.open(study.out / "results.tar.gz") as archive:
+        names = {item.name for item in archive if item.isfile()}
+    assert names == {"run/trials.parquet", "bench/step.json", "state.json"}
+    assert json.loads((study.out / "state.json").read_text()) == study.state
