@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ ENVIRONMENT_PREFIX = "NAXCLI_"
 OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
 # What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
 CHANGEABLE = frozenset({"budget", "trials", "workers", "cluster", "threads", "data_root", "space"})
+
+
+_CLUSTER = re.compile(r"\w+://.+:\d+|slurm:.+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,8 @@ class Experiment:
         _require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
         _require(self.seed >= 0, "seed", self.seed, "at least 0")
+        is_cluster = self.cluster is None or _CLUSTER.fullmatch(self.cluster) is not None
+        _require(is_cluster, "cluster", self.cluster, "tcp://HOST:PORT, slurm:FILE, or local")
         unknown = set(self.objective) - set(OBJECTIVES)
         if unknown:
             raise NaxcliError(

@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ IS_BROKEN = "is_worker_broken"
 # Longest wait for a worker process to answer after it started: it imports no torch before its first trial.
 START_SECONDS = 60.0
 CHECK_INTERVAL_SECONDS = 2.0
+CONNECT_SECONDS = 10.0
 DEVICE_FOLDER, DRIVER_FOLDER = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 
 
@@ -144,6 +146,8 @@ class WorkerPool:
             dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 days"})
             self._cluster = self._start_local()
         try:
+            if self._cluster is None:
+                _require_listener(str(self._address))
             self._client = Client(self._cluster or self._address, set_as_default=False, timeout="30s")
         except (OSError, TimeoutError) as error:
             raise NaxcliError(
@@ -272,6 +276,13 @@ class WorkerPool:
                 future.cancel(force=True)
                 del self._running[task_id]
                 yield Finished(task_id=task_id, outcome=WorkerLost(reason=f"the worker {address} is gone"))
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError at once where nobody listens; Dask would try again for half a minute."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if address.startswith("tcp://") and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _kill_process(nanny: Any) -> None:

@@ -316,6 +316,7 @@ def test_two_objectives_give_the_front_of_the_records(tiny_space: Path, tmp_path
         (["--space", "nexception", "--data", "digits"], "no end"),
         (["--space", "nexception", "--data", "nothing", "--trials", "3"], "nothing"),
         (["--trials", "3"], "no search space"),
+        (["--space", "nexception", "--cluster", "localhost", "--trials", "3"], "tcp://HOST:PORT"),
         (["--space", "nexception", "--epochs", "3", "--fidelity", "1:3:3", "--trials", "3"], "exclude"),
     ],
 )
