@@ -125,7 +125,8 @@ def read_space(path: Path) -> ConfigurationSpace:
         raise NaxcliError(f"there is no file {path}")
     try:
         return ConfigurationSpace.from_serialized_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # json's and ConfigSpace's ways to refuse
+    # json's and ConfigSpace's ways to refuse
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NaxcliError(
             f"{path} is not a serialized ConfigSpace", why=str(error).splitlines()[0] if str(error) else "",
             hint="ConfigurationSpace.to_json(path) writes one",

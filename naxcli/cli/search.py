@@ -99,7 +99,9 @@ WorkersOption = Annotated[
 ClusterOption = Annotated[
     str | None,
     typer.Option(
-        "--cluster", help="Running Dask scheduler tcp://HOST:PORT, slurm:FILE, or local (default).", rich_help_panel=MACHINE_PANEL
+        "--cluster",
+        help="Running Dask scheduler tcp://HOST:PORT, slurm:FILE, or local (default).",
+        rich_help_panel=MACHINE_PANEL,
     ),
 ]
 SetOption = Annotated[
