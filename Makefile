@@ -29,7 +29,7 @@ demo: $(STAMP) ## Search, report and export on the embedded digits, in a few min
 	$(BIN)/naxcli export $(DEMO_RUN) --format python --out $(DEMO_RUN)/export --overwrite
 
 test: $(STAMP) ## Run the tests (CPU, no network)
-	$(BIN)/python -m pytest -q -m "not gpu and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not gpu and not slow"
 
 test-all: $(STAMP) ## Run every test that this machine can, the slow ones included
 	$(BIN)/python -m pytest -q
