@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from benchmarks.results import add_json_option, keep
 
@@ -49,6 +50,12 @@ def build_network(width: float):  # type: ignore[no-untyped-def]  # torch is imp
     network = space.build(space.reference["nexception"], num_classes=100, in_channels=3, image_size=32, width=width)
     network.set_drop_path_rate(0.05)
     return network
+
+
+def resident_megabytes() -> int:
+    """Return the resident size of this process, 0 where the system does not tell."""
+    file = Path("/proc/self/statm")
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6 if file.exists() else 0
 
 
 def measure_baseline(arguments: argparse.Namespace, epochs: float) -> tuple[float, int]:
@@ -98,10 +105,12 @@ def main() -> None:
         outcome = train(network, dataset, recipe, epochs=epochs, seed=0, device=arguments.device)
         return time.perf_counter() - start, outcome.peak_memory_bytes or 0
 
+    before = resident_megabytes()
     measure_ours(0.01)
     print(
         f"reduced NEXcepTion, width {arguments.width:g}, {arguments.images} images, batch {arguments.batch_size}, "
-        f"{arguments.device}, {arguments.threads} threads, {arguments.repeats} alternating repeats"
+        f"{arguments.device}, {arguments.threads} threads, {arguments.repeats} alternating repeats; "
+        f"{before} MB resident before the first trial"
     )
     print(
         f"{'trial':10s} {'timm s':>8s} {'naxcli s':>8s} {'timm/h':>8s} {'naxcli/h':>8s} {'ratio':>7s}  range          MB timm, naxcli"

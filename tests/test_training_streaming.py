@@ -20,6 +20,7 @@ from naxcli.space import load_space
 from naxcli.training import lazy_images, residence
 from naxcli.training.augment import TrainingBatches
 from naxcli.training.data import Dataset, load_dataset
+from naxcli.training.image_sources import HfListing
 from naxcli.training.lazy_images import LazyImages
 from naxcli.training.recipe import Recipe
 from naxcli.training.sources import load_part
@@ -301,6 +302,32 @@ def test_a_class_without_a_readable_image_is_refused(broken_folder: Path) -> Non
     assert isinstance(dataset.train_images, LazyImages)
     with pytest.raises(NaxcliError, match="no image of a class can be read"):
         dataset.train_images.read(slice(None))
+
+
+def test_a_search_refuses_corrupt_images_or_leaves_them_out_as_it_is_set(broken_folder: Path) -> None:
+    (broken_folder / "a" / "text.png").write_text("no image")
+    space, name = load_space("nexception"), f"folder:{broken_folder}"
+    with pytest.raises(NaxcliError, match="1 unreadable images of 17") as caught:
+        prepare_data(Experiment(space="nexception", data=name), space)
+    assert "text.png" in caught.value.why and "skip_corrupt=true" in caught.value.hint
+    request, description, _ = prepare_data(Experiment(space="nexception", data=name, skip_corrupt=True), space)
+    assert request is not None and request.skip_corrupt
+    assert description is not None and description["num_images"] == 16 and "text.png" in description["notices"][0]
+
+
+# Hugging Face data sets
+
+
+def test_rows_of_a_hugging_face_data_set_are_read_one_by_one() -> None:
+    rows = [{"img": Image.new("L", (10, 12), 10 * index)} for index in range(6)]
+    listing = HfListing(
+        name="hf:x", dataset=rows, rows=np.array([5, 1, 3]), image_column="img", labels=np.array([1, 0, 1]),
+        class_names=("a", "b"),
+    )  # fmt: skip
+    images = LazyImages(listing=listing, indices=np.arange(3), channels=3, image_size=8, resized=8)
+    assert images.read(slice(None))[:, 0, 0, 0].tolist() == [50, 10, 30]
+    assert listing.item_name(0) == "image 5"
+    assert listing.content_hash() != dataclasses.replace(listing, rows=np.array([5, 1, 2])).content_hash()
 
 
 # What fits
