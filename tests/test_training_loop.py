@@ -130,7 +130,9 @@ def test_a_continued_training_equals_one_in_one_go(
 def test_a_trunk_is_continued_from_before_its_learning_rate_fell(few_digits: Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, schedule="trunk", decay_fraction=0.25, warmup_epochs=0.2)
     straight, expected = train_small(few_digits, recipe, epochs=4, checkpoint_to=tmp_path / "straight.pt")
-    _, low = train_small(few_digits, recipe, epochs=2, schedule_epochs=4, checkpoint_to=tmp_path / "low.pt")
+    network, low = train_small(few_digits, recipe, epochs=2, schedule_epochs=4, checkpoint_to=tmp_path / "low.pt")
+    network.load_state_dict(load_weights(tmp_path / "low.pt"))
+    assert loop.evaluate_network(network, few_digits, RECIPE)[0] == low.val_accuracy
     continued, outcome = train_small(few_digits, recipe, epochs=4, checkpoint_from=tmp_path / "low.pt")
     assert load_checkpoint(tmp_path / "low.pt")["step"] == round(0.75 * 2 * 6)  # 200 images in batches of 32
     assert outcome.epochs_run == pytest.approx(4 - 0.75 * 2, abs=0.1)

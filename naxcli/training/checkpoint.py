@@ -51,7 +51,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of the trained network on the CPU: the averaged weights where the training kept them."""
+    """Return the state dict of the trained network on the CPU, as it was validated.
+
+    Those are the averaged weights where the training kept them, and those at the end of a branch where the training goes on from
+    before it.
+    """
     state = load_checkpoint(path)
-    weights: dict[str, Tensor] = state["average"] if state["average"] is not None else state["network"]
-    return weights
+    weights: dict[str, Tensor] | None = state.get("evaluated", state["average"])
+    return state["network"] if weights is None else weights

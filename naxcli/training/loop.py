@@ -170,8 +170,8 @@ def train(
     peak_memory_bytes = memory.read()
     training.close()
     return_freed_memory()
-    if checkpoint_to is not None and status is not Status.DIVERGED and branch_step is None:
-        training.save(checkpoint_to)
+    if checkpoint_to is not None and status is not Status.DIVERGED:
+        training.save(checkpoint_to, is_branch=branch_step is not None)
     has_part = record is not None and record not in training.curve
     last = record if status is Status.SUCCESS else None
     return Outcome(
@@ -310,10 +310,17 @@ class Training:
         self._batches.close()
         restore_convolutions(self._network)
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; all processes have to call it."""
+    def save(self, path: Path, *, is_branch: bool = False) -> None:
+        """Write a checkpoint; all processes have to call it.
+
+        Args:
+            is_branch: adds the weights of now to the checkpoint there is, from which a longer training goes on.
+        """
         state = self.state_dict()
-        if self._processes.is_first:
+        if is_branch:
+            weights = state["network"] if state["average"] is None else state["average"]
+            state = {**load_checkpoint(path), "evaluated": weights} if path.exists() else {}
+        if state and self._processes.is_first:
             save_checkpoint(state, path)
 
     def state_dict(self) -> dict[str, Any]:
