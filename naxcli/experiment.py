@@ -30,6 +30,7 @@ OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
 CHANGEABLE = frozenset({"budget", "trials", "workers", "cluster", "threads", "data_root", "space"})
 
 
+RUNG_SCHEDULES = ("trunk", "whole")
 _CLUSTER = re.compile(r"\w+://.+:\d+|slurm:.+")
 
 
@@ -60,6 +61,7 @@ class Experiment:
         threads: CPU threads of one worker; None shares the cores out.
         cluster: address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
         recipe: how a network is trained.
+        rung_schedule: of a search over several fidelities; see `trial_recipe`.
     """
 
     space: str
@@ -83,6 +85,7 @@ class Experiment:
     threads: int | None = None
     cluster: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
+    rung_schedule: str = "trunk"
 
     def __post_init__(self) -> None:
         if self.searcher not in SEARCHERS:
@@ -90,6 +93,7 @@ class Experiment:
         if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a number of at least 1, or auto")
         _require(self.data_resident in RESIDENCES, "data_resident", self.data_resident, "auto, always or never")
+        _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
         _require(self.width > 0, "width", self.width, "above 0")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
         _require(0 <= self.random_share <= 1, "random_share", self.random_share, "between 0 and 1")
@@ -112,6 +116,25 @@ class Experiment:
         for duration in (self.budget, self.trial_timeout):
             if duration is not None:
                 parse_duration(duration)
+
+    @property
+    def trial_recipe(self) -> Recipe:
+        """How trials are trained: as the recipe says, but for the learning rate of a search over several fidelities.
+
+        `whole` writes the recipe's schedule against the highest fidelity, so that a lower rung is the beginning of a long training.
+        `trunk` stays at the highest learning rate and lets it fall at the end of every rung, from before which a promoted trial goes on;
+        its warm-up is that of the lowest rung. Why that is the default: docs/fidelities.md.
+        """
+        if self.fidelity.is_single or self.rung_schedule == "whole":
+            return self.recipe
+        warmup = self.recipe.warmup_length(self.fidelity.min)
+        return dataclasses.replace(self.recipe, schedule="trunk", warmup_epochs=warmup)
+
+    @property
+    def trunk_share(self) -> float:
+        """Return the share of a rung's epochs that a promoted trial does not train again."""
+        recipe = self.trial_recipe
+        return 1 - recipe.decay_fraction if recipe.schedule == "trunk" and not self.fidelity.is_single else 1.0
 
     @property
     def budget_seconds(self) -> float | None:
@@ -278,7 +301,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 _KINDS: dict[str, type] = {
     "space": str, "data": str, "data_root": str, "data_resident": str, "skip_corrupt": bool, "image_size": int,
     "width": float, "validation_fraction": float, "searcher": str, "seed": int, "random_share": float,
-    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str,
+    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str, "rung_schedule": str,
 }  # fmt: skip
 
 

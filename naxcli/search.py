@@ -154,7 +154,10 @@ class Search:
         session = self.records.start_session()
         self._clock_start = time.monotonic()
         self.run_directory.stop_file.unlink(missing_ok=True)
-        self._log("started", session=session, finished=len(self.finished), resubmitted=len(self._waiting))
+        self._log(
+            "started", session=session, finished=len(self.finished), resubmitted=len(self._waiting),
+            fidelity=str(self.experiment.fidelity), rung_schedule=self.experiment.rung_schedule,
+        )  # fmt: skip
         self._progress.started(self)
         restore = self._catch_signals()
         beat, backup = Every(ACTIVITY_INTERVAL_SECONDS), Every(BACKUP_INTERVAL_SECONDS)
@@ -257,7 +260,7 @@ class Search:
         parent_file = None if parent is None else self.run_directory.checkpoint(parent).resolve()
         return TrialTask(
             trial_id=trial.trial_id, space=self.space.origin, config=trial.config, fidelity=trial.fidelity, seed=trial.seed,
-            data=self._data, width=experiment.width, recipe=experiment.recipe, schedule_epochs=experiment.fidelity.max,
+            data=self._data, width=experiment.width, recipe=experiment.trial_recipe, schedule_epochs=experiment.fidelity.max,
             threads=self._threads, measure_latency="latency_ms" in experiment.objective,
             max_latency_ms=experiment.limits.max_latency_ms,
             checkpoint_from=str(parent_file) if parent_file is not None and parent_file.exists() else None,
