@@ -15,6 +15,7 @@ LEFT_OUT = {
     "gpu_profile",
     "gpu_study",
     "results",
+    "rung_schedules",
     "spaces_nas_bench_macro",
     "timm_baseline",
     "training_accuracy",

@@ -1,6 +1,6 @@
 """Which learning-rate schedule makes the rungs of a multi-fidelity search comparable, on real CIFAR-100 images.
 
-    python benchmarks/rung_schedules.py --data-root DIR [--configs 24] [--fidelity 1:9:3] [--out FILE]
+    python -m benchmarks.rung_schedules --data-root DIR [--configs 24] [--fidelity 1:9:3] [--out FILE]
 
 Random configurations of `nexception` are trained to every rung on some classes, with crops and flips only, under four rules:
 
@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
-from training_accuracy import thinned
 
+from benchmarks.training_accuracy import thinned
 from naxcli.analysis.audit import spearman_interval
 from naxcli.searchers.fidelity import FidelityRange
 from naxcli.space import load_space
