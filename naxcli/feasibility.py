@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from naxcli.errors import NaxcliError
 from naxcli.quantities import format_count
-from naxcli.space import Limits, Space
+from naxcli.searchers.neighbours import one_exchange
+from naxcli.space import Limits, Space, plain_config
 from naxcli.trial import Config, config_id
 
-# Configurations sampled at the start to find at least one that is allowed.
-NUM_PROBES = 2_000
+if TYPE_CHECKING:
+    from ConfigSpace import Configuration
+
+# Configurations sampled at the start to find at least one that is allowed, and how many of them are measured.
+MAX_SAMPLES = 2_000
+NUM_MEASURED = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,7 @@ class Feasibility:
         self._limits = [item for item in (limits, *space.constraints) if isinstance(item, Limits) and item]
         self._predicates = [item for item in space.constraints if not isinstance(item, Limits)]
         self._known: dict[str, bool] = {}
+        self._excess: dict[str, float] = {}
         self.rejections: Counter[str] = Counter()
         self.closest: dict[str, float] = {}
 
@@ -54,14 +63,16 @@ class Feasibility:
                 self.rejections[f"the space's constraint {getattr(predicate, '__name__', 'without a name')}"] += 1
                 return False
         broken = self._broken_limits(config)
-        self.rejections.update(broken)
+        self.rejections.update(broken.keys())
+        self._excess[config_id(config)] = sum(broken.values())
         return not broken
 
-    def _broken_limits(self, config: Config) -> list[str]:
+    def _broken_limits(self, config: Config) -> dict[str, float]:
+        """Return for each limit that is broken by which factor, as its logarithm."""
         if not any(limit.max_params or limit.max_flops for limit in self._limits):
-            return []
+            return {}
         values = self._measure(config)
-        broken = []
+        broken = {}
         for limit in self._limits:
             for item in fields(Limits):
                 bound, value = getattr(limit, item.name), values.get(item.name.removeprefix("max_"))
@@ -70,7 +81,7 @@ class Feasibility:
                 name = f"{item.name} = {format_count(bound)}"
                 self.closest[name] = min(value, self.closest.get(name, value))
                 if value > bound:
-                    broken.append(name)
+                    broken[name] = math.log(value / bound)
         return broken
 
     def _measure(self, config: Config) -> Mapping[str, float]:
@@ -90,25 +101,46 @@ class Feasibility:
         return {"params": counts["num_params"], "flops": counts["flops"]}
 
     def require_one(self, seed: int) -> None:
-        """Check that some configuration is allowed.
+        """Check that some configuration is allowed: one of a sample, or one reached from the best of it by changing one choice at a time.
 
         Raises:
-            NaxcliError: naming the limit that refused most of the sampled configurations, with the closest value seen.
+            NaxcliError: naming the limit that refused most of the configurations, with the closest value seen.
         """
-        configuration_space = self._space.configuration_space(seed)
-        default = self._space.canonicalise(self._space.default_config())
-        if self(default):
-            return
-        from naxcli.space import plain_config
+        from ConfigSpace import Configuration
 
-        for configuration in configuration_space.sample_configuration(NUM_PROBES):
-            if self(self._space.canonicalise(plain_config(configuration))):
+        configuration_space = self._space.configuration_space(seed)
+        if self(self._space.canonicalise(self._space.default_config())):
+            return
+        sampled = configuration_space.sample_configuration(MAX_SAMPLES)
+        for configuration in sampled:
+            if self._allows(configuration):
                 return
+            if self._limits and len(self._excess) >= NUM_MEASURED:
+                break
+        best = min(sampled, key=self._excess_of)
+        rng = np.random.default_rng(seed)
+        while math.isfinite(self._excess_of(best)):
+            around = [
+                Configuration(configuration_space, vector=vector)
+                for vector in one_exchange(configuration_space, best.get_array(), rng)
+            ]
+            if any(self._allows(configuration) for configuration in around):
+                return
+            if not around or min(map(self._excess_of, around)) >= self._excess_of(best):
+                break
+            best = min(around, key=self._excess_of)
         tightest = self.rejections.most_common(1)[0][0]
         closest = self.closest.get(tightest)
         raise NaxcliError(
             f"no configuration of space {self._space.name!r} keeps the limits",
-            why=f"the tightest is {tightest}: it refused {self.rejections[tightest]} of {len(self._known)} sampled configurations"
+            why=f"the tightest is {tightest}: it refused {self.rejections[tightest]} of {len(self._known)} configurations tried"
             + (f", whose smallest value is {format_count(closest)}" if closest is not None else ""),
             hint="raise this limit, or make the network smaller with --set width=0.5",
         )  # fmt: skip
+
+    def _allows(self, configuration: Configuration) -> bool:
+        return self(self._space.canonicalise(plain_config(configuration)))
+
+    def _excess_of(self, configuration: Configuration) -> float:
+        """Return how far a configuration that was checked is from keeping the limits, infinite where a predicate refused it."""
+        return self._excess.get(config_id(self._space.canonicalise(plain_config(configuration))), math.inf)

@@ -274,6 +274,7 @@ def test_a_space_that_always_crashes_ends_the_search_with_its_reason(tiny_space:
     assert "broken objective" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_networks_that_are_all_too_slow_end_the_search_with_the_limit(tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = [
