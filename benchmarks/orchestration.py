@@ -50,10 +50,11 @@ def main() -> None:
         gaps += list(mine["started_at"].to_numpy()[1:] - mine["ended_at"].to_numpy()[:-1])
         whole += mine["ended_at"].max() - mine["started_at"].min()
     between = pd.Series(gaps)
+    share = 100 * between.sum() / whole
     print(
-        f"{len(trials)} trials of {arguments.seconds:g} s on {arguments.workers} workers: "
-        f"{100 * between.sum() / whole:.2f} % of the workers' time between trials (median {between.median():.2f} s, largest {between.max():.2f} s, n = {len(between)})"
+        f"{len(trials)} trials of {arguments.seconds:g} s on {arguments.workers} workers: {share:.2f} % of the workers' time between trials"
     )
+    print(f"median {between.median():.2f} s, largest {between.max():.2f} s, n = {len(between)}")
 
 
 if __name__ == "__main__":
