@@ -75,7 +75,7 @@ class Rig:
             "2",
             "--trials",
             num_trials,
-            *more,
+            *(more or ("--cluster", "local")),  # a recorded cluster has to be named again, or left
         ]
         command = [sys.executable, "-m", "naxcli", *map(str, arguments)]
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
