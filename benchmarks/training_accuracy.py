@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--start", type=int, default=0, help="first seed, to share them out to processes")
     parser.add_argument("--epochs", type=float, default=5)
     parser.add_argument("--train-per-class", type=int, default=30)
     parser.add_argument("--test-per-class", type=int, default=20)
@@ -77,7 +78,7 @@ def main() -> None:
 
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     pairs = {row["seed"]: row for row in map(json.loads, lines) if row["settings"] == settings}
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.start, arguments.seeds):
         if seed in pairs:
             continue
         seed_everything(seed)
