@@ -30,6 +30,8 @@ from naxcli.training.data import Dataset, load_dataset
 from naxcli.training.loop import seed_everything, set_drop_path, train
 from naxcli.training.recipe import Recipe
 
+SETTINGS = ("epochs", "width", "train_per_class", "test_per_class", "batch_size", "learning_rate", "device")
+
 
 def thinned(dataset: Dataset, *, train_per_class: int, test_per_class: int) -> Dataset:
     """Return a data set with so many training and validation images of every class."""
@@ -71,8 +73,7 @@ def main() -> None:
         train_per_class=arguments.train_per_class,
         test_per_class=arguments.test_per_class,
     )
-    names = ("epochs", "width", "train_per_class", "test_per_class", "batch_size", "learning_rate", "device")
-    settings = {name: str(getattr(arguments, name)) for name in names}
+    settings = {name: str(getattr(arguments, name)) for name in SETTINGS}
     space = load_space("nexception")
     assert space.build is not None
 
