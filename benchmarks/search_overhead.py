@@ -7,23 +7,19 @@ nor the time of its fit by much. Each number of trials is filled in as records, 
 an interruption; then trials are asked for, recorded, given a result, recorded and told, one after another. What is timed
 includes both transactions; trials.parquet is written by the search loop now and then, and is timed on its own. Seconds of
 CPU stand beside those of the clock, which other processes lengthen. Memory is the largest resident size of the process so
-far, all imports included but torch: the space is read from its serialization, because a space file that makes networks imports
-torch, whose libraries take several hundred megabytes by themselves (the last line says how many here).
+far, all imports included; as in a search, nexception is loaded as an outline, without its networks. The last line says what a
+search with limits on the network's size adds, which has to build them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from ConfigSpace import ConfigurationSpace
 from rich.console import Console
 from rich.table import Table
 
@@ -36,21 +32,6 @@ from naxcli.trial import ConfigValue, Result, Status, Suggestion, config_id
 
 NUMBERS = (100, 1_000, 3_000, 10_000)
 SEED = 1
-
-
-def space_without_networks() -> Space:
-    """Return nexception's configurations as a space of an objective, written by a process of its own that imports torch."""
-    program = (
-        "import json; from naxcli.space import load_space; from naxcli.session import _plain; "
-        f"space = load_space('nexception').configuration_space({SEED}); "
-        "print(json.dumps(space.to_serialized_dict(), default=_plain))"
-    )
-    written = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    return Space(
-        name="nexception-configurations",
-        configspace=lambda seed: ConfigurationSpace.from_serialized_dict(json.loads(written)),
-        evaluate=lambda config, *, fidelity, seed: 0.0,
-    )
 
 
 def distinct_configs(space: Space, number: int) -> list[dict[str, ConfigValue]]:
@@ -96,7 +77,7 @@ def main() -> None:
     parser.add_argument("--searcher", choices=SEARCHERS, default="smac")
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
-    space = space_without_networks()
+    space = load_space("nexception", only_outline=True)
     rng = np.random.default_rng(SEED)
     build(arguments.searcher, space, []).ask()  # imports and the enumeration
     table = Table(title=f"{arguments.searcher} on nexception, medians of {arguments.repeats} (maximum)")
@@ -136,8 +117,10 @@ def main() -> None:
         )  # fmt: skip
     Console().print(table)
     before = peak_memory_mb()
-    load_space("nexception")
-    print(f"importing nexception with its networks, and so torch and timm, adds {peak_memory_mb() - before:.0f} MB")
+    from naxcli.measure import measure_config
+
+    measure_config(space, space.default_config(), num_classes=100, in_channels=3, image_size=32)
+    print(f"counting a network's parameters, which imports torch and timm, adds {peak_memory_mb() - before:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.errors import NaxcliError
-from naxcli.space import Space, load_space
+from naxcli.space import Space, load_space, space_digest
 from naxcli.training.recipe import Recipe
 from naxcli.trial import Config, EpochRecord, Result, Status
 
@@ -56,6 +56,7 @@ class TrialTask:
         checkpoint_to: where to leave the trained network; None keeps nothing.
         keep_if_cost_below: leaves the network only if its cost is below; None always does.
         seconds_limit: time after which the trial ends as a timeout.
+        space_digest: of the space that the search walks; a worker that loads another one refuses. None does not compare.
     """
 
     trial_id: int
@@ -74,6 +75,7 @@ class TrialTask:
     checkpoint_to: str | None = None
     keep_if_cost_below: float | None = None
     seconds_limit: float | None = None
+    space_digest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -123,7 +125,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
 
 def _warm_up(task: TrialTask) -> Space:
     """Return the space, with it, the libraries and the data loaded as far as they were not."""
-    space = _space(task.space)
+    space = _space(task.space, task.space_digest)
     if space.build and task.data is not None:
         import naxcli.measure
         import naxcli.training.loop  # noqa: F401
@@ -268,8 +270,15 @@ def _device_name(device: Any) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _space(origin: str) -> Space:
-    return load_space(origin)
+def _space(origin: str, digest: str | None) -> Space:
+    space = load_space(origin)
+    if digest is not None and space_digest(space) != digest:
+        raise NaxcliError(
+            f"a worker on {socket.gethostname()} loads another space {origin!r} than the search",
+            why="its file was edited while the search ran, differs on that machine, or makes other configurations there",
+            hint="put the same file everywhere and run the same command again: it goes on",
+        )
+    return space
 
 
 @functools.lru_cache(maxsize=2)

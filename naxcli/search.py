@@ -26,7 +26,7 @@ from naxcli.evaluate import DataRequest, TrialTask, result_from_dict
 from naxcli.experiment import Experiment
 from naxcli.records import OBJECTIVE_COLUMNS, FinishedTrial, Records, objective_costs
 from naxcli.run_directory import RunDirectory
-from naxcli.space import Space
+from naxcli.space import Space, space_digest
 from naxcli.trial import Result, Status, Trial
 from naxcli.workers import Finished, WorkerLost, WorkerPool
 
@@ -130,6 +130,7 @@ class Search:
         self.incumbent = find_incumbent(self.finished)
         self.active_seconds_before = records.active_seconds()
         self._configuration_space = configuration_space
+        self._space_digest = space_digest(space)
         self._arms = arms
         self._pool = pool
         self._progress = progress
@@ -254,7 +255,7 @@ class Search:
         if self.space.build is None:
             return TrialTask(
                 trial_id=trial.trial_id, space=self.space.origin, config=trial.config, fidelity=trial.fidelity, seed=trial.seed,
-                seconds_limit=experiment.trial_timeout_seconds,
+                seconds_limit=experiment.trial_timeout_seconds, space_digest=self._space_digest,
             )  # fmt: skip
         parent = trial.parent_trial_id
         parent_file = None if parent is None else self.run_directory.checkpoint(parent).resolve()
@@ -266,6 +267,7 @@ class Search:
             checkpoint_from=str(parent_file) if parent_file is not None and parent_file.exists() else None,
             checkpoint_to=str(self.run_directory.checkpoint(trial.trial_id).resolve()),
             keep_if_cost_below=self._checkpoints.keep_if_cost_below(trial), seconds_limit=experiment.trial_timeout_seconds,
+            space_digest=self._space_digest,
         )  # fmt: skip
 
     def heard(self, message: Mapping[str, Any]) -> None:

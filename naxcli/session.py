@@ -71,9 +71,9 @@ def open_session(request: SearchRequest) -> Session:
     stored = named.settings() if named is not None and named.exists and not request.overwrite else None
     reference = request.space or _space_of_file(request.experiment_file)
     if reference is not None:
-        space = load_space(reference)
+        space = load_space(reference, only_outline=True)
     elif stored is not None:
-        space = load_recorded_space(stored)
+        space = load_recorded_space(stored, only_outline=True)
     else:
         raise NaxcliError("no search space was named", hint="naxcli search --space nexception --budget 3d")
     origin = space.origin
@@ -172,7 +172,7 @@ def _records_kept_on_error(
         raise
 
 
-def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None) -> Space:
+def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None, only_outline: bool = False) -> Space:
     """Return the space of a recorded run: the one the user names, else the recorded one if it ships with naxcli.
 
     Raises:
@@ -184,7 +184,7 @@ def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None
             f"the run's space is the file {recorded}", why="a space file is code, and is only loaded when you name it",
             hint=f"add --space {recorded}",
         )  # fmt: skip
-    return load_space(named or recorded)
+    return load_space(named or recorded, only_outline=only_outline)
 
 
 def _space_of_file(experiment_file: str | None) -> str | None:

@@ -5,18 +5,24 @@ A space is a Python file with a module-level `SPACE = Space(...)`. Files of `spa
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import functools
+import hashlib
 import importlib
 import importlib.util
+import json
 import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError
+from naxcli.outline import DEFERRED, PREFIX, DeferredVariants, outline_of
 from naxcli.trial import Config, ConfigValue
 
 if TYPE_CHECKING:
@@ -179,16 +185,20 @@ def shipped_spaces() -> list[str]:
     return sorted(path.stem for path in spaces_folder().glob("*.py") if not path.stem.startswith("_"))
 
 
-def load_space(reference: str) -> Space:
+def load_space(reference: str, *, only_outline: bool = False) -> Space:
     """Return the space named by a shipped name, a path to a Python file, or `package.module:SPACE`.
 
     A space file is code: it runs when it is loaded, so it is loaded only when the user names it.
+
+    Args:
+        reference: the name.
+        only_outline: whether to put off what networks need until one is built (`naxcli.outline`); of a module nothing is put off.
 
     Raises:
         NaxcliError: if there is no such space, or its file does not import or holds no Space.
     """
     if reference.endswith(".py") or "/" in reference:
-        return _load_file(Path(reference))
+        return _load_file(Path(reference), only_outline=only_outline)
     if ":" in reference:
         return _load_module(reference)
     path = spaces_folder() / f"{reference}.py"
@@ -198,7 +208,7 @@ def load_space(reference: str) -> Space:
             why=f"shipped spaces: {', '.join(shipped_spaces())}",
             hint="name one of these, a file (path/to/space.py) or a module (package.module:SPACE)",
         )
-    return dataclasses.replace(_load_file(path), origin=reference)
+    return dataclasses.replace(_load_file(path, only_outline=only_outline), origin=reference)
 
 
 def space_source(space: Space) -> Path:
@@ -207,11 +217,20 @@ def space_source(space: Space) -> Path:
     return Path(sys.modules[function.__module__].__file__ or "")
 
 
-def _load_file(path: Path) -> Space:
+def space_digest(space: Space) -> str:
+    """Return 16 hexadecimal characters that tell whether two processes loaded the same space: its code and its configurations."""
+    code = ast.unparse(ast.parse(space_source(space).read_text(encoding="utf-8")))  # without comments and layout
+    described = json.dumps(space.configuration_space(seed=0).to_serialized_dict(), default=str, sort_keys=True)
+    return hashlib.blake2b(f"{code}\n{described}".encode(), digest_size=8).hexdigest()
+
+
+def _load_file(path: Path, *, only_outline: bool = False) -> Space:
     path = path.resolve()
     if not path.is_file():
         raise NaxcliError(f"there is no space file {path}", hint="naxcli space list shows the spaces that ship")
     module_name = "naxcli_space_" + re.sub(r"\W", "_", str(path.with_suffix("")))
+    if only_outline and (outline := _load_outline(path, module_name)) is not None:
+        return outline
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -228,6 +247,41 @@ def _load_file(path: Path) -> Space:
             hint=_line_of(error, path),
         ) from error
     return dataclasses.replace(_space_of(module, "SPACE", str(path)), origin=str(path))
+
+
+def _load_outline(path: Path, module_name: str) -> Space | None:
+    """Return the space of a file without its networks, None where only the whole file can tell, or tell what is wrong."""
+    try:
+        tree = outline_of(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return None
+    if tree is None:
+        return None
+    module = ModuleType(f"{module_name}_outline")
+    module.__file__ = str(path)
+    whole = functools.cache(lambda: _load_file(path))
+    for argument in DEFERRED:
+        setattr(module, PREFIX + argument, _deferred(argument, whole, module.__name__))
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(tree, str(path), "exec"), module.__dict__)
+    except Exception:  # noqa: BLE001 - the whole file raises it again, or shows that it was the outline's fault
+        sys.modules.pop(module.__name__, None)
+        return None
+    space = getattr(module, "SPACE", None)
+    return dataclasses.replace(space, origin=str(path)) if isinstance(space, Space) else None
+
+
+def _deferred(argument: str, whole: Callable[[], Space], module_name: str) -> Any:
+    """Return what stands for an argument of SPACE until the whole file is loaded."""
+    if argument == "variants":
+        return DeferredVariants(lambda: whole().variants)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(whole(), argument)(*args, **kwargs)
+
+    call.__module__, call.__name__ = module_name, argument
+    return call
 
 
 def _load_module(reference: str) -> Space:

@@ -22,22 +22,32 @@ NUM_CLIMBS = 10  # half of them from the best trials, half from the best samples
 MAX_STEPS = 10
 
 
-def highest(
-    acquisition: Acquisition, candidates: Candidates, best_first: Vectors, rng: np.random.Generator
-) -> dict[str, ConfigValue] | None:
-    """Return the open configuration of highest value, None if none was found.
+class Surrogate:
+    """A model's opinion of a space after a number of results, for all the suggestions that are made before the next one.
+
+    Workers that end together ask together; over a table the model is then evaluated once and not once per suggestion.
 
     Args:
         acquisition: value of each vector.
-        candidates: what is open.
         best_first: (num_trials, num_hyperparameters) of the trials so far, from which climbing starts.
-        rng: of ties and samples.
+        num_told: results that it knows.
     """
-    if candidates.table is not None:
-        starts = range(0, len(candidates.table), ROWS_AT_ONCE)
-        parts = [acquisition(candidates.table.vectors(slice(start, start + ROWS_AT_ONCE))) for start in starts]
-        return candidates.best(np.concatenate(parts), rng)
-    return _highest_sampled(acquisition, candidates, best_first[: NUM_CLIMBS // 2], rng)
+
+    def __init__(self, acquisition: Acquisition, *, best_first: Vectors, num_told: int) -> None:
+        self.num_told = num_told
+        self._acquisition = acquisition
+        self._best_first = best_first
+        self._scores: Values | None = None  # of the table's rows
+
+    def highest(self, candidates: Candidates, rng: np.random.Generator) -> dict[str, ConfigValue] | None:
+        """Return the open configuration of highest value, None if none was found; `rng` is for ties and samples."""
+        if candidates.table is None:
+            return _highest_sampled(self._acquisition, candidates, self._best_first[: NUM_CLIMBS // 2], rng)
+        if self._scores is None:
+            starts = range(0, len(candidates.table), ROWS_AT_ONCE)
+            vectors = (candidates.table.vectors(slice(start, start + ROWS_AT_ONCE)) for start in starts)
+            self._scores = np.concatenate([self._acquisition(rows) for rows in vectors])
+        return candidates.best(self._scores, rng)
 
 
 def _highest_sampled(

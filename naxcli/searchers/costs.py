@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,12 @@ def scalarised(trials: Sequence[Told], rng: np.random.Generator) -> Values:
     values = np.full(len(trials), costs.max())
     values[~has_failed] = costs[:, 0]
     return values
+
+
+def has_random_weights(trials: Iterable[Told]) -> bool:
+    """Return whether `scalarised` draws weights: there are several objectives, and every suggestion is for a mix of its own."""
+    first = next((trial.cost for trial in trials if trial.cost is not None), None)
+    return isinstance(first, tuple) and len(first) > 1
 
 
 def log_scaled(costs: Values) -> Values:

@@ -21,9 +21,9 @@ from scipy.special import ndtr
 
 from naxcli.enumeration import sample_vectors
 from naxcli.errors import NaxcliError
-from naxcli.searchers.acquisition import Values, Vectors, highest
+from naxcli.searchers.acquisition import Surrogate, Values, Vectors
 from naxcli.searchers.candidates import Candidates
-from naxcli.searchers.costs import log_scaled, scalarised
+from naxcli.searchers.costs import has_random_weights, log_scaled, scalarised
 from naxcli.searchers.history import History, Told
 from naxcli.space import Space
 from naxcli.trial import ConfigValue
@@ -60,6 +60,7 @@ class EnsembleProposer:
         self._space = space
         self._seed = seed
         self._start: Ensemble | None = None  # pretrained, at the first suggestion that needs it
+        self._surrogate: Surrogate | None = None
 
     def propose(
         self, history: History, candidates: Candidates, rng: np.random.Generator
@@ -69,6 +70,13 @@ class EnsembleProposer:
             return default
         if position < NUM_INITIAL or rng.random() < RANDOM_SHARE or all(told.cost is None for told in history.told):
             return candidates.draw(rng)
+        with _one_thread():
+            surrogate = self._surrogate
+            if surrogate is None or surrogate.num_told != len(history.told) or has_random_weights(history.told):
+                surrogate = self._surrogate = self._fitted(history, candidates, rng)
+            return surrogate.highest(candidates, rng) or candidates.draw(rng)
+
+    def _fitted(self, history: History, candidates: Candidates, rng: np.random.Generator) -> Surrogate:
         told = [item for item in history.told if _has_success(history.told, item.suggestion.fidelity)]
         vectors = np.stack([candidates.vector(item.suggestion.config) for item in told])
         fidelities = np.array([item.suggestion.fidelity for item in told])
@@ -77,21 +85,19 @@ class EnsembleProposer:
             members = np.flatnonzero(fidelities == fidelity)
             costs[members] = log_scaled(scalarised([told[index] for index in members], rng))
         encoder = Encoder(candidates.configuration_space)
-        with _one_thread():
-            ensemble = self._pretrained(candidates.configuration_space).fitted(encoder(vectors), fidelities, costs)
-            is_full = fidelities == fidelities.max()
-            best = ensemble.predict(encoder(vectors[is_full]))[0].min()
+        ensemble = self._pretrained(candidates.configuration_space).fitted(encoder(vectors), fidelities, costs)
+        is_full = fidelities == fidelities.max()
+        best = ensemble.predict(encoder(vectors[is_full]))[0].min()
 
-            def expected_improvement(rows: Vectors) -> Values:
-                mean, std = ensemble.predict(encoder(rows))
-                z = (best - mean) / std
-                density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-                improvement: Values = std * (z * ndtr(z) + density)
-                return improvement
+        def expected_improvement(rows: Vectors) -> Values:
+            mean, std = ensemble.predict(encoder(rows))
+            z = (best - mean) / std
+            density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+            improvement: Values = std * (z * ndtr(z) + density)
+            return improvement
 
-            order = np.lexsort((costs, ~is_full))
-            chosen = highest(expected_improvement, candidates, vectors[order], rng)
-        return chosen or candidates.draw(rng)
+        order = np.lexsort((costs, ~is_full))
+        return Surrogate(expected_improvement, best_first=vectors[order], num_told=len(history.told))
 
     def _pretrained(self, configuration_space: ConfigurationSpace) -> Ensemble:
         if self._start is None:

@@ -10,7 +10,8 @@ differs, and why:
 * The forest does not preallocate 2^20 leaves per tree, and predicts in one thread: both only cost time at these sizes.
   Its `log_y`, which averages a leaf's costs before the logarithm, is off: leaves hold a single trial each, so that it
   changes nothing but the time of a fit.
-* It is fitted again whenever there is a new result; SMAC's default is every eighth configuration.
+* It is fitted again whenever there is a new result; SMAC's default is every eighth configuration. Suggestions that no
+  result came between share one forest, whose seed is the number of results, so that a restart grows the same one.
 * The best predicted cost is one call for all configurations instead of one each.
 * Expected improvement is maximised exactly, over all open configurations, where the space can be enumerated. SMAC's local
   search skips every neighbour of a configuration with an inactive hyperparameter, because NaN differs from NaN. Spaces too
@@ -39,9 +40,9 @@ from smac.acquisition.function import EI
 from smac.initial_design import SobolInitialDesign
 from smac.model.random_forest import RandomForest
 
-from naxcli.searchers.acquisition import highest
+from naxcli.searchers.acquisition import Surrogate
 from naxcli.searchers.candidates import Candidates
-from naxcli.searchers.costs import log_scaled, scalarised
+from naxcli.searchers.costs import has_random_weights, log_scaled, scalarised
 from naxcli.searchers.history import History, Told
 from naxcli.space import plain_config
 from naxcli.trial import ConfigValue
@@ -54,6 +55,7 @@ Values = npt.NDArray[np.float64]  # (num_configurations,)
 
 NUM_TREES = 20
 RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design, which keeps the model honest
+FOREST_STREAM = 1  # a suggestion's generator has two numbers for a seed, a forest's a third
 MIN_INITIAL = 10
 MAX_INITIAL = 30
 
@@ -86,6 +88,7 @@ class SmacProposer:
         self._num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial)
         self._min_trials = num_variable + 1
         self._vectors: list[Values] = []  # of the trials told, in their order
+        self._surrogate: Surrogate | None = None
 
     def propose(
         self, history: History, candidates: Candidates, rng: np.random.Generator
@@ -98,6 +101,14 @@ class SmacProposer:
         chosen = self._training_trials(history.told)
         if not chosen:
             return candidates.draw(rng)
+        surrogate = self._surrogate
+        if surrogate is None or surrogate.num_told != len(history.told) or has_random_weights(history.told):
+            surrogate = self._surrogate = self._fitted(history, chosen, candidates, rng)
+        return surrogate.highest(candidates, rng) or candidates.draw(rng)
+
+    def _fitted(
+        self, history: History, chosen: list[int], candidates: Candidates, rng: np.random.Generator
+    ) -> Surrogate:
         self._vectors += [candidates.vector(told.suggestion.config) for told in history.told[len(self._vectors) :]]
         vectors = np.stack([self._vectors[index] for index in chosen])
         costs = scalarised([history.told[index] for index in chosen], rng)
@@ -106,9 +117,10 @@ class SmacProposer:
             vectors=vectors,
             costs=costs,
             num_trees=NUM_TREES,
-            seed=int(rng.integers(2**31)),
+            seed=forest_seed(self._seed, num_told=len(history.told)),
         )
-        return highest(improvement, candidates, vectors[np.argsort(costs, kind="stable")], rng) or candidates.draw(rng)
+        best_first = vectors[np.argsort(costs, kind="stable")]
+        return Surrogate(improvement, best_first=best_first, num_told=len(history.told))
 
     def _initial(self, position: int, candidates: Candidates) -> dict[str, ConfigValue] | None:
         if position == 0:
@@ -127,6 +139,11 @@ class SmacProposer:
         enough = min(self._min_trials, max(successes.values()))
         chosen = max(fidelity for fidelity, number in successes.items() if number >= enough)
         return [index for index, trial in enumerate(told) if trial.suggestion.fidelity == chosen]
+
+
+def forest_seed(seed: int, *, num_told: int) -> int:
+    """Return the seed of the forest after a number of results; its stream is none of a suggestion's."""
+    return int(np.random.default_rng([seed, num_told, FOREST_STREAM]).integers(2**31))
 
 
 class ExpectedImprovement:
