@@ -20,7 +20,7 @@ def list_spaces(as_json: JsonOption = False) -> None:
     from naxcli.cli.output import print_json, stdout_console
     from naxcli.space import load_space, shipped_spaces
 
-    spaces = [load_space(name) for name in shipped_spaces()]
+    spaces = [load_space(name, only_outline=True) for name in shipped_spaces()]
     if as_json:
         print_json([{"name": space.name, "version": space.version, "paper": space.paper} for space in spaces])
         return
@@ -75,7 +75,7 @@ def count(space: SpaceArgument) -> None:
     from naxcli.enumeration import count_configurations
     from naxcli.space import load_space
 
-    number = count_configurations(load_space(space).configuration_space())
+    number = count_configurations(load_space(space, only_outline=True).configuration_space())
     typer.echo("infinite" if number is None else number)
 
 
@@ -91,7 +91,7 @@ def sample(
     from naxcli.enumeration import sample_configs
     from naxcli.space import load_space
 
-    for config in sample_configs(load_space(space).configuration_space(seed), number, seed):
+    for config in sample_configs(load_space(space, only_outline=True).configuration_space(seed), number, seed):
         typer.echo(json.dumps(dict(config)))
 
 
