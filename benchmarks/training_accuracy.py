@@ -1,8 +1,9 @@
 """Accuracy: our training against the timm loop, paired by seed, on real CIFAR-100 images.
 
-    python -m benchmarks.training_accuracy --data-root DIR [--seeds 10] [--epochs 5] [--train-per-class 30] [--out FILE]
+    python -m benchmarks.training_accuracy --data-root DIR [--seeds 10] [--epochs 5] [--train-per-class 30] [--image-size 32]
+        [--reference nexception] [--out FILE]
 
-Both train the same initial weights of the reduced NEXcepTion with the same recipe and schedule; order, augmentation and
+Both train the same initial weights of a reduced network with the same recipe and schedule; order, augmentation and
 stochastic depth are drawn by each in its own way. Both validate on the same test images. Prints
 the mean difference of the accuracies with its 95 % interval (Student's t over pairs). Results are appended to --out as
 they come, and pairs found there are not trained again, so an interrupted measurement goes on.
@@ -30,7 +31,17 @@ from naxcli.training.data import Dataset, load_dataset
 from naxcli.training.loop import seed_everything, set_drop_path, train
 from naxcli.training.recipe import Recipe
 
-SETTINGS = ("epochs", "width", "train_per_class", "test_per_class", "batch_size", "learning_rate", "device")
+SETTINGS = (
+    "reference",
+    "image_size",
+    "epochs",
+    "width",
+    "train_per_class",
+    "test_per_class",
+    "batch_size",
+    "learning_rate",
+    "device",
+)
 
 
 def thinned(dataset: Dataset, *, train_per_class: int, test_per_class: int) -> Dataset:
@@ -48,7 +59,7 @@ def thinned(dataset: Dataset, *, train_per_class: int, test_per_class: int) -> D
     )
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True)
     parser.add_argument("--seeds", type=int, default=10)
@@ -56,6 +67,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=5)
     parser.add_argument("--train-per-class", type=int, default=30)
     parser.add_argument("--test-per-class", type=int, default=20)
+    parser.add_argument("--reference", choices=("nexception", "xception"), default="nexception")
+    parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--width", type=float, default=0.125)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=0.01)
@@ -64,10 +77,17 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     add_json_option(parser)
     parser.add_argument("--out", type=Path, default=Path("training_accuracy.jsonl"))
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
     torch.set_num_threads(arguments.threads)
     recipe = Recipe(batch_size=arguments.batch_size, learning_rate=arguments.learning_rate)
-    dataset = load_dataset("cifar100", root=arguments.data_root, split_seed=0, validation_fraction=0.1, with_test=True)
+    dataset = load_dataset(
+        "cifar100", root=arguments.data_root, split_seed=0, validation_fraction=0.1, with_test=True,
+        image_size=arguments.image_size,
+    )  # fmt: skip
     dataset = thinned(
         dataset.with_test_as_validation(),
         train_per_class=arguments.train_per_class,
@@ -84,10 +104,10 @@ def main() -> None:
             continue
         seed_everything(seed)
         ours = space.build(
-            space.reference["nexception"],
+            space.reference[arguments.reference],
             num_classes=100,
             in_channels=3,
-            image_size=32,
+            image_size=arguments.image_size,
             width=arguments.width,
         )
         theirs = copy.deepcopy(ours)

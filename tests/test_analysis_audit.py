@@ -214,3 +214,14 @@ def test_the_marginal_value_counts_trials_per_day_of_active_time() -> None:
     assert "the 8640 such trials of one more day" in first["method"]
     assert marginal_value(check_table(trials(np.arange(10.0)), space())[0]) is None
     json.dumps(first, allow_nan=False)
+
+
+def test_the_marginal_value_ends_with_the_space() -> None:
+    frame = check_table(trials(np.random.default_rng(0).beta(5, 3, 40)), space())[0]
+    num_tried = len(frame.filter(like="config.").drop_duplicates())
+    unlimited, little = marginal_value(frame), marginal_value(frame, num_configs=num_tried + 2)
+    assert unlimited is not None and little is not None
+    assert "the 2 configurations that are left" in little["method"]
+    assert little["per_day_improvement"] < unlimited["per_day_improvement"]
+    nothing = marginal_value(frame, num_configs=num_tried)
+    assert nothing is not None and nothing["high"] == 0

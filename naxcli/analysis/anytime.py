@@ -87,21 +87,34 @@ def pareto_front(table: pd.DataFrame, vectors: Floats) -> list[dict[str, Any]]:
     ]
 
 
-def marginal_value(table: pd.DataFrame, *, seed: int = 0) -> dict[str, Any] | None:
+def marginal_value(table: pd.DataFrame, *, num_configs: int | None = None, seed: int = 0) -> dict[str, Any] | None:
     """Return how much one more day at the present rate is expected to lower the best cost, or None with fewer than 20 trials.
 
-    See `expected_improvement`; the rate is that of trials at the highest fidelity per day in which at least one trial was running.
+    See `expected_improvement`; the rate is that of trials at the highest fidelity per day in which at least one trial was running,
+    and ends with the space.
+
+    Args:
+        table: of the trials.
+        num_configs: configurations of the space, None where they are infinitely many or were not counted.
+        seed: of the simulation.
     """
     rows = end_order(table)[is_full_fidelity(table)[end_order(table)]]
     seconds = active_seconds(table)
     if len(rows) < MIN_TRIALS or not seconds > 0:
         return None
     per_day = len(rows) / seconds * SECONDS_PER_DAY
+    tried = table.iloc[rows].filter(regex=r"^config\.").drop_duplicates()
+    num_left = np.inf if num_configs is None else max(0, num_configs - len(tried))
+    if num_left == 0:
+        return {"per_day_improvement": 0.0, "low": 0.0, "high": 0.0, "method": "every configuration was tried"}
     costs = table["cost"].to_numpy(dtype=float)[rows]
-    expected, low, high = expected_improvement(costs, per_day, seed=seed)
+    expected, low, high = expected_improvement(costs, min(per_day, num_left), seed=seed)
+    to_come = f"{per_day:.0f} such trials of one more day"
+    if num_left < per_day:
+        to_come = f"{num_left} configurations that are left, less than one more day of trials"
     method = (
-        f"gain per doubling of the last {len(_representative(costs))} trials at the highest fidelity, carried on to the {per_day:.0f} "
-        "such trials of one more day; 95 % prediction interval; a searcher that is still learning does better"
+        f"gain per doubling of the last {len(_representative(costs))} trials at the highest fidelity, carried on to the {to_come}; "
+        "95 % prediction interval; a searcher that is still learning does better"
     )
     return {"per_day_improvement": expected, "low": low, "high": high, "method": method}
 

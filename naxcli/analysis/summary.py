@@ -18,6 +18,7 @@ from naxcli.analysis.importance import METHODS
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
 from naxcli.analysis.lpi import METHODS as LPI_METHODS
 from naxcli.analysis.table import check_table, unused_columns
+from naxcli.enumeration import count_configurations
 from naxcli.errors import NaxcliError
 from naxcli.space import plain_config, to_configuration
 from naxcli.trial import Config
@@ -106,7 +107,7 @@ def summarise(
         "trajectory": trajectory(table),
         "proxy_audit": audits,
         "random_arm": arm,
-        "marginal_value": marginal_value(table, seed=seed),
+        "marginal_value": marginal_value(table, num_configs=count_configurations(configuration_space), seed=seed),
         "pareto": pareto_front(table, vectors),
         "warnings": [
             *_table_warnings(frame, configuration_space, succeeded),
