@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from naxcli.errors import NaxcliError
+from naxcli.errors import ExitCode, NaxcliError
 from naxcli.training import sources
 from naxcli.training.data import Dataset, channel_statistics, load_dataset
 from naxcli.training.parts import stratified_split
 from naxcli.training.sources import describe_dataset, known_names, load_part
+from tests.commands import naxcli
 
 
 def load(name: str, root: Path, **arguments: object) -> Dataset:
@@ -259,6 +261,16 @@ def test_corrupt_images_are_named_and_refused_or_skipped(image_folder: Path) -> 
     dataset = load(f"folder:{image_folder}", image_folder, skip_corrupt=True)
     assert len(dataset.train_labels) + len(dataset.validation_labels) == 20
     assert "broken.png" in dataset.notices[0]
+
+
+def test_data_check_skips_corrupt_images_on_request(image_folder: Path) -> None:
+    (image_folder / "train" / "dog" / "text.jpg").write_text("no image")
+    refused = naxcli("data", "check", f"folder:{image_folder}")
+    assert refused.returncode == ExitCode.USAGE and "text.jpg" in refused.stderr and "--skip-corrupt" in refused.stderr
+    checked = naxcli("data", "check", f"folder:{image_folder}", "--skip-corrupt", "--image-size", "16", "--json")
+    assert checked.returncode == ExitCode.DONE and "text.jpg" in checked.stderr
+    described = json.loads(checked.stdout)
+    assert described["num_images"] == 20 and described["image_size"] == 16
 
 
 def test_a_class_folder_without_images_is_named(image_folder: Path) -> None:

@@ -54,22 +54,34 @@ def list_sources(data_root: RootOption = "data", as_json: JsonOption = False) ->
 @app.command()
 def prepare(name: NameArgument, data_root: RootOption = "data") -> None:
     """Download a data set where it is missing, and verify its checksum."""
-    _describe(name, data_root, as_json=False)
+    _describe(name, data_root)
 
 
 @app.command()
-def check(name: NameArgument, data_root: RootOption = "data", as_json: JsonOption = False) -> None:
+def check(
+    name: NameArgument,
+    data_root: RootOption = "data",
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=1, help="Side in pixels that images are resized to.")
+    ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Name and leave out image files that cannot be read.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Read a data set as a search would, and print its sizes and content hash."""
-    _describe(name, data_root, as_json=as_json)
+    _describe(name, data_root, image_size=image_size, skip_corrupt=skip_corrupt, as_json=as_json)
 
 
-def _describe(name: str, data_root: str, *, as_json: bool) -> None:
+def _describe(
+    name: str, data_root: str, *, image_size: int | None = None, skip_corrupt: bool = False, as_json: bool = False
+) -> None:
     import numpy as np
 
     from naxcli.cli.output import note, print_json
     from naxcli.training.sources import load_part
 
-    part = load_part(name, data_root, part="train")
+    part = load_part(name, data_root, part="train", image_size=image_size, skip_corrupt=skip_corrupt)
     counts = np.bincount(part.labels, minlength=len(part.class_names))
     described = {
         "name": name, "num_images": len(part.labels), "num_classes": len(part.class_names), "in_channels": int(part.images.shape[1]),
