@@ -86,7 +86,7 @@ class _Statement:
         names = {part.id for part in running if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
         functions = [part.func for part in running if isinstance(part, ast.Call)]
         functions += [function for part in running for function in getattr(part, "decorator_list", [])]
-        called = {function.id for function in functions if isinstance(function, ast.Name)}
+        called = {part.id for function in functions for part in ast.walk(function) if isinstance(part, ast.Name)}
         return cls(
             node=node, binds=frozenset(_bound_names(node)), needs=frozenset(needs), uses=frozenset(names & needs),
             calls=frozenset(called), modules=frozenset(_imported_packages(node)),
