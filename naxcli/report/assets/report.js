@@ -1,5 +1,6 @@
 "use strict";
-// Figures are drawn when they come into view, in the colours of the page's theme; tables are sorted by their headings.
+// Figures are drawn when they come into view, and the others while nothing else happens, in the colours of the page's theme;
+// tables are sorted by their headings.
 
 const root = document.documentElement;
 const darkQuery = matchMedia("(prefers-color-scheme: dark)");
@@ -120,6 +121,30 @@ const observer = new IntersectionObserver(
   { rootMargin: "400px 0px" },
 );
 for (const plot of document.querySelectorAll(".plot")) observer.observe(plot);
+
+// The page answers first: the rest waits until it has been left alone for a while, one figure at a time.
+const QUIET_MILLISECONDS = 1000;
+const whenIdle = window.requestIdleCallback ?? setTimeout; // Safari has none
+let touched = performance.now();
+for (const name of ["scroll", "keydown", "pointerdown", "pointermove", "wheel"]) {
+  addEventListener(name, () => (touched = performance.now()), { passive: true, capture: true });
+}
+
+function drawRest() {
+  const rest = [...document.querySelectorAll(".plot")].filter((plot) => !drawn.has(plot) && !queue.includes(plot));
+  const next = rest.find((plot) => !plot.closest("details:not([open])")); // a closed part is drawn when it is opened
+  if (!next) return;
+  if (performance.now() - touched > QUIET_MILLISECONDS) {
+    observer.unobserve(next);
+    loadLibrary();
+    draw(next);
+    whenIdle(drawRest);
+  } else {
+    setTimeout(() => whenIdle(drawRest), QUIET_MILLISECONDS);
+  }
+}
+
+addEventListener("load", () => setTimeout(() => whenIdle(drawRest), QUIET_MILLISECONDS));
 
 addEventListener("beforeprint", () => {
   loadLibrary();
