@@ -38,6 +38,7 @@ class ConfirmRequest:
     data_root: str | None = None
     workers: int | str = "auto"
     seed: int = 0
+    skip_corrupt: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ def confirm(
         data = DataRequest(
             name=experiment.data, root=str(Path(root).resolve()), split_seed=experiment.seed,
             validation_fraction=experiment.validation_fraction, image_size=experiment.image_size, on_test=True,
-            skip_corrupt=experiment.skip_corrupt,
+            skip_corrupt=request.skip_corrupt or experiment.skip_corrupt,
             is_lazy=(run.read_json(run.environment_file).get("data") or {}).get("is_lazy", False),
         )  # fmt: skip
     slots = local_slots(workers=request.workers, threads=experiment.threads)

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.errors import NaxcliError
-from naxcli.space import Space, load_space, space_digest
+from naxcli.space import WHOLE_VARIABLE, Space, load_space, space_digest
 from naxcli.training.recipe import Recipe
 from naxcli.trial import Config, EpochRecord, Result, Status
 
 Heartbeat = Callable[[Mapping[str, Any]], None]
+
+SECONDS_BETWEEN_SIGNS = 30.0  # of life, within an epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class TrialTask:
         checkpoint_to: where to leave the trained network; None keeps nothing.
         keep_if_cost_below: leaves the network only if its cost is below; None always does.
         seconds_limit: time after which the trial ends as a timeout.
+        needed_measures: what `evaluate` of the space has to return beside the cost, because it is an objective.
         space_digest: of the space that the search walks; a worker that loads another one refuses. None does not compare.
     """
 
@@ -75,6 +78,7 @@ class TrialTask:
     checkpoint_to: str | None = None
     keep_if_cost_below: float | None = None
     seconds_limit: float | None = None
+    needed_measures: tuple[str, ...] = ()
     space_digest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +117,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         result = _train(task, space, heartbeat) if space.build else _call(task, space)
     except NaxcliError:
         raise
-    except Exception as error:  # noqa: BLE001 - the border between the evaluated code, which may fail in any way, and the records
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the border between the evaluated code, which may fail in any way, and the records
         result = Result(status=_status_of(error), error="".join(traceback.format_exception(error)))
     finally:
         return_memory()
@@ -144,8 +148,9 @@ def _call(task: TrialTask, space: Space) -> Result:
     assert space.evaluate is not None
     outcome = space.evaluate(dict(task.config), fidelity=task.fidelity, seed=task.seed)
     values = dict(outcome) if isinstance(outcome, Mapping) else {"cost": outcome}
-    if "cost" not in values:
-        raise KeyError(f"evaluate of space {space.name!r} returned no 'cost'")
+    needed = ["cost", *task.needed_measures, *([] if task.max_latency_ms is None else ["latency_ms"])]
+    if missing := [name for name in needed if values.get(name) is None]:
+        raise KeyError(f"evaluate of space {space.name!r} returned no {', '.join(map(repr, missing))}")
     cost = float(values["cost"])
     measures: dict[str, Any] = {
         name: kind(values[name])
@@ -154,7 +159,16 @@ def _call(task: TrialTask, space: Space) -> Result:
     }
     if not math.isfinite(cost):
         return Result(status=Status.DIVERGED, error=f"the cost is {cost}", device="cpu", **measures)
+    if (reason := _too_slow(measures.get("latency_ms"), task)) is not None:
+        return Result(status=Status.INFEASIBLE, error=reason, device="cpu", **measures)
     return Result(status=Status.SUCCESS, cost=cost, device="cpu", **measures)
+
+
+def _too_slow(latency_ms: float | None, task: TrialTask) -> str | None:
+    """Return why a latency is infeasible, None where it is not."""
+    if latency_ms is None or task.max_latency_ms is None or latency_ms <= task.max_latency_ms:
+        return None
+    return f"latency {latency_ms:.2f} ms is above the limit of {task.max_latency_ms:g} ms"
 
 
 def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result:
@@ -177,8 +191,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         input_shape = (dataset.in_channels, dataset.image_size, dataset.image_size)
         latency_ms = measure.latency_ms(network.to(device), input_shape, device=device)
     measured: dict[str, Any] = {**counts, "latency_ms": latency_ms, "device": _device_name(device)}
-    if latency_ms is not None and task.max_latency_ms is not None and latency_ms > task.max_latency_ms:
-        reason = f"latency {latency_ms:.2f} ms is above the limit of {task.max_latency_ms:g} ms"
+    if (reason := _too_slow(latency_ms, task)) is not None:
         return Result(status=Status.INFEASIBLE, error=reason, **measured)
 
     deadline = None if task.seconds_limit is None else time.monotonic() + task.seconds_limit
@@ -190,9 +203,17 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         is_over_time = deadline is not None and time.monotonic() > deadline
         return is_over_time
 
+    signalled_at = -math.inf
+
+    def on_step(epochs: float) -> None:
+        nonlocal signalled_at
+        if heartbeat is not None and time.monotonic() - signalled_at > SECONDS_BETWEEN_SIGNS:
+            heartbeat({"epochs": epochs})
+            signalled_at = time.monotonic()
+
     outcome = train(
         network, dataset, task.recipe, epochs=task.fidelity, schedule_epochs=task.schedule_epochs, seed=task.seed, device=device,
-        checkpoint_from=_readable(task.checkpoint_from), checkpoint_to=checkpoint,
+        checkpoint_from=_readable(task.checkpoint_from), checkpoint_to=checkpoint, on_step=on_step,
         on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)), should_stop=should_stop,
     )  # fmt: skip
     common: dict[str, Any] = {
@@ -272,11 +293,16 @@ def _device_name(device: Any) -> str:
 @functools.lru_cache(maxsize=4)
 def _space(origin: str, digest: str | None) -> Space:
     space = load_space(origin)
-    if digest is not None and space_digest(space) != digest:
+    if digest is not None and (own := space_digest(space)) != digest:
+        is_same_code = own.partition("-")[0] == digest.partition("-")[0]
         raise NaxcliError(
             f"a worker on {socket.gethostname()} loads another space {origin!r} than the search",
-            why="its file was edited while the search ran, differs on that machine, or makes other configurations there",
-            hint="put the same file everywhere and run the same command again: it goes on",
+            why="the same file says something else there: it depends on what it is run with, or where"
+            if is_same_code
+            else "its file was edited while the search ran, or differs on that machine",
+            hint=f"{WHOLE_VARIABLE}=1 has the search load the file whole, as its workers do"
+            if is_same_code
+            else "put the file back, and the same command goes on",
         )
     return space
 

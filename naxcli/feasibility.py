@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from naxcli.enumeration import enumerate_configurations
 from naxcli.errors import NaxcliError
 from naxcli.quantities import format_count
 from naxcli.searchers.neighbours import one_exchange
-from naxcli.space import Limits, Space, plain_config
+from naxcli.space import Limits, Space, name_of, plain_config
 from naxcli.trial import Config, config_id
 
 if TYPE_CHECKING:
-    from ConfigSpace import Configuration
+    from ConfigSpace import Configuration, ConfigurationSpace
 
 # Configurations sampled at the start to find at least one that is allowed, and how many of them are measured.
 MAX_SAMPLES = 2_000
 NUM_MEASURED = 40
+MAX_ENUMERATION_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,8 @@ class Feasibility:
 
     def _check(self, config: Config) -> bool:
         for predicate in self._predicates:
-            if not predicate(config):
-                self.rejections[f"the space's constraint {getattr(predicate, '__name__', 'without a name')}"] += 1
+            if not self._space.allows(predicate, config):
+                self.rejections[f"the space's constraint {name_of(predicate)}"] += 1
                 return False
         broken = self._broken_limits(config)
         self.rejections.update(broken.keys())
@@ -75,9 +78,16 @@ class Feasibility:
         broken = {}
         for limit in self._limits:
             for item in fields(Limits):
-                bound, value = getattr(limit, item.name), values.get(item.name.removeprefix("max_"))
-                if bound is None or value is None:
+                quantity = item.name.removeprefix("max_")
+                bound, value = getattr(limit, item.name), values.get(quantity)
+                if bound is None or item.name == "max_latency_ms":  # which the trial itself measures
                     continue
+                if value is None:
+                    raise NaxcliError(
+                        f"space {self._space.name!r} cannot tell its {quantity} before a trial",
+                        why=f"its zero_cost returns {', '.join(values) or 'nothing'}",
+                        hint=f"have zero_cost return {'num_params' if quantity == 'params' else quantity}, or drop the limit",
+                    )
                 name = f"{item.name} = {format_count(bound)}"
                 self.closest[name] = min(value, self.closest.get(name, value))
                 if value > bound:
@@ -90,8 +100,8 @@ class Feasibility:
                 raise NaxcliError(
                     f"space {self._space.name!r} has limits on its network's size, but no build= and no zero_cost= to measure it"
                 )
-            cheap = dict(self._space.zero_cost(config))
-            return {"params": cheap.get("num_params", cheap.get("params")), "flops": cheap.get("flops")}  # type: ignore[dict-item]
+            metrics = self._space.cheap_metrics(config)
+            return {("params" if name == "num_params" else name): value for name, value in metrics.items()}
         from naxcli.measure import measure_config
 
         counts: dict[str, Any] = measure_config(
@@ -129,14 +139,31 @@ class Feasibility:
             if not around or min(map(self._excess_of, around)) >= self._excess_of(best):
                 break
             best = min(around, key=self._excess_of)
+        if self._predicates and self._is_any_allowed(configuration_space):
+            return
         tightest = self.rejections.most_common(1)[0][0]
         closest = self.closest.get(tightest)
         raise NaxcliError(
-            f"no configuration of space {self._space.name!r} keeps the limits",
+            f"no configuration of space {self._space.name!r} was found that keeps the limits",
             why=f"the tightest is {tightest}: it refused {self.rejections[tightest]} of {len(self._known)} configurations tried"
             + (f", whose smallest value is {format_count(closest)}" if closest is not None else ""),
-            hint="raise this limit, or make the network smaller with --set width=0.5",
+            hint="raise this limit, or make the network smaller with --set width=0.5"
+            if closest is not None
+            else "look at the space's constraints",
         )  # fmt: skip
+
+    def _is_any_allowed(self, configuration_space: ConfigurationSpace) -> bool:
+        """Go through the whole space, where it can be enumerated, for as long as is bearable: predicates may leave a needle in it."""
+        table = enumerate_configurations(configuration_space)
+        end = time.monotonic() + MAX_ENUMERATION_SECONDS
+        if table is None:
+            return False
+        for row in range(len(table)):
+            if self(self._space.canonicalise(table.config(row))):
+                return True
+            if time.monotonic() > end:
+                return False
+        return False
 
     def _allows(self, configuration: Configuration) -> bool:
         return self(self._space.canonicalise(plain_config(configuration)))

@@ -162,12 +162,14 @@ def _bound_names(node: ast.stmt) -> Iterator[str]:
 
 
 def _loaded_names(node: ast.AST, *, hides_annotations: bool = False) -> set[str]:
-    """Return the names that a statement or expression may look up in the file, those of its functions' bodies included."""
+    """Return the file's names that a statement or expression may look up, or assign as `global`, in its functions' bodies too."""
     names: set[str] = set()
 
     def visit(table: symtable.SymbolTable, is_top: bool) -> None:
-        symbols = (symbol for symbol in table.get_symbols() if symbol.is_referenced())
-        names.update(symbol.get_name() for symbol in symbols if is_top or symbol.is_global())
+        for symbol in table.get_symbols():
+            is_changed = symbol.is_declared_global() and symbol.is_assigned()
+            if is_changed or (symbol.is_referenced() and (is_top or symbol.is_global())):
+                names.add(symbol.get_name())
         for child in table.get_children():
             visit(child, is_top=False)
 

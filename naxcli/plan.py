@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import statistics
 import time
 from collections import Counter
@@ -21,16 +22,33 @@ import numpy as np
 from naxcli.batch import run_tasks
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask
+from naxcli.experiment import Experiment
 from naxcli.packing import slots_of_run
 from naxcli.quantities import format_duration
-from naxcli.run_directory import RunDirectory, guard_disk, write_atomically
+from naxcli.run_directory import guard_disk, write_atomically
 from naxcli.session import Session, prepare_data
 from naxcli.trial import Result, Status, config_id
 from naxcli.workers import Slot, WorkerPool, run_trial
 
 MAX_CALIBRATION_SHARE = 0.05
 NUM_CALIBRATION_TRIALS = 12
+MIN_TRIAL_SECONDS = 1.0  # that the first trial gets even where the start of the workers has taken all of the share
 NUM_SIMULATIONS = 40
+# Fewer timed trials than these show no spread between configurations by themselves: times are then taken to vary by half.
+MIN_RESAMPLED = 5
+PRIOR_SPREAD = 0.5
+TIMED_SETTINGS = (
+    "space",
+    "data",
+    "image_size",
+    "width",
+    "recipe",
+    "fidelity",
+    "rung_schedule",
+    "workers",
+    "threads",
+    "cluster",
+)
 # Simulated trials after which the rest of the budget is extrapolated in proportion.
 MAX_SIMULATED_TRIALS = 600
 
@@ -45,9 +63,14 @@ class TrialTime:
     def seconds(self, epochs: float) -> float:
         return self.fixed_seconds + epochs * self.epoch_seconds
 
+    def scaled(self, factor: float) -> TrialTime:
+        return TrialTime(fixed_seconds=factor * self.fixed_seconds, epoch_seconds=factor * self.epoch_seconds)
 
-def plan_path(run: RunDirectory) -> Any:
-    return run.path / "plan.json"
+
+def comparable_settings(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings on which the time of trials depends: a plan says something about searches that agree in them."""
+    settings = json.loads(json.dumps(experiment.to_settings(), default=str))
+    return {name: settings.get(name) for name in TIMED_SETTINGS}
 
 
 def make_plan(
@@ -65,7 +88,7 @@ def make_plan(
     data, _, _ = prepare_data(experiment, space)
     started = time.monotonic()
     slots = slots_of_run(experiment, space, data, session.run, on_notice)
-    times, statuses = _calibrate(session, data, slots, on_result)
+    times, statuses = _calibrate(session, data, slots, on_result, started + MAX_CALIBRATION_SHARE * budget)
     calibration_seconds = time.monotonic() - started
     if not times:
         raise NaxcliError(
@@ -83,21 +106,25 @@ def make_plan(
         "epoch_seconds": statistics.median(item.epoch_seconds for item in times), "rungs": rungs,
         "num_hyperparameters": num_hyperparameters,
     }  # fmt: skip
+    plan["settings"] = comparable_settings(experiment)
     plan["is_enough"] = rungs[0]["expected"] >= num_hyperparameters and rungs[-1]["expected"] >= 1
     with guard_disk(session.run.path):
         session.run.path.mkdir(parents=True, exist_ok=True)
-    write_atomically(plan_path(session.run), json.dumps(plan, indent=1))
+    write_atomically(session.run.plan_file, json.dumps(plan, indent=1))
     return plan
 
 
 def _calibrate(
-    session: Session, data: DataRequest | None, slots: list[Slot], on_result: Callable[[Result], None]
+    session: Session,
+    data: DataRequest | None,
+    slots: list[Slot],
+    on_result: Callable[[Result], None],
+    deadline: float,
 ) -> tuple[list[TrialTime], Counter[Status]]:
-    """Time random configurations at one epoch (or the lowest fidelity) until enough are timed or the share of the budget is spent."""
+    """Time random configurations at one epoch (or the lowest fidelity) until enough are timed or the deadline has come."""
     from naxcli.space import plain_config
 
     experiment, space = session.experiment, session.space
-    deadline = time.monotonic() + MAX_CALIBRATION_SHARE * (experiment.budget_seconds or 0.0)
     epochs = min(1.0, experiment.fidelity.min) if space.build is not None else experiment.fidelity.min
     sampled = space.configuration_space(experiment.seed).sample_configuration(NUM_CALIBRATION_TRIALS)
     configs = [space.default_config(), *(space.canonicalise(plain_config(item)) for item in sampled)]
@@ -105,12 +132,12 @@ def _calibrate(
     def tasks() -> Iterator[TrialTask]:
         for number, config in enumerate(configs):
             left = deadline - time.monotonic()
-            if left <= 0 or number >= NUM_CALIBRATION_TRIALS:
+            if number and (left <= 0 or number >= NUM_CALIBRATION_TRIALS):
                 return
             yield TrialTask(
                 trial_id=number, space=space.origin, config=config, fidelity=epochs, seed=experiment.seed, data=data,
                 width=experiment.width, recipe=experiment.recipe if data else None, schedule_epochs=epochs,
-                threads=slots[0].threads, seconds_limit=left,
+                threads=slots[0].threads, seconds_limit=max(left, MIN_TRIAL_SECONDS),
             )  # fmt: skip
 
     times, statuses = [], Counter[Status]()
@@ -131,8 +158,10 @@ def _expected_trials(
 ) -> list[dict[str, float]]:
     rng = np.random.default_rng(session.experiment.seed)
     counts = []
+    spread = PRIOR_SPREAD / len(times) ** 0.5 if len(times) < MIN_RESAMPLED else 0.0
     for _ in range(NUM_SIMULATIONS):
-        resampled = [times[index] for index in rng.integers(len(times), size=len(times))]
+        factor = math.exp(spread * rng.standard_normal())
+        resampled = [times[index].scaled(factor) for index in rng.integers(len(times), size=len(times))]
         counts.append(
             _simulate(
                 session, resampled, seconds=seconds, num_workers=num_workers, success_share=success_share, rng=rng

@@ -146,6 +146,9 @@ class Records:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._connection.close()
 
     # -- writing ------------------------------------------------------------------------------------------------------------

@@ -59,6 +59,10 @@ class RunDirectory:
         return self.path / "confirmation.json"
 
     @property
+    def plan_file(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

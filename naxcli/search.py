@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import signal
 import statistics
 import threading
@@ -35,15 +36,17 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.25
 ACTIVITY_INTERVAL_SECONDS = 5.0
-BACKUP_INTERVAL_SECONDS = 600.0
+BACKUP_INTERVAL_SECONDS = 60.0
 MAX_ATTEMPTS = 2
 # A search whose first trials all crash has a broken space or data, not bad configurations; one in which so many fail, each in some
 # way, has limits or a recipe that nothing meets.
 MAX_LEADING_CRASHES = 10
 MAX_LEADING_FAILURES = 20
-# A trial that reports epochs hangs when it is silent for this many times its longest epoch, and at least this long.
+# A trial hangs when it is silent for this many times the longest epoch, and at least this long; before its first sign of life, in
+# which a worker may read a large data set, longer. One of a space's own objective gives none, and is compared with those that ended.
 SILENCE_FACTOR = 10.0
 SILENCE_MIN_SECONDS = 600.0
+START_MIN_SECONDS = 3600.0
 # Beyond its own time-out, which the trial itself looks at once an epoch, before its process is killed.
 TIMEOUT_GRACE_SECONDS = 30.0
 
@@ -154,13 +157,13 @@ class Search:
         """Search until the budget, the number of trials or the space is spent, or somebody stops it."""
         session = self.records.start_session()
         self._clock_start = time.monotonic()
-        self.run_directory.stop_file.unlink(missing_ok=True)
         self._log(
             "started", session=session, finished=len(self.finished), resubmitted=len(self._waiting),
             fidelity=str(self.experiment.fidelity), rung_schedule=self.experiment.rung_schedule,
         )  # fmt: skip
         self._progress.started(self)
         restore = self._catch_signals()
+        self.records.back_up()
         beat, backup = Every(ACTIVITY_INTERVAL_SECONDS), Every(BACKUP_INTERVAL_SECONDS)
         try:
             while True:
@@ -256,6 +259,8 @@ class Search:
             return TrialTask(
                 trial_id=trial.trial_id, space=self.space.origin, config=trial.config, fidelity=trial.fidelity, seed=trial.seed,
                 seconds_limit=experiment.trial_timeout_seconds, space_digest=self._space_digest,
+                max_latency_ms=experiment.limits.max_latency_ms,
+                needed_measures=tuple(OBJECTIVE_COLUMNS[name] for name in experiment.objective),
             )  # fmt: skip
         parent = trial.parent_trial_id
         parent_file = None if parent is None else self.run_directory.checkpoint(parent).resolve()
@@ -274,23 +279,36 @@ class Search:
         """Note a sign of life of a running trial. Called from the pool's own thread."""
         trial_id = int(message["trial_id"])
         self._heard_at[trial_id] = time.monotonic()
-        self._longest_epoch = max(self._longest_epoch, float(message["seconds"]))
-        self._progress.epoch(message)
+        if "seconds" in message:  # an epoch has ended, rather than a step
+            self._longest_epoch = max(self._longest_epoch, float(message["seconds"]))
+            self._progress.epoch(message)
 
     def _end_overdue_trials(self) -> None:
         """Kill trials that run past their time-out or fell silent; a killed worker is replaced by its nanny."""
         now = time.monotonic()
         timeout = self.experiment.trial_timeout_seconds
-        silence = max(SILENCE_MIN_SECONDS, SILENCE_FACTOR * self._longest_epoch)
         for trial_id in list(self._running):
             seconds = now - self._started_at[trial_id]
             if timeout is not None and seconds > timeout + TIMEOUT_GRACE_SECONDS:
                 self._pool.kill(trial_id)
                 error = f"killed after {seconds:.0f} s, limit {timeout:g} s"
                 self._record(trial_id, Result(status=Status.TIMEOUT, error=error, seconds=seconds))
-            elif trial_id in self._heard_at and now - self._heard_at[trial_id] > silence:
+            elif now - self._heard_at.get(trial_id, self._started_at[trial_id]) > (
+                silence := self._longest_silence(trial_id)
+            ):
                 self._pool.kill(trial_id)
                 self._retry_or_record(trial_id, f"no sign of life for {silence:.0f} s")
+
+    def _longest_silence(self, trial_id: int) -> float:
+        """Return after how many silent seconds a running trial is taken to hang."""
+        if trial_id in self._heard_at:
+            return max(SILENCE_MIN_SECONDS, SILENCE_FACTOR * self._longest_epoch)
+        if self.space.build is not None:
+            return max(START_MIN_SECONDS, SILENCE_FACTOR * self._longest_epoch)
+        fidelity = self._running[trial_id].fidelity
+        ended = (item.seconds * max(1.0, fidelity / item.trial.fidelity) for item in self.finished)
+        longest = max(ended, default=None)
+        return math.inf if longest is None else max(START_MIN_SECONDS, SILENCE_FACTOR * longest)
 
     # -- record, tell -------------------------------------------------------------------------------------------------------
 

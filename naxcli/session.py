@@ -15,6 +15,7 @@ from naxcli.errors import NaxcliError
 from naxcli.evaluate import DataRequest
 from naxcli.experiment import Experiment, differences, resolve
 from naxcli.feasibility import Feasibility, NetworkShape
+from naxcli.reporting import read_space
 from naxcli.run_directory import RunDirectory, write_atomically
 from naxcli.space import Space, load_space, shipped_spaces, space_source
 
@@ -86,14 +87,28 @@ def open_session(request: SearchRequest) -> Session:
             has_networks=has_networks,
         )  # fmt: skip
 
-    experiment = resolved(stored)
-    run = named or RunDirectory(path=experiment.default_run_dir(space))
+    run = named or RunDirectory(path=resolved(None).default_run_dir(space))
     if run.exists and not request.overwrite:
-        stored = run.settings()
-        experiment = resolved(stored)
-        _refuse_differences(run, RunDirectory.experiment(run), experiment)
-        return Session(space=space, experiment=experiment, run=run, is_new=False)
-    return Session(space=space, experiment=experiment, run=run, is_new=True)
+        try:
+            experiment = resolved(run.settings())
+            _refuse_differences(run, RunDirectory.experiment(run), experiment)
+            return Session(space=space, experiment=experiment, run=run, is_new=False)
+        except NaxcliError:
+            # Settings with which nothing was ever finished, such as a cluster that is not there, bind nobody.
+            if reference is None or not _is_untried(run):
+                raise
+    return Session(space=space, experiment=resolved(None), run=run, is_new=True)
+
+
+def _is_untried(run: RunDirectory) -> bool:
+    """Return whether not one trial of a run has ended, as far as its records can be read."""
+    from naxcli.records import Records
+
+    try:
+        with Records.open(run) as records:
+            return not records.finished()
+    except NaxcliError:
+        return False
 
 
 def run_session(session: Session, progress: Progress) -> SearchEnd:
@@ -119,10 +134,13 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
     if feasibility:
         feasibility.require_one(experiment.seed)
     with run.locked():
+        run.stop_file.unlink(missing_ok=True)  # of an earlier session; one made from here on is meant for this one
         for leftover in run.path.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         records = (
-            _create(session, configuration_space, description) if session.is_new else _reopen(session, description)
+            _create(session, configuration_space, description)
+            if session.is_new
+            else _reopen(session, configuration_space, description)
         )
         with records:
             slots = slots_of_run(experiment, space, data, run, progress.notice)
@@ -255,12 +273,12 @@ def prepare_data(
 
 
 def _create(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
-    """Write the files of a new run, its settings last: they are what makes it one."""
+    """Write the files of a new run, its settings last: they are what makes it one. One that is there is replaced."""
     from naxcli.environment import describe_environment
     from naxcli.records import Records
 
     run = session.run
-    if run.exists:  # only with --overwrite
+    if run.exists:  # to be overwritten, or nothing was finished in it
         run.remove()
     elif run.database.exists() and run.trials_file.exists():
         raise NaxcliError(
@@ -286,12 +304,33 @@ def _create(session: Session, configuration_space: ConfigurationSpace, data: dic
     return records
 
 
-def _reopen(session: Session, data: dict[str, Any] | None) -> Records:
-    """Open the records of an existing run, after checking that its space still means the same."""
+def _reopen(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
+    """Open the records of an existing run, after checking that its space still means the same; start anew one without a result."""
     from naxcli.records import Records
 
     run = session.run
     records = Records.open(run, to_write=True)
+    try:
+        _refuse_another_space(session, configuration_space, records)
+    except NaxcliError:
+        if records.finished():
+            raise
+        records.close()
+        return _create(session, configuration_space, data)
+    before = (run.read_json(run.environment_file).get("data") or {}).get("content_hash")
+    if data is not None and before is not None and before != data["content_hash"]:
+        raise NaxcliError(
+            f"the images of {data['name']} are not those that {run.path} started with",
+            why=f"content hash {before} then, {data['content_hash']} now: trials would not be comparable",
+            hint="name the folder of the first images with --data-root, or start another run with --run DIR",
+        )
+    run.checkpoints.mkdir(exist_ok=True)
+    write_atomically(run.experiment_file, session.experiment.to_toml())
+    return records
+
+
+def _refuse_another_space(session: Session, configuration_space: ConfigurationSpace, records: Records) -> None:
+    run = session.run
     recorded = records.meta("space_source") or ""
     current = space_source(session.space).read_text(encoding="utf-8")
     if recorded and not _is_same_code(recorded, current):
@@ -303,16 +342,29 @@ def _reopen(session: Session, data: dict[str, Any] | None) -> Records:
             why="its trials would not be comparable:\n" + "\n".join(list(diff)[:MAX_DIFF_LINES]),
             hint="undo the edit to resume, or start another run with --run DIR",
         )
-    before = (run.read_json(run.environment_file).get("data") or {}).get("content_hash")
-    if data is not None and before is not None and before != data["content_hash"]:
+    before = read_space(run.space_file).to_serialized_dict()
+    now = _reread(configuration_space).to_serialized_dict()
+    changed = [part for part in ("hyperparameters", "conditions", "forbiddens") if before.get(part) != now.get(part)]
+    if changed:
+        pairs = [
+            (json.dumps(part[name], indent=1, default=_plain).splitlines() for part in (before, now))
+            for name in changed
+        ]
+        lines = [
+            line for old, new in pairs for line in difflib.unified_diff([*old], [*new], "then", "now", n=1, lineterm="")
+        ]
         raise NaxcliError(
-            f"the images of {data['name']} are not those that {run.path} started with",
-            why=f"content hash {before} then, {data['content_hash']} now: trials would not be comparable",
-            hint="name the folder of the first images with --data-root, or start another run with --run DIR",
+            f"the space of {run.path} has other configurations than when the run started",
+            why=f"its file is the same, but not its {' and '.join(changed)}, which come from elsewhere:\n"
+            + "\n".join(lines[:MAX_DIFF_LINES]),
+            hint="undo the change to resume, or start another run with --run DIR",
         )
-    run.checkpoints.mkdir(exist_ok=True)
-    write_atomically(run.experiment_file, session.experiment.to_toml())
-    return records
+
+
+def _reread(configuration_space: ConfigurationSpace) -> ConfigurationSpace:
+    """Return a space as it would come back from its file."""
+    written = json.dumps(configuration_space.to_serialized_dict(), default=_plain)
+    return type(configuration_space).from_serialized_dict(json.loads(written))
 
 
 def _is_same_code(first: str, second: str) -> bool:

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 import re
 import sys
 import traceback
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
 
 Constraint = Callable[[Config], bool]
+
+NUM_DIGESTED = 32  # configurations that stand for what a space does with any
+# Set to load a search's space whole, as its workers do.
+WHOLE_VARIABLE = "NAXCLI_WHOLE_SPACE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,7 @@ class Space:
         """Return a new ConfigurationSpace with its own random state."""
         from ConfigSpace import ConfigurationSpace
 
-        configuration_space = self.configspace(seed)
+        configuration_space = self._called("configspace", self.configspace, seed)
         if not isinstance(configuration_space, ConfigurationSpace):
             raise NaxcliError(
                 f"configspace of space {self.name!r} returned {type(configuration_space).__name__}",
@@ -111,7 +116,30 @@ class Space:
 
     def canonicalise(self, config: Config) -> dict[str, ConfigValue]:
         """Return the configuration that stands for all names of the same network."""
-        return dict(self.canonical(config)) if self.canonical else dict(config)
+        return dict(self._called("canonical", self.canonical, config)) if self.canonical else dict(config)
+
+    def cheap_metrics(self, config: Config) -> dict[str, float]:
+        """Return the metrics of `zero_cost`, none where there is no such function."""
+        return dict(self._called("zero_cost", self.zero_cost, config)) if self.zero_cost else {}
+
+    def allows(self, predicate: Constraint, config: Config) -> bool:
+        """Return whether one of the space's constraints allows a configuration."""
+        return bool(self._called(f"constraint {name_of(predicate)}", predicate, config))
+
+    def _called(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the space's author; what it raises is theirs to see, with its line."""
+        try:
+            return function(*arguments)
+        except NaxcliError:
+            raise
+        except Exception as error:  # any exception of the author's code
+            file = Path(function.__code__.co_filename) if hasattr(function, "__code__") else Path()
+            line = _line_of(error, file)
+            raise NaxcliError(
+                f"{what} of space {self.name!r} raised {type(error).__name__}",
+                why="".join(traceback.format_exception_only(error)).strip(),
+                hint=f"{line} of {file}" if line else "naxcli space validate FILE checks a space",
+            ) from error
 
     def merged_choices(self) -> list[str]:
         """Return the choices, as `name=value`, that `canonical` replaces by another wherever they occur in default and references."""
@@ -127,6 +155,11 @@ class Space:
     def default_config(self) -> dict[str, ConfigValue]:
         """Return the space's default configuration as plain values."""
         return plain_config(self.configuration_space().get_default_configuration())
+
+
+def name_of(predicate: Constraint) -> str:
+    """Return how a constraint is named in messages."""
+    return str(getattr(predicate, "__name__", "without a name"))
 
 
 def plain_config(configuration: Configuration | Mapping[str, Any]) -> dict[str, ConfigValue]:
@@ -212,16 +245,36 @@ def load_space(reference: str, *, only_outline: bool = False) -> Space:
 
 
 def space_source(space: Space) -> Path:
-    """Return the file that defines a loaded space."""
+    """Return the file that defines a loaded space, which need not be the one that its functions come from."""
+    if space.origin.endswith(".py"):
+        return Path(space.origin)
+    if ":" in space.origin:
+        return Path(sys.modules[space.origin.partition(":")[0]].__file__ or "")
+    if space.origin:
+        return spaces_folder() / f"{space.origin}.py"
     function = space.build or space.evaluate
     return Path(sys.modules[function.__module__].__file__ or "")
 
 
 def space_digest(space: Space) -> str:
-    """Return 16 hexadecimal characters that tell whether two processes loaded the same space: its code and its configurations."""
-    code = ast.unparse(ast.parse(space_source(space).read_text(encoding="utf-8")))  # without comments and layout
-    described = json.dumps(space.configuration_space(seed=0).to_serialized_dict(), default=str, sort_keys=True)
-    return hashlib.blake2b(f"{code}\n{described}".encode(), digest_size=8).hexdigest()
+    """Return what tells whether two processes loaded the same space, as `CODE-MEANING`.
+
+    CODE is of its file without comments and layout; MEANING of what the loaded file says: its hyperparameters, groups and
+    references, and what a sample of configurations is reduced to and whether it is allowed.
+    """
+    code = ast.unparse(ast.parse(space_source(space).read_text(encoding="utf-8")))
+    configuration_space = space.configuration_space(seed=0)
+    sampled = [plain_config(item) for item in configuration_space.sample_configuration(NUM_DIGESTED)]
+    canonical = [space.canonicalise(config) for config in sampled]
+    predicates = [constraint for constraint in space.constraints if not isinstance(constraint, Limits)]
+    meaning = {
+        "space": configuration_space.to_serialized_dict(), "name": space.name, "version": space.version, "groups": dict(space.groups),
+        "reference": dict(space.reference), "canonical": canonical,
+        "limits": [repr(constraint) for constraint in space.constraints if isinstance(constraint, Limits)],
+        "allowed": [[space.allows(predicate, config) for predicate in predicates] for config in canonical],
+    }  # fmt: skip
+    texts = (code, json.dumps(meaning, default=str, sort_keys=True))
+    return "-".join(hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)
 
 
 def _load_file(path: Path, *, only_outline: bool = False) -> Space:
@@ -229,7 +282,11 @@ def _load_file(path: Path, *, only_outline: bool = False) -> Space:
     if not path.is_file():
         raise NaxcliError(f"there is no space file {path}", hint="naxcli space list shows the spaces that ship")
     module_name = "naxcli_space_" + re.sub(r"\W", "_", str(path.with_suffix("")))
-    if only_outline and (outline := _load_outline(path, module_name)) is not None:
+    if (
+        only_outline
+        and not os.environ.get(WHOLE_VARIABLE)
+        and (outline := _load_outline(path, module_name)) is not None
+    ):
         return outline
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
-from naxcli.plan import plan_path
+from naxcli.plan import comparable_settings
 from naxcli.records import FinishedTrial, Records
 from naxcli.run_directory import RunDirectory
 from naxcli.search import find_incumbent
@@ -34,7 +34,9 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
         lefts.append(max(0.0, experiment.budget_seconds - active))
     if experiment.trials is not None and rate:
         lefts.append(max(0.0, (experiment.trials - len(finished)) / rate))
-    plan = run.read_json(plan_path(run))
+    plan = run.read_json(run.plan_file)
+    if plan.get("settings") != comparable_settings(experiment):
+        plan = {}  # of another search
     return {
         "run": str(run.path),
         "space": experiment.space,

@@ -263,6 +263,13 @@ def test_corrupt_images_are_named_and_refused_or_skipped(image_folder: Path) -> 
     assert "broken.png" in dataset.notices[0]
 
 
+def test_a_class_of_which_no_image_can_be_read_is_refused(image_folder: Path) -> None:
+    for file in (image_folder / "train" / "dog").iterdir():
+        file.write_text("no image")
+    with pytest.raises(NaxcliError, match="no readable image of dog"):
+        load(f"folder:{image_folder}", image_folder, skip_corrupt=True)
+
+
 def test_data_check_skips_corrupt_images_on_request(image_folder: Path) -> None:
     (image_folder / "train" / "dog" / "text.jpg").write_text("no image")
     refused = naxcli("data", "check", f"folder:{image_folder}")

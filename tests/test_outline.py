@@ -108,6 +108,7 @@ def test_networks_are_left_out_of_an_outline(part: str, choices: list[int], tmp_
         "for number in torch.arange(3, 5).tolist():\n    CHOICES.append(number)\n",
         "def grow(kind):\n    CHOICES.append(3)\n    return kind\n@grow\nclass Other(nn.Module): ...\n",
         "def grow(kind):\n    also_grow()\ndef also_grow():\n    CHOICES.append(3)\ngrow(Network)\n",
+        "def grow(choice):\n    global CHOICES\n    CHOICES = [choice]\ngrow(int(torch.ones(1)))\n",
         "class Registry:\n    def add(kind):\n        CHOICES.append(3)\nRegistry.add(Network)\n",
         "class Other(nn.Module):\n    CHOICES.append(3)\n",
         "if torch.cuda.is_available() or True:\n    CHOICES = [1, 5]\n",

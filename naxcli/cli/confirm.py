@@ -22,6 +22,9 @@ def confirm(
         str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
     ] = None,
     data_root: Annotated[str | None, typer.Option("--data-root", help="Default: the run's.")] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out image files that cannot be read, as the run may do.")
+    ] = False,
     workers: Annotated[str, typer.Option("--workers", help="Trainings at once, or auto.")] = "auto",
     seed: Annotated[int, typer.Option("--seed", min=0, help="From which the fresh seeds are derived.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the confirmation as JSON on stdout.")] = False,
@@ -30,7 +33,7 @@ def confirm(
 
     States the gain with an interval that is corrected for having picked the best. Interrupted, the same command goes on.
     """
-    from naxcli.cli.output import note, print_json, stdout_console
+    from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
     from naxcli.confirm import ConfirmRequest
     from naxcli.confirm import confirm as confirm_run
     from naxcli.errors import NaxcliError
@@ -40,7 +43,7 @@ def confirm(
     if workers != "auto" and not workers.isdigit():
         raise NaxcliError(f"--workers {workers!r} is not a number", hint="a number of at least 1, or auto")
     request = ConfirmRequest(
-        num_top=top, num_seeds=seeds, epochs=epochs, space=space, data_root=data_root, seed=seed,
+        num_top=top, num_seeds=seeds, epochs=epochs, space=space, data_root=data_root, seed=seed, skip_corrupt=skip_corrupt,
         workers=workers if workers == "auto" else int(workers),
     )  # fmt: skip
 
@@ -48,7 +51,8 @@ def confirm(
         outcome = f"cost {row['cost']:.4f}" if row["cost"] is not None else row["status"]
         note(f"{done:>3}/{total}  {row['name']:<12} seed {row['seed']}  {outcome}")
 
-    confirmation = confirm_run(open_run(run), request, announce)
+    with reserved_stdout(as_json):
+        confirmation = confirm_run(open_run(run), request, announce)
     if as_json:
         print_json(confirmation)
     else:

@@ -81,20 +81,25 @@ def _describe(
     from naxcli.cli.output import note, print_json
     from naxcli.training.sources import load_part
 
-    part = load_part(name, data_root, part="train", image_size=image_size, skip_corrupt=skip_corrupt)
+    part, test = (
+        load_part(name, data_root, part=which, image_size=image_size, skip_corrupt=skip_corrupt)
+        for which in ("train", "test")
+    )
     counts = np.bincount(part.labels, minlength=len(part.class_names))
     described = {
-        "name": name, "num_images": len(part.labels), "num_classes": len(part.class_names), "in_channels": int(part.images.shape[1]),
-        "image_size": int(part.images.shape[2]), "content_hash": part.content_hash(), "is_official": part.is_official,
-        "smallest_class": int(counts.min()), "largest_class": int(counts.max()),
+        "name": name, "num_images": len(part.labels), "num_test_images": len(test.labels),
+        "num_classes": len(part.class_names), "in_channels": int(part.images.shape[1]), "image_size": int(part.images.shape[2]),
+        "content_hash": part.content_hash(), "is_official": part.is_official, "smallest_class": int(counts.min()),
+        "largest_class": int(counts.max()),
     }  # fmt: skip
-    for notice in part.notices:
+    for notice in (*part.notices, *test.notices):
         note(f"note: {notice}")
     if as_json:
         print_json(described)
         return
     typer.echo(
-        f"{name}: {described['num_images']:,} training images of {described['num_classes']} classes, "
+        f"{name}: {described['num_images']:,} training and {described['num_test_images']:,} test images of "
+        f"{described['num_classes']} classes, "
         f"{described['in_channels']} x {described['image_size']} x {described['image_size']}, content {described['content_hash']}"
         + (", official" if part.is_official else ", not the official content")
     )

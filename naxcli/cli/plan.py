@@ -33,9 +33,9 @@ def plan(
 
     Trains a few random configurations for one epoch, in at most 5 % of the budget.
     """
-    from naxcli.cli.output import note, print_json, stdout_console
+    from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
     from naxcli.errors import ExitCode
-    from naxcli.plan import make_plan
+    from naxcli.plan import MAX_CALIBRATION_SHARE, make_plan
     from naxcli.session import SearchRequest, open_session
 
     if epochs is not None and fidelity is not None:
@@ -44,15 +44,20 @@ def plan(
         "budget": budget, "searcher": searcher, "seed": seed, "data": data, "data_root": data_root, "epochs": epochs,
         "fidelity": fidelity, "workers": workers, "cluster": cluster,
     }  # fmt: skip
-    session = open_session(
-        SearchRequest(space=space, flags=flags, assignments=assignments or (), experiment_file=experiment, run=run)
+    request = SearchRequest(
+        space=space, flags=flags, assignments=assignments or (), experiment_file=experiment, run=run
     )
-    note("calibrating: a few random configurations for one epoch")
-    made = make_plan(session, lambda result: note(f"  {result.status}, {result.seconds:.1f} s"))
+    with reserved_stdout(as_json):
+        session = open_session(request)
+        note("calibrating: a few random configurations for one epoch")
+        made = make_plan(session, lambda result: note(f"  {result.status}, {result.seconds:.1f} s"))
     if as_json:
         print_json(made)
     else:
         stdout_console().print(_table(made))
+    share = made["calibration_seconds"] / made["budget_seconds"]
+    if share > MAX_CALIBRATION_SHARE:
+        note(f"the calibration took {share:.1%} of this budget: starting the workers and one trial take that long")
     if not made["is_enough"]:
         note(
             f"this is too little: with {made['num_hyperparameters']} hyperparameters, fewer trials than that say nothing; "

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+SECONDS_BETWEEN_TABLES = 30.0
+
 RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")]
 
 
@@ -33,9 +35,17 @@ def status(
     if not watch:
         stdout_console().print(_status_table(described))
         return
+    console = stdout_console()
+    if not console.is_terminal:  # a file or a pipe gets one table after another
+        console.print(_status_table(described))
+        while described["is_running"]:
+            time.sleep(SECONDS_BETWEEN_TABLES)
+            described = describe_run(directory)
+            console.print(_status_table(described))
+        return
     from rich.live import Live
 
-    with Live(_status_table(described), console=stdout_console(), refresh_per_second=2) as live:
+    with Live(_status_table(described), console=console, refresh_per_second=2) as live:
         while described["is_running"]:
             time.sleep(2)
             described = describe_run(directory)

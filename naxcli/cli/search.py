@@ -165,6 +165,7 @@ def search(
 
     Killed or stopped, the same command goes on where the records end. Ctrl-C finishes writing and exits with 130.
     """
+    from naxcli.cli.output import reserved_stdout
     from naxcli.session import SearchRequest, open_session
 
     flags = {
@@ -175,16 +176,16 @@ def search(
     }  # fmt: skip
     if epochs is not None and fidelity is not None:
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
-    session = open_session(
-        SearchRequest(
-            space=space,
-            flags=flags,
-            assignments=assignments or (),
-            experiment_file=experiment,
-            run=run,
-            overwrite=overwrite,
-        )
+    request = SearchRequest(
+        space=space,
+        flags=flags,
+        assignments=assignments or (),
+        experiment_file=experiment,
+        run=run,
+        overwrite=overwrite,
     )
+    with reserved_stdout(as_json):
+        session = open_session(request)
     if print_config:
         typer.echo(session.experiment.to_toml(), nl=False)
         return
@@ -204,12 +205,12 @@ def _job_script(cluster: str | None) -> str:
 
 
 def _run(session: Any, *, as_json: bool, quiet: bool) -> ExitCode:
-    from naxcli.cli.output import print_json
+    from naxcli.cli.output import print_json, reserved_stdout
     from naxcli.cli.progress import make_progress
     from naxcli.search import EndReason
     from naxcli.session import run_session
 
-    with make_progress(session, quiet=quiet) as progress:
+    with reserved_stdout(as_json), make_progress(session, quiet=quiet) as progress:
         end = run_session(session, progress)
     progress.summarise(end)
     if as_json:

@@ -176,9 +176,15 @@ def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -
         raise NaxcliError(
             f"{name} has {len(corrupt)} unreadable images of {len(decoded)}", why=naming, hint=CORRUPT_HINT
         )
+    labels = found.labels[[not isinstance(item, str) for item in decoded]]
+    emptied = sorted({found.class_names[label] for label in set(found.labels.tolist()) - set(labels.tolist())})
+    if emptied:
+        raise NaxcliError(
+            f"{name} has no readable image of {', '.join(emptied)}", why=naming, hint="repair or remove that class"
+        )
     return Part(
         images=np.stack(images),
-        labels=found.labels[[not isinstance(item, str) for item in decoded]],
+        labels=labels,
         class_names=found.class_names,
         notices=(f"skipped {len(corrupt)} unreadable images of {name}: {naming}",) if corrupt else (),
     )

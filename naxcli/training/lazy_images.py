@@ -20,7 +20,7 @@ from naxcli.training.parts import Images, Labels, hash_of
 
 # All that Pillow raises for a file that is no whole image.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-CORRUPT_HINT = "repair or remove them, or have them left out: --set skip_corrupt=true (of train and data check: --skip-corrupt)"
+CORRUPT_HINT = "repair or remove them, or have them left out: --set skip_corrupt=true (of train, confirm and data check: --skip-corrupt)"
 
 _SAMPLE_BYTES = 128 << 20  # of images that statistics are counted from
 _logger = logging.getLogger(__name__)
