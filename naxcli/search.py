@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import signal
 import statistics
 import threading
@@ -25,6 +24,7 @@ from naxcli.checkpoints import CheckpointPolicy
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask, result_from_dict
 from naxcli.experiment import Experiment
+from naxcli.liveness import Liveness
 from naxcli.records import OBJECTIVE_COLUMNS, FinishedTrial, Records, objective_costs
 from naxcli.run_directory import RunDirectory
 from naxcli.space import Space, space_digest
@@ -42,11 +42,6 @@ MAX_ATTEMPTS = 2
 # way, has limits or a recipe that nothing meets.
 MAX_LEADING_CRASHES = 10
 MAX_LEADING_FAILURES = 20
-# A trial hangs when it is silent for this many times the longest epoch, and at least this long; before its first sign of life, in
-# which a worker may read a large data set, longer. One of a space's own objective gives none, and is compared with those that ended.
-SILENCE_FACTOR = 10.0
-SILENCE_MIN_SECONDS = 600.0
-START_MIN_SECONDS = 3600.0
 # Beyond its own time-out, which the trial itself looks at once an epoch, before its process is killed.
 TIMEOUT_GRACE_SECONDS = 30.0
 
@@ -141,9 +136,9 @@ class Search:
         self._threads = threads
         self._checkpoints = CheckpointPolicy(run=run, fidelity=experiment.fidelity, finished=self.finished)
         self._running: dict[int, Trial] = {}
-        self._started_at: dict[int, float] = {}
-        self._heard_at: dict[int, float] = {}
-        self._longest_epoch: float = 0.0
+        self._liveness = Liveness(
+            gives_signs=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
+        )
         self._waiting = records.running()
         self._attempts: dict[int, int] = {trial.trial_id: attempts for trial, attempts in self._waiting}
         self._signal: EndReason | None = None
@@ -250,7 +245,7 @@ class Search:
 
     def _submit(self, trial: Trial, worker: str) -> None:
         self._running[trial.trial_id] = trial
-        self._started_at[trial.trial_id] = time.monotonic()
+        self._liveness.started(trial)
         self._pool.submit(trial.trial_id, self._task(trial).to_dict(), worker=worker)
 
     def _task(self, trial: Trial) -> TrialTask:
@@ -277,38 +272,23 @@ class Search:
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """Note a sign of life of a running trial. Called from the pool's own thread."""
-        trial_id = int(message["trial_id"])
-        self._heard_at[trial_id] = time.monotonic()
-        if "seconds" in message:  # an epoch has ended, rather than a step
-            self._longest_epoch = max(self._longest_epoch, float(message["seconds"]))
+        seconds = message.get("seconds")  # of an epoch that has ended; None of a step
+        self._liveness.heard(int(message["trial_id"]), epoch_seconds=seconds)
+        if seconds is not None:
             self._progress.epoch(message)
 
     def _end_overdue_trials(self) -> None:
         """Kill trials that run past their time-out or fell silent; a killed worker is replaced by its nanny."""
-        now = time.monotonic()
         timeout = self.experiment.trial_timeout_seconds
-        for trial_id in list(self._running):
-            seconds = now - self._started_at[trial_id]
+        for trial_id, trial in list(self._running.items()):
+            seconds = self._liveness.seconds(trial)
             if timeout is not None and seconds > timeout + TIMEOUT_GRACE_SECONDS:
                 self._pool.kill(trial_id)
                 error = f"killed after {seconds:.0f} s, limit {timeout:g} s"
                 self._record(trial_id, Result(status=Status.TIMEOUT, error=error, seconds=seconds))
-            elif now - self._heard_at.get(trial_id, self._started_at[trial_id]) > (
-                silence := self._longest_silence(trial_id)
-            ):
+            elif (silence := self._liveness.silence_of_hanging(trial)) is not None:
                 self._pool.kill(trial_id)
                 self._retry_or_record(trial_id, f"no sign of life for {silence:.0f} s")
-
-    def _longest_silence(self, trial_id: int) -> float:
-        """Return after how many silent seconds a running trial is taken to hang."""
-        if trial_id in self._heard_at:
-            return max(SILENCE_MIN_SECONDS, SILENCE_FACTOR * self._longest_epoch)
-        if self.space.build is not None:
-            return max(START_MIN_SECONDS, SILENCE_FACTOR * self._longest_epoch)
-        fidelity = self._running[trial_id].fidelity
-        ended = (item.seconds * max(1.0, fidelity / item.trial.fidelity) for item in self.finished)
-        longest = max(ended, default=None)
-        return math.inf if longest is None else max(START_MIN_SECONDS, SILENCE_FACTOR * longest)
 
     # -- record, tell -------------------------------------------------------------------------------------------------------
 
@@ -332,14 +312,13 @@ class Search:
             self.records.add_attempt(trial_id)
             self._progress.notice(f"trial {trial_id} lost its worker ({reason}); trying it once more")
             self._waiting.append((self._running.pop(trial_id), attempts))
-            self._forget(trial_id)
         else:
-            seconds = time.monotonic() - self._started_at[trial_id]
+            seconds = self._liveness.seconds(self._running[trial_id])
             self._record(trial_id, Result(status=Status.CRASHED, error=f"{reason}, {attempts} times", seconds=seconds))
 
     def _record(self, trial_id: int, result: Result) -> None:
         trial = self._running.pop(trial_id)
-        self._forget(trial_id)
+        self._liveness.ended(trial, result.seconds)
         if result.ended_at is None:
             now = time.time()
             result = dataclasses.replace(result, started_at=now - result.seconds, ended_at=now)
@@ -382,9 +361,6 @@ class Search:
             hint=f"naxcli space validate {self.space.origin} says what is wrong with a space; the run's `error` column has every reason",
             exit_code=ExitCode.FAILED,
         )
-
-    def _forget(self, trial_id: int) -> None:
-        self._heard_at.pop(trial_id, None)
 
     # -- time and signals ---------------------------------------------------------------------------------------------------
 

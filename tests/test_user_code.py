@@ -13,8 +13,9 @@ import pytest
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import TrialTask, evaluate
 from naxcli.feasibility import Feasibility
+from naxcli.liveness import SILENCE_MIN_SECONDS, START_MIN_SECONDS, Liveness
 from naxcli.space import WHOLE_VARIABLE, Limits, load_space, space_digest
-from naxcli.trial import Status
+from naxcli.trial import Status, Trial
 from tests.commands import naxcli, start
 
 FILE = """
@@ -160,6 +161,43 @@ def test_a_file_that_says_something_else_in_a_worker_is_told_from_one_that_was_e
     assert "the same file says something else" in caught.value.why and WHOLE_VARIABLE in caught.value.hint
 
 
+def test_a_training_may_be_silent_for_longer_before_its_first_step_than_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    trial = Trial(trial_id=1, config={}, fidelity=9.0, seed=0, searcher="smac")
+    training = Liveness(gives_signs=True)
+    training.started(trial)
+    now = START_MIN_SECONDS - 1
+    assert training.silence_of_hanging(trial) is None
+    now = START_MIN_SECONDS + 1
+    assert training.silence_of_hanging(trial) == START_MIN_SECONDS
+    training.heard(1)
+    now += SILENCE_MIN_SECONDS + 1
+    assert training.silence_of_hanging(trial) == SILENCE_MIN_SECONDS
+    training.heard(1, epoch_seconds=SILENCE_MIN_SECONDS)
+    now += 9 * SILENCE_MIN_SECONDS
+    assert training.silence_of_hanging(trial) is None
+
+
+def test_an_objective_is_compared_with_those_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    short, long = (
+        Trial(trial_id=number, config={}, fidelity=fidelity, seed=0, searcher="smac")
+        for number, fidelity in ((1, 1.0), (2, 9.0))
+    )
+    objective = Liveness(gives_signs=False)
+    objective.started(long)
+    now = 1e6  # nothing to compare with
+    assert objective.silence_of_hanging(long) is None
+    objective.ended(short, 1000.0)
+    objective.started(long)
+    now += 89_999.0
+    assert objective.silence_of_hanging(long) is None
+    now += 2.0
+    assert objective.silence_of_hanging(long) == 90_000.0
+
+
 def run_patched(file: Path, patch: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """Run a search in a process in which a line of code has changed something of naxcli."""
     arguments = ["naxcli", "search", "--space", str(file), "--run", str(file.parent / "run"), "--workers", "1", *flags]
@@ -172,7 +210,7 @@ def run_patched(file: Path, patch: str, *flags: str) -> subprocess.CompletedProc
 
 def test_a_trial_that_hangs_without_a_sign_of_life_costs_that_trial_only(tmp_path: Path) -> None:
     file = write(tmp_path, body='time.sleep(1000 if config["a"] == 4 else 0)')
-    ended = run_patched(file, "import naxcli.search; naxcli.search.START_MIN_SECONDS = 2.0", "--trials", "9")
+    ended = run_patched(file, "import naxcli.liveness; naxcli.liveness.START_MIN_SECONDS = 2.0", "--trials", "9")
     assert ended.returncode == ExitCode.DONE, ended.stderr
     trials = trials_of(file).set_index("config.a")
     assert trials.loc[4, "status"] == "crashed" and "no sign of life" in trials.loc[4, "error"]
