@@ -107,6 +107,7 @@ class WorkerPool:
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._running: dict[int, tuple[Any, str]] = {}  # task id -> (future, worker address)
         self._next_check_at = 0.0
+        self._known_workers: list[str] = []
         self._cluster: Any = None
         self._slurm: SlurmSettings | None = None
 
@@ -240,14 +241,22 @@ class WorkerPool:
             self._client.restart_workers([address], timeout=START_SECONDS, raise_for_error=False)
 
     def _workers(self) -> list[str]:
-        known = self._client.scheduler_info(n_workers=-1)
-        if "workers" not in known:  # the connection broke, and a scheduler started anew knows nothing of our tasks
+        """Return the addresses of the workers there are, as far as is known while a connection is being made anew.
+
+        Asked of the scheduler itself: the client's `scheduler_info` is now and then overwritten, between its answer and its
+        return, by the client's own regular update, which names no worker at all.
+        """
+        if self._client.status == "running":
+            # The scheduler may go away, and the client close, while it is being asked.
+            with contextlib.suppress(OSError, AttributeError, RuntimeError):
+                self._known_workers = list(self._client.nthreads())
+        if self._client.status in ("closing", "closed"):
+            # The connection broke, and a scheduler started anew knows nothing of our tasks.
             raise NaxcliError(
                 f"the Dask scheduler at {self._address or 'this machine'} is gone", why="finished trials are recorded",
                 hint="start a scheduler; the same search command resumes", exit_code=ExitCode.STOPPED,
             )  # fmt: skip
-        workers: list[str] = list(known["workers"])
-        return workers
+        return self._known_workers
 
     def _note_done(self, task_id: int, future: Any) -> None:
         self._done.put((task_id, future))

@@ -33,6 +33,18 @@ def test_a_worker_whose_device_broke_is_replaced_after_its_result() -> None:
     assert pids[0] == pids[1] != pids[2]
 
 
+def test_a_worker_is_never_taken_to_be_gone_while_the_client_updates_what_it_knows() -> None:
+    """The client's own regular update names no worker; asked for often enough, it comes between any question and its answer."""
+    import dask
+
+    with (
+        dask.config.set({"distributed.client.scheduler-info-interval": "1ms"}),
+        WorkerPool(report_process, slots=[Slot(threads=1)]) as pool,
+    ):
+        pool.submit(1, {}, worker=pool.free_worker() or "")
+        assert all(pool._workers() for _ in range(2000))
+
+
 def test_a_device_counts_as_broken_when_nothing_can_be_drawn_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not evaluate.is_device_broken()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
