@@ -114,6 +114,8 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         space = _warm_up(task)
         # What a worker loads once, at its first trial, is not that trial's time.
         started_at, clock = time.time(), time.perf_counter()
+        if heartbeat is not None:
+            heartbeat({"has_begun": True})
         result = _train(task, space, heartbeat) if space.build else _call(task, space)
     except NaxcliError:
         raise

@@ -30,6 +30,7 @@ class Liveness:
         self._gives_signs = gives_signs
         self._started_at: dict[int, float] = {}
         self._heard_at: dict[int, float] = {}
+        self._begun: set[int] = set()
         self._longest_epoch = 0.0
         self._longest_trial: float | None = None
         self._longest_per_fidelity = 0.0
@@ -39,6 +40,12 @@ class Liveness:
     def started(self, trial: Trial) -> None:
         self._started_at[trial.trial_id] = time.monotonic()
         self._heard_at.pop(trial.trial_id, None)
+        self._begun.discard(trial.trial_id)
+
+    def begun(self, trial_id: int) -> None:
+        """Note that a worker has loaded what it loads once, and begins with the trial itself: its time counts from here."""
+        self._started_at[trial_id] = time.monotonic()
+        self._begun.add(trial_id)
 
     def heard(self, trial_id: int, *, epoch_seconds: float | None = None) -> None:
         """Note a sign of life: the end of an epoch, or a step within one."""
@@ -49,10 +56,16 @@ class Liveness:
         """Forget a trial that ended after so many seconds, whatever its result."""
         self._note_length(trial, seconds)
         self._heard_at.pop(trial.trial_id, None)
+        self._begun.discard(trial.trial_id)
 
     def seconds(self, trial: Trial) -> float:
         """Return for how long a trial has been running."""
         return time.monotonic() - self._started_at[trial.trial_id]
+
+    def is_over(self, trial: Trial, timeout_seconds: float) -> bool:
+        """Return whether a trial has run for longer than a time-out; until it has begun it gets the time of a worker's start."""
+        start = 0.0 if trial.trial_id in self._begun else SILENCE_MIN_SECONDS
+        return self.seconds(trial) > timeout_seconds + start
 
     def silence_of_hanging(self, trial: Trial) -> float | None:
         """Return how long a trial may be silent if it has been silent for longer, else None."""

@@ -272,6 +272,9 @@ class Search:
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """Note a sign of life of a running trial. Called from the pool's own thread."""
+        if message.get("has_begun"):
+            self._liveness.begun(int(message["trial_id"]))
+            return
         seconds = message.get("seconds")  # of an epoch that has ended; None of a step
         self._liveness.heard(int(message["trial_id"]), epoch_seconds=seconds)
         if seconds is not None:
@@ -282,7 +285,7 @@ class Search:
         timeout = self.experiment.trial_timeout_seconds
         for trial_id, trial in list(self._running.items()):
             seconds = self._liveness.seconds(trial)
-            if timeout is not None and seconds > timeout + TIMEOUT_GRACE_SECONDS:
+            if timeout is not None and self._liveness.is_over(trial, timeout + TIMEOUT_GRACE_SECONDS):
                 self._pool.kill(trial_id)
                 error = f"killed after {seconds:.0f} s, limit {timeout:g} s"
                 self._record(trial_id, Result(status=Status.TIMEOUT, error=error, seconds=seconds))

@@ -179,6 +179,25 @@ def test_a_training_may_be_silent_for_longer_before_its_first_step_than_after(mo
     assert training.silence_of_hanging(trial) is None
 
 
+def test_a_time_out_counts_from_where_the_trial_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not from where its worker begins to load libraries and images."""
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    trial = Trial(trial_id=1, config={}, fidelity=9.0, seed=0, searcher="smac")
+    training = Liveness(gives_signs=True)
+    training.started(trial)
+    now = 100.0
+    assert not training.is_over(trial, 60.0)
+    training.begun(1)
+    now = 159.0
+    assert not training.is_over(trial, 60.0)
+    now = 161.0
+    assert training.is_over(trial, 60.0)
+    training.started(trial)
+    now += SILENCE_MIN_SECONDS + 61.0
+    assert training.is_over(trial, 60.0)
+
+
 def test_an_objective_is_compared_with_those_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
