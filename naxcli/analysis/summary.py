@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from ConfigSpace import ConfigurationSpace
 from naxcli.analysis.anytime import is_full_fidelity, marginal_value, pareto_front, trajectory
 from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
-from naxcli.analysis.fidelity import Answer, Request, answer
+from naxcli.analysis.fidelity import Answer, Failures, Request, answer
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.importance import METHODS
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
@@ -157,10 +158,19 @@ def _answers(
             if progress is not None:
                 progress(before * total + done, len(fidelities) * total)
 
-        survivors_of = _survivors_of(config, fidelity_of, succeeded, fidelity)
-        answers.append(
-            answer(fidelity, vectors[rows], costs[rows], request, survivors_of=survivors_of, progress=advance)
+        failed = np.flatnonzero((fidelity_of == fidelity) & ~succeeded)
+        # DeepCAVE looks around the best of each fidelity, naxcli around the incumbent.
+        own = find_incumbent(table[rows], vectors[rows]) if request.lpi == "deepcave" else None
+        found = answer(
+            fidelity,
+            vectors[rows],
+            costs[rows],
+            request if own is None else replace(request, lpi_incumbent=vectors[rows][own.row]),
+            failures=Failures(vectors=vectors[failed], statuses=table["status"].iloc[failed].tolist()),
+            survivors_of=_survivors_of(config, fidelity_of, succeeded, fidelity),
+            progress=advance,
         )
+        answers.append(found if own is None else replace(found, entry={**found.entry, "lpi_incumbent": own.config_id}))
     return answers
 
 
