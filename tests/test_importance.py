@@ -332,7 +332,7 @@ def test_deepcave_looks_around_the_best_of_each_fidelity_and_naxcli_around_the_i
     assert inactive == {"deepcave": [True, False], "naxcli": [False, False]}
     entries = summarise(frame, space, bootstrap=0, methods=("lpi",), lpi="deepcave")["importance"]
     assert entries[0]["lpi_incumbent"] == config_id(
-        {"parent": "off", "other": early.loc[early["cost"].idxmin(), "config.other"]}
+        {"parent": "off", "other": int(early.loc[early["cost"].idxmin(), "config.other"])}
     )
 
 
