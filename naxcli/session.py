@@ -153,8 +153,10 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
             with WorkerPool(
                 run_trial,
                 slots=slots,
-                cluster=experiment.cluster,
+                cluster=experiment.connection,
+                shared_folder=run.path,
                 on_heartbeat=hear,
+                on_notice=progress.notice,
             ) as pool:
                 arms = make_arms(
                     experiment=experiment, space=space, configuration_space=configuration_space,

@@ -1,11 +1,61 @@
-"""Loaded by Dask in every local worker process before its first trial."""
+"""The processes of a local cluster: Dask's scheduler and worker without their web servers, and a worker's first steps."""
 
 from __future__ import annotations
 
+import functools
+import os
+import secrets
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
+
+from distributed import Scheduler, Worker
+
+from naxcli import worker_guard
+
+
+class LocalScheduler(Scheduler):  # type: ignore[misc]
+    """A scheduler that opens no port beside the one with TLS."""
+
+    def start_http_server(self, *_: Any, **__: Any) -> None:
+        """Start nothing: Dask has no setting that leaves its web server out."""
+
+
+class LocalWorker(Worker):  # type: ignore[misc]
+    """A worker that opens no port beside the one with TLS."""
+
+    def start_http_server(self, *_: Any, **__: Any) -> None:
+        """Start nothing: Dask has no setting that leaves its web server out."""
 
 
 def dask_setup(_worker: Any) -> None:
-    """Leave Ctrl-C to the search: a terminal sends it to the whole process group, and the parent decides what ends."""
+    """Called by Dask in every local worker process before its first trial."""
+    # Ctrl-C is the search's: a terminal sends it to the whole process group, and the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    guard_children(has_nanny=True)
+
+
+@functools.cache
+def guard_children(*, has_nanny: bool) -> None:
+    """See to it that processes which trials start in this worker end with it, even where it is killed.
+
+    Its descendants are known by the session that it opens, and by a mark in their environment where they leave the session.
+    """
+    if not worker_guard.is_supported():
+        return
+    worker = os.getpid()
+    try:
+        os.setsid()
+        session = worker
+    except PermissionError:  # started by hand, as the leader of a group that is not all its own
+        session = 0
+    environment = dict(os.environ)
+    os.environ[worker_guard.MARK_VARIABLE] = mark = f"{worker}-{secrets.token_hex(8)}"
+    nanny = os.getppid() if has_nanny else 0
+    subprocess.Popen(
+        [sys.executable, "-I", "-S", Path(worker_guard.__file__), str(worker), str(nanny), str(session), mark],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env=environment,
+        start_new_session=True,
+    )  # fmt: skip
