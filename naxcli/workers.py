@@ -159,15 +159,7 @@ class WorkerPool:
                 }
             )
         )
-        for name in (
-            "distributed",
-            "distributed.nanny",
-            "distributed.worker",
-            "distributed.scheduler",
-            "distributed.core",
-        ):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-
+        _silence_dask()
         if self._connection is None:
             # Dask would give a worker up that happens to be restarting this long after an earlier one of its slot died.
             stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 days"}))
@@ -192,6 +184,7 @@ class WorkerPool:
         if self._cluster is not None:
             if self._slurm is None:
                 for nanny in self._cluster.workers.values():
+                    nanny.close_gracefully()  # it starts no other worker
                     _kill_process(nanny)
             with contextlib.suppress(Exception):
                 self._cluster.close(timeout=5)
@@ -355,6 +348,24 @@ class WorkerPool:
                 future.cancel(force=True)
                 del self._running[task_id]
                 yield Finished(task_id=task_id, outcome=WorkerLost(reason=f"the worker {address} is gone"))
+
+
+def _silence_dask() -> None:
+    """Keep Dask's log, which tells of every connection that ends, from the user: what matters of it comes as an error of ours."""
+    import distributed
+
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(f"{distributed.__name__}.")]
+    for name in (distributed.__name__, *names):  # the import has set levels of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # What a task of Dask's raised that nobody waits for any more.
+    for name in ("asyncio", "tornado.application"):
+        logging.getLogger(name).addFilter(_is_not_of_a_closed_connection)
+
+
+def _is_not_of_a_closed_connection(record: logging.LogRecord) -> bool:
+    from distributed import CommClosedError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
 
 
 def _client_security(connection: Connection) -> Any:
