@@ -363,7 +363,7 @@ def _silence_dask() -> None:
 
 
 def _is_not_of_a_closed_connection(record: logging.LogRecord) -> bool:
-    from distributed import CommClosedError
+    from distributed.comm import CommClosedError
 
     return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
 
