@@ -44,9 +44,10 @@ DEVICE_FOLDER, DRIVER_FOLDER = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """A trial whose worker process ended without an answer."""
+    """A trial whose worker process ended without an answer, or with whose scheduler the connection broke: then it is not to blame."""
 
     reason: str
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +242,8 @@ class WorkerPool:
 
     def free_worker(self) -> str | None:
         """Return the address of a worker without a trial, or None."""
+        if self._client.status == "connecting":
+            return None
         busy = {address for _, address in self._running.values()}
         return next((address for address in self._usable_workers() if address not in busy), None)
 
@@ -318,7 +321,8 @@ class WorkerPool:
             if type(error).__name__ == "KilledWorker":
                 return WorkerLost(reason="the worker process died (killed, out of memory, or a segmentation fault)")
             return error
-        return WorkerLost(reason=f"the task was {future.status}")
+        # Of those that are still waited for, nobody but the client cancels any, where it loses its scheduler.
+        return WorkerLost(reason="the connection to the scheduler was lost", is_blameless=True)
 
     def _say_absence(self) -> None:
         """Say once that a cluster has had no worker for long."""

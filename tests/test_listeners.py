@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def search(folder: Path) -> Iterator[list[psutil.Process]]:
-    """The processes of a search with its first trials done, which goes on."""
+    """The processes of a search that has started its workers, and goes on."""
     arguments = ["--space", folder / "slow.py", "--trials", "100000", "--run", folder / "run", "--searcher", "random"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ENVIRONMENT, "TMPDIR", str(folder / "tmp"))
