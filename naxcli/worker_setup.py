@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import secrets
 import signal
@@ -11,7 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import distributed
 from distributed import Scheduler, Worker
+from distributed.comm import CommClosedError
 
 from naxcli import worker_guard
 
@@ -34,7 +37,22 @@ def dask_setup(_worker: Any) -> None:
     """Called by Dask in every local worker process before its first trial."""
     # Ctrl-C is the search's: a terminal sends it to the whole process group, and the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    silence_dask()
     guard_children(has_nanny=True)
+
+
+def silence_dask() -> None:
+    """Keep Dask's log, which tells of every connection that ends, from the user: what matters of it comes as an error of ours."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(f"{distributed.__name__}.")]
+    for name in (distributed.__name__, *names):  # the import has set levels of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # What a task of Dask's raised that nobody waits for any more.
+    for name in ("asyncio", "tornado.application"):
+        logging.getLogger(name).addFilter(_is_not_of_a_closed_connection)
+
+
+def _is_not_of_a_closed_connection(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
 
 
 @functools.cache

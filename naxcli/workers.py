@@ -141,6 +141,8 @@ class WorkerPool:
     def _start(self, stack: contextlib.ExitStack) -> None:
         import dask
 
+        from naxcli.worker_setup import silence_dask
+
         # Dask would use, and import modules from, a folder in /tmp that any user of the machine may have made before.
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="naxcli-", ignore_cleanup_errors=True))
         stack.enter_context(
@@ -160,7 +162,7 @@ class WorkerPool:
                 }
             )
         )
-        _silence_dask()
+        silence_dask()
         if self._connection is None:
             # Dask would give a worker up that happens to be restarting this long after an earlier one of its slot died.
             stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 days"}))
@@ -352,24 +354,6 @@ class WorkerPool:
                 future.cancel(force=True)
                 del self._running[task_id]
                 yield Finished(task_id=task_id, outcome=WorkerLost(reason=f"the worker {address} is gone"))
-
-
-def _silence_dask() -> None:
-    """Keep Dask's log, which tells of every connection that ends, from the user: what matters of it comes as an error of ours."""
-    import distributed
-
-    names = [name for name in logging.root.manager.loggerDict if name.startswith(f"{distributed.__name__}.")]
-    for name in (distributed.__name__, *names):  # the import has set levels of its own
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # What a task of Dask's raised that nobody waits for any more.
-    for name in ("asyncio", "tornado.application"):
-        logging.getLogger(name).addFilter(_is_not_of_a_closed_connection)
-
-
-def _is_not_of_a_closed_connection(record: logging.LogRecord) -> bool:
-    from distributed.comm import CommClosedError
-
-    return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
 
 
 def _client_security(connection: Connection) -> Any:

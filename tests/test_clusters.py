@@ -356,7 +356,7 @@ def test_a_cluster_without_workers_is_said_once(monkeypatch: pytest.MonkeyPatch)
     notices: list[str] = []
     with (
         LocalCluster(
-            n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None
+            n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         WorkerPool(
             len, slots=[], cluster=Connection(address=cluster.scheduler_address), on_notice=notices.append

@@ -104,7 +104,7 @@ def test_a_port_without_tls_would_be_noticed(tmp_path: Path) -> None:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=0, dashboard_address=None, processes=False, protocol="tcp://", host="127.0.0.1"
+        n_workers=0, dashboard_address="127.0.0.1:0", processes=False, protocol="tcp://", host="127.0.0.1"
     ) as cluster:
         port = int(cluster.scheduler_address.rpartition(":")[2])
         assert ways_in([port], strangers(tmp_path)) == [f"{port} answers a plain connection"]
