@@ -53,30 +53,36 @@ with torch.no_grad():
 """
 
 
+def check(request: ExportRequest) -> None:
+    """Raise NaxcliError if the space's network code does not stand alone, or the name is taken."""
+    _refuse_taken_names(request.network_name, _slice(request))
+
+
 def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.py and NAME.safetensors, run them in a process without naxcli, and return the largest difference.
 
     Raises:
-        NaxcliError: if the space's network code does not stand alone, the name is taken, or the output differs.
+        NaxcliError: if the file does not run without naxcli, or its output differs.
     """
     name = request.network_name
-    bundle = bundle.with_speed(bundle.network, runtime=torch_runtime())
-    (folder / f"{name}.py").write_text(render(request, bundle), encoding="utf-8")
+    code = folder / f"{name}.py"
+    code.write_text(render(request, bundle), encoding="utf-8")
     # safetensors' own writer reports a full disk as an error of its own; this one reports it as every other file does.
     (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(portable_state(bundle.network)))
-    return Written(max_difference=_load_back(name, bundle, folder), speed=bundle.speed)
+    difference = _load_back(name, bundle, folder)
+    bundle = bundle.with_speed(bundle.network, runtime=torch_runtime())
+    code.write_text(render(request, bundle), encoding="utf-8")  # another header
+    return bundle.written(difference)
 
 
 def render(request: ExportRequest, bundle: Bundle) -> str:
     """Return the text of the exported file.
 
     Raises:
-        NaxcliError: if the space's network code does not stand alone, or the name is taken.
+        NaxcliError: if the space's network code does not stand alone.
     """
     name, is_reduced = request.network_name, request.variant == REDUCED
-    builder = _builder_name(request)
-    source = slice_source(space_source(request.space), builder)
-    _refuse_taken_names(name, source)
+    source = _slice(request)
     parameters: dict[str, int | float] = {"num_classes": request.num_classes, "in_channels": request.in_channels}
     if is_reduced:
         parameters["image_size"] = request.image_size
@@ -98,7 +104,7 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
         definitions=source.definitions,
         config=_entries({key: _literal(value) for key, value in request.config.items()}, indent=4),
         parameters="*, " + ", ".join(f"{key}: {type(value).__name__} = {value!r}" for key, value in parameters.items()),
-        builder=builder,
+        builder=_builder_name(request),
         arguments=", ".join(f"{key}={key}" for key in parameters),
         name=name,
         num_classes=request.num_classes,
@@ -155,6 +161,10 @@ def _runs_on(network: nn.Module, images: Tensor) -> bool:
     except (RuntimeError, ValueError, AssertionError):  # how layers made for one size refuse another
         return False
     return True
+
+
+def _slice(request: ExportRequest) -> SourceSlice:
+    return slice_source(space_source(request.space), _builder_name(request))
 
 
 def _builder_name(request: ExportRequest) -> str:
