@@ -257,7 +257,8 @@ def prepare_data(
     )
     request = DataRequest(
         name=experiment.data, root=str(root.resolve()), split_seed=experiment.seed,
-        validation_fraction=experiment.validation_fraction, image_size=size, skip_corrupt=experiment.skip_corrupt, is_lazy=lazy,
+        validation_fraction=experiment.validation_fraction, images_per_class=experiment.images_per_class, image_size=size,
+        skip_corrupt=experiment.skip_corrupt, is_lazy=lazy,
     )  # fmt: skip
     notices = [*part.notices, *([notice_of(experiment.data, residence=experiment.data_resident)] if lazy else [])]
     mean, std = channel_statistics(part.images)
