@@ -37,6 +37,7 @@ def main() -> None:
         root=Path(experiment.data_root),
         split_seed=experiment.seed,
         validation_fraction=experiment.validation_fraction,
+        images_per_class=experiment.images_per_class,
         image_size=experiment.image_size,
     )
     torch.set_num_threads(1)
