@@ -17,6 +17,7 @@ from typing import Any
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.experiment import Experiment, from_settings, read_toml
 
+FileState = tuple[int, int, int]
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DATABASE_FILES = ("search.db", "search.db.backup")
 RECORD_FILES = (
@@ -220,6 +221,15 @@ def _remove_file(path: Path) -> None:
     """Delete a file or a link; a folder of that name is not naxcli's."""
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
+
+
+def file_state(path: Path) -> FileState | None:
+    """Return what tells a file from the one that was there before, or that will be there after it was written; None without one."""
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -18,7 +18,7 @@ from naxcli.experiment import Experiment, differences, from_settings, resolve
 from naxcli.feasibility import Feasibility, NetworkShape
 from naxcli.interruption import Interruption
 from naxcli.reporting import read_space
-from naxcli.run_directory import RunDirectory, guard_disk, write_atomically
+from naxcli.run_directory import FileState, RunDirectory, file_state, guard_disk, write_atomically
 from naxcli.space import Space, load_space, shipped_spaces, space_source
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Session:
     experiment: Experiment
     run: RunDirectory
     is_new: bool
-    found: tuple[int, int, int] | None
+    found: FileState | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
     else:
         run = RunDirectory(path=resolved(None).default_run_dir(space))
         stored = _stored_settings(run, request)
-    found = _state_of(run.database)
+    found = file_state(run.database)
     if stored is not None:
         try:
             experiment = resolved(stored)
@@ -144,14 +144,6 @@ def _stored_settings(run: RunDirectory, request: SearchRequest) -> dict[str, Any
                 hint="restore the file, name another folder with --run, or delete this one with --overwrite",
             )
     return None  # left by a process that was killed while it made the run
-
-
-def _state_of(database: Path) -> tuple[int, int, int] | None:
-    try:
-        state = database.stat()
-    except OSError:
-        return None
-    return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 def _decided_again(session: Session) -> Session:
