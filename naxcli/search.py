@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import statistics
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from naxcli.arms import Arms
@@ -24,6 +22,7 @@ from naxcli.checkpoints import CheckpointPolicy
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask, result_from_dict
 from naxcli.experiment import Experiment
+from naxcli.interruption import Interruption
 from naxcli.liveness import Liveness
 from naxcli.records import OBJECTIVE_COLUMNS, FinishedTrial, Records, objective_costs
 from naxcli.run_directory import RunDirectory
@@ -117,6 +116,7 @@ class Search:
         arms: Arms,
         pool: WorkerPool,
         progress: Progress,
+        interruption: Interruption,
         data: DataRequest | None,
         threads: int,
     ) -> None:
@@ -132,6 +132,7 @@ class Search:
         self._arms = arms
         self._pool = pool
         self._progress = progress
+        self._interruption = interruption
         self._data = data
         self._threads = threads
         self._checkpoints = CheckpointPolicy(run=run, fidelity=experiment.fidelity, finished=self.finished)
@@ -141,8 +142,6 @@ class Search:
         )
         self._waiting = records.running()
         self._attempts: dict[int, int] = {trial.trial_id: attempts for trial, attempts in self._waiting}
-        self._signal: EndReason | None = None
-        self.was_terminated = False  # by SIGTERM, as a cluster sends it, rather than Ctrl-C
         self._clock_start = time.monotonic()
         self._log_lock = threading.Lock()
 
@@ -157,7 +156,6 @@ class Search:
             fidelity=str(self.experiment.fidelity), rung_schedule=self.experiment.rung_schedule,
         )  # fmt: skip
         self._progress.started(self)
-        restore = self._catch_signals()
         self.records.back_up()
         beat, backup = Every(ACTIVITY_INTERVAL_SECONDS), Every(BACKUP_INTERVAL_SECONDS)
         try:
@@ -179,7 +177,6 @@ class Search:
                 self.records.write_parquet_if_due(self.run_directory, self._configuration_space)
                 self._progress.tick()
         finally:
-            restore()
             self.records.set_active_seconds(session, self._session_seconds())
             self.records.write_parquet(self.run_directory, self._configuration_space)
         self._log("ended", reason=str(reason), finished=len(self.finished))
@@ -187,8 +184,8 @@ class Search:
 
     def reason_to_stop(self) -> EndReason | None:
         """Return why no further trial may start, or None."""
-        if self._signal is not None:
-            return self._signal
+        if self._interruption.is_set:
+            return EndReason.INTERRUPTED
         if self.run_directory.stop_file.exists():
             return EndReason.STOPPED
         limit = self.experiment.trials
@@ -296,7 +293,7 @@ class Search:
     # -- record, tell -------------------------------------------------------------------------------------------------------
 
     def _take(self, finished: Finished) -> None:
-        if isinstance(finished.outcome, WorkerLost) and self._signal is not None:
+        if isinstance(finished.outcome, WorkerLost) and self._interruption.is_set:
             # A cluster, or `timeout`, ends search and workers with the same signal: the trial is not to blame, and runs again.
             del self._running[finished.task_id]
         elif isinstance(finished.outcome, WorkerLost):
@@ -365,7 +362,7 @@ class Search:
             exit_code=ExitCode.FAILED,
         )
 
-    # -- time and signals ---------------------------------------------------------------------------------------------------
+    # -- time ---------------------------------------------------------------------------------------------------------------
 
     def _session_seconds(self) -> float:
         return time.monotonic() - self._clock_start
@@ -373,25 +370,6 @@ class Search:
     def _expected_seconds(self) -> float:
         """Return the shortest time of the last trials: one that could not end within the budget is not started."""
         return min((item.seconds for item in self.finished[-50:] if item.status == Status.SUCCESS), default=0.0)
-
-    def _catch_signals(self) -> Callable[[], None]:
-        """Turn Ctrl-C and SIGTERM into a reason to stop, so that no write is cut in two; return the undo."""
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            if number == signal.SIGINT and self._signal is EndReason.INTERRUPTED:
-                raise KeyboardInterrupt
-            self._signal = EndReason.INTERRUPTED
-            self.was_terminated = number == signal.SIGTERM
-
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def restore() -> None:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-        return restore
 
     def _log(self, event: str, **values: Any) -> None:
         line = json.dumps({"at": time.time(), "event": event, **values})

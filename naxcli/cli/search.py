@@ -207,16 +207,13 @@ def _job_script(cluster: str | None) -> str:
 def _run(session: Any, *, as_json: bool, quiet: bool) -> ExitCode:
     from naxcli.cli.output import print_json, reserved_stdout
     from naxcli.cli.progress import make_progress
-    from naxcli.search import EndReason
     from naxcli.session import run_session
+    from naxcli.streams import outlive_reader
 
+    outlive_reader("stdout")
     with reserved_stdout(as_json), make_progress(session, quiet=quiet) as progress:
         end = run_session(session, progress)
     progress.summarise(end)
     if as_json:
         print_json(end.incumbent.to_json() if end.incumbent else None)
-    if end.reason is EndReason.INTERRUPTED:
-        return ExitCode.STOPPED if end.was_terminated else ExitCode.INTERRUPTED
-    if end.reason is EndReason.STOPPED:
-        return ExitCode.STOPPED
-    return ExitCode.DONE if end.incumbent is not None else ExitCode.FAILED
+    return end.exit_code
