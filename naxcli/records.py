@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.run_directory import RunDirectory, discard_on_error, disk_full, guard_disk
-from naxcli.trial import EpochRecord, Result, Status, Suggestion, Trial
+from naxcli.trial import EpochRecord, Result, Status, Suggestion, Trial, is_int64
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,16 @@ class FinishedTrial:
     status: Status
     cost: float | None
     seconds: float
+    worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedTrial:
+    """A trial without a result, how often it took its worker or the search with it, and how the last time."""
+
+    trial: Trial
+    attempts: int
+    reason: str | None
 
 
 class Records:
@@ -167,24 +177,23 @@ class Records:
         """Record an ask together with the searcher's state after it, and return the trial."""
         with self._write() as connection:
             trial_id = connection.execute("SELECT COALESCE(MAX(trial_id), 0) + 1 FROM trials").fetchone()[0]
-            trial = Trial(
-                trial_id=trial_id, config=suggestion.config, fidelity=suggestion.fidelity, seed=suggestion.seed,
-                searcher=searcher, bracket=suggestion.bracket, rung=suggestion.rung, parent_trial_id=parent_trial_id,
-            )  # fmt: skip
             row = (
-                trial_id, trial.config_id, searcher, trial.bracket, trial.rung, trial.fidelity, trial.seed, parent_trial_id,
-                json.dumps(dict(trial.config), sort_keys=True), self._last_event + 1, 0,
+                trial_id, suggestion.config_id, searcher, suggestion.bracket, suggestion.rung, suggestion.fidelity, suggestion.seed,
+                parent_trial_id, json.dumps(dict(suggestion.config), sort_keys=True), self._last_event + 1, 0,
             )  # fmt: skip
             names = ", ".join(_ASK_COLUMNS)
             connection.execute(f"INSERT INTO trials ({names}) VALUES ({_marks(row)})", row)
             connection.execute("INSERT OR REPLACE INTO searcher VALUES (?, ?)", (searcher, state))
         self._last_event += 1
-        return trial
+        return Trial(trial_id=trial_id, suggestion=suggestion, searcher=searcher, parent_trial_id=parent_trial_id)
 
-    def add_attempt(self, trial_id: int) -> None:
-        """Record that a trial was lost with its worker and is tried again."""
+    def add_attempt(self, trial_id: int, reason: str) -> None:
+        """Record that a running trial took its worker or the search with it; the reason is kept until it has a result."""
         with self._write() as connection:
-            connection.execute("UPDATE trials SET attempts = attempts + 1 WHERE trial_id = ?", (trial_id,))
+            connection.execute(
+                "UPDATE trials SET attempts = attempts + 1, error = ? WHERE trial_id = ? AND finished_event IS NULL",
+                (reason, trial_id),
+            )
 
     def add_result(self, trial_id: int, result: Result) -> None:
         """Record the result of a running trial.
@@ -262,15 +271,19 @@ class Records:
         rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
         return [
             FinishedTrial(
-                trial=_trial(row), status=Status(row["status"]), cost=row["cost"], seconds=row["seconds"] or 0.0
+                trial=_trial(row),
+                status=Status(row["status"]),
+                cost=row["cost"],
+                seconds=row["seconds"] or 0.0,
+                worker=row["worker"],
             )
             for row in rows
         ]
 
-    def running(self) -> list[tuple[Trial, int]]:
-        """Return the trials without a result, with the number of times each was lost with its worker."""
+    def running(self) -> list[UnfinishedTrial]:
+        """Return the trials without a result in the order in which they were asked."""
         rows = self._rows("SELECT * FROM trials WHERE finished_event IS NULL ORDER BY asked_event")
-        return [(_trial(row), row["attempts"]) for row in rows]
+        return [UnfinishedTrial(trial=_trial(row), attempts=row["attempts"], reason=row["error"]) for row in rows]
 
     def has_trials(self) -> bool:
         """Return whether anything was ever asked for."""
@@ -425,10 +438,19 @@ def _marks(row: Sequence[Any]) -> str:
 
 
 def _trial(row: sqlite3.Row) -> Trial:
+    suggestion = Suggestion(
+        config=json.loads(row["config"]),
+        fidelity=row["fidelity"],
+        seed=row["seed"],
+        bracket=row["bracket"],
+        rung=row["rung"],
+    )
     return Trial(
-        trial_id=row["trial_id"], config=json.loads(row["config"]), fidelity=row["fidelity"], seed=row["seed"],
-        searcher=row["searcher"], bracket=row["bracket"], rung=row["rung"], parent_trial_id=row["parent_trial_id"],
-    )  # fmt: skip
+        trial_id=row["trial_id"],
+        suggestion=suggestion,
+        searcher=row["searcher"],
+        parent_trial_id=row["parent_trial_id"],
+    )
 
 
 def _arrow_kind(kind: str) -> pa.DataType:
@@ -452,8 +474,12 @@ def _hyperparameter_kind(hyperparameter: Any) -> pa.DataType:
 
     values = getattr(hyperparameter, "choices", None) or getattr(hyperparameter, "sequence", None)
     if values is None:
-        values = (hyperparameter.lower,) if hasattr(hyperparameter, "lower") else (hyperparameter.value,)
-    kinds = {type(value.item() if hasattr(value, "item") else value) for value in values}
+        bounds = ("lower", "upper") if hasattr(hyperparameter, "lower") else ("value",)
+        values = [getattr(hyperparameter, name) for name in bounds]
+    values = [value.item() if hasattr(value, "item") else value for value in values]
+    kinds = {type(value) for value in values}
+    if kinds <= {int, float} and not all(is_int64(value) for value in values if isinstance(value, int)):
+        return pa.string()
     for kind, arrow in ((str, pa.string()), (bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
         if kinds == {kind}:
             return arrow
@@ -472,11 +498,16 @@ def _trials_table(rows: Sequence[sqlite3.Row], configuration_space: Configuratio
             name = item.name.removeprefix("config.")
             values = [config.get(name) for config in configs]
             if item.type == pa.string():
-                values = [value if value is None else str(value) for value in values]
+                values = [value if value is None else _storable(str(value)) for value in values]
         else:
             values = [row[item.name] for row in rows]
         columns.append(pa.array(values, type=item.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _storable(text: str) -> str:
+    """Return text that Parquet can hold: without half a surrogate pair, which Python's own strings may have."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _curves_table(rows: Sequence[sqlite3.Row]) -> pa.Table:

@@ -24,8 +24,9 @@ from naxcli.space import Space, load_space, shipped_spaces, space_source
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
+    from naxcli.incumbent import Incumbent
     from naxcli.records import Records
-    from naxcli.search import EndReason, Incumbent, Progress, Search
+    from naxcli.search import EndReason, Progress, Search
 
 # Settings that are shown in a refusal, not the whole list.
 MAX_DIFFERENCES_SHOWN = 8
@@ -63,12 +64,17 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchEnd:
-    """How a session ended. `num_finished` counts all sessions."""
+    """How a session ended. `num_finished` counts all sessions.
+
+    `seconds_left` of a budget may be too few for one more trial, which takes at least `seconds_per_trial`.
+    """
 
     reason: EndReason
     incumbent: Incumbent | None
     num_finished: int
     exit_code: ExitCode
+    seconds_left: float
+    seconds_per_trial: float
 
 
 def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Session:
@@ -193,7 +199,9 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
     for notice in (description or {}).get("notices", ()):
         progress.notice(notice)
     configuration_space = session.space.configuration_space(experiment.seed)
-    feasibility = Feasibility(session.space, experiment.limits, width=experiment.width, shape=shape)
+    feasibility = Feasibility(
+        session.space, experiment.limits, width=experiment.width, shape=shape, on_notice=progress.notice
+    )
     if feasibility:
         feasibility.require_one(experiment.seed)
     with run.locked():
@@ -236,6 +244,8 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
                 incumbent=search.incumbent,
                 num_finished=len(search.finished),
                 exit_code=_exit_code(reason, search, interruption),
+                seconds_left=search.seconds_left(),
+                seconds_per_trial=search.seconds_per_trial(),
             )
 
 

@@ -19,7 +19,9 @@ SpaceOption = Annotated[
 BudgetOption = Annotated[
     str | None,
     typer.Option(
-        "--budget", help="Active time of the whole search: 90s, 10m, 3d, 2d12h.", rich_help_panel=SEARCH_PANEL
+        "--budget",
+        help="Active time of the whole search: 90s, 10m, 3d, 2d12h. No trial starts that could not end in it; those running finish.",
+        rich_help_panel=SEARCH_PANEL,
     ),
 ]
 TrialsOption = Annotated[
@@ -88,7 +90,12 @@ MaxLatencyOption = Annotated[
     typer.Option("--max-latency-ms", help="Longest forward pass of one image.", rich_help_panel=LIMIT_PANEL),
 ]
 TrialTimeoutOption = Annotated[
-    str | None, typer.Option("--trial-timeout", help="Longest time of one trial: 30m.", rich_help_panel=LIMIT_PANEL)
+    str | None,
+    typer.Option(
+        "--trial-timeout",
+        help="Longest time of one trial: 30m. A longer one ends as timeout.",
+        rich_help_panel=LIMIT_PANEL,
+    ),
 ]
 WorkersOption = Annotated[
     str | None,
