@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -100,7 +101,7 @@ def test_a_figure_has_the_same_axes_on_the_page_and_in_its_file(kind: str, page,
                 assert getattr(axes, f"get_{name}label")() == given["title"]["text"]
             if given.get("ticktext"):
                 shown = [text.get_text() for text in getattr(axes, f"get_{name}ticklabels")()]
-                assert any(shown) is False or shown == given["ticktext"]
+                assert shown == given["ticktext"] or not any(shown)  # said once for a row of panels
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +158,7 @@ def test_log_hyperparameters_have_log_axes_with_plain_numbers_everywhere(data: R
         "learning_rate": True, "momentum": False, "hidden_width": True,
     }  # fmt: skip
     rate = next(curve for curve in curves if curve.name == "learning_rate")
-    assert [text for _, text in rate.x.all_ticks] == ["1e-5", "0.001", "0.1"]
+    assert [text for _, text in rate.x.all_ticks] == ["0.0001", "0.01", "1"]
     parallel = charts.parallel(data)
     assert parallel is not None
     heights = {axis.name: axis.heights for axis in parallel.axes}
@@ -185,12 +186,14 @@ def texts_of(figure: Figure) -> list[Any]:
 @pytest.mark.parametrize("run", RUNS)
 def test_files_show_no_formulas_no_micro_units_no_cut_text_and_no_ticks_on_each_other(run: str) -> None:
     for name, figure in painted(RUNS[run]()):
-        renderer = figure.canvas.get_renderer()
+        renderer = FigureCanvasAgg(figure).get_renderer()
         for text in texts_of(figure):
             assert not re.search(r"\$|mathdefault|[µμ]", text.get_text()), (name, text.get_text())
         for axes in (one for one in figure.axes if one.get_visible()):
             for axis in (axes.xaxis, axes.yaxis):
-                labels = [text for text in axis.get_ticklabels() if text.get_visible() and text.get_text()]
+                low, high = sorted(axis.get_view_interval())
+                ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+                labels = [tick.label1 for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
                 boxes = [text.get_window_extent(renderer) for text in labels]
                 for text, box in zip(labels, boxes, strict=True):
                     is_inside = (
@@ -302,7 +305,7 @@ def test_counts_are_in_thousands_and_millions() -> None:
 def test_the_numbers_of_a_small_panel_fit_side_by_side(start: float, decades: float, is_log: bool) -> None:
     values = [10.0**start, 10.0 ** (start + decades)]
     found = panel_numbers(values, is_log=is_log)
-    assert len(found.all_ticks) >= 2 or not is_log
+    assert len(found.all_ticks) >= 2
     assert sum(len(text) + 2 for _, text in found.all_ticks) <= 32
 
 
@@ -374,7 +377,7 @@ def test_text_that_no_renderer_takes_is_replaced(data: ReportData) -> None:
     assert render_html(found).encode(errors="replace")
     progress = charts.progress(found, "elapsed")
     assert progress is not None
-    assert progress.references[0].name == "����$x_{y}$"
+    assert progress.references[0].name == "�� �$x_{y}$"
 
 
 # Draws everything that is not folded away, then says which texts lie on each other, and which the toolbar lies on.

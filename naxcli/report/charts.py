@@ -19,6 +19,8 @@ MAX_BEST_LINES = 20
 MAX_CURVES = 120
 MAX_CATEGORIES = 12
 MAX_AXIS_NAMES = 24
+# Characters of a value beside a parallel axis.
+MAX_TICK_LENGTH = 14
 NUM_TICKS = 5
 NUM_COLOURS = 5
 # A linear axis can show values that differ by this factor; this fraction of the values may differ by more.
@@ -154,6 +156,20 @@ class Parallel:
     num_best: int
     num_trials: int
 
+    @property
+    def x(self) -> Scale:
+        names = [(float(place), abridge(axis.name, LABEL_LENGTH)) for place, axis in enumerate(self.axes)]
+        return Scale(low=-0.45, high=len(names) - 0.55, ticks=names, slant=-30)
+
+    @property
+    def y(self) -> Scale:
+        return Scale(low=-0.03, high=1.03, ticks=())
+
+    @property
+    def longest_tick(self) -> int:
+        """Characters of the longest text beside an axis: its neighbours leave room for it."""
+        return max(len(text) for axis in self.axes for _, text in axis.ticks)
+
 
 def parallel(data: ReportData) -> Parallel | None:
     """Return the parallel coordinates of at most `MAX_PARALLEL_LINES` trials, or None where nothing varies.
@@ -198,7 +214,8 @@ def _axis(data: ReportData, name: str, column: pd.Series) -> Axis | None:
     codes = np.array([place["inactive"] if is_missing(value) else place[plain(value)] for value in column], dtype=float)
     jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(codes))
     step = -(-len(labels) // MAX_AXIS_NAMES)
-    ticks = [((index + 0.5) / len(labels), label) for index, label in list(enumerate(labels))[::step]]
+    shown = list(enumerate(labels))[::step]
+    ticks = [((index + 0.5) / len(labels), abridge(label, MAX_TICK_LENGTH)) for index, label in shown]
     return Axis(name=name, heights=(codes + 0.5 + jitter) / len(labels), ticks=ticks)
 
 

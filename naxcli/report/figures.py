@@ -12,15 +12,14 @@ import plotly.graph_objects as go
 from naxcli.report import charts
 from naxcli.report.data import ReportData
 from naxcli.report.drawing import ACCENT, MUTED, SURFACE, SYMBOLS, TEXT, Figure, draw, label, level
-from naxcli.report.scales import Scale
-from naxcli.report.text import abridge, with_unit
+from naxcli.report.text import with_unit
 
 # Above this number of points, WebGL draws them; below, SVG is sharper and prints.
 WEBGL_FROM = 1_500
 # Height of the axes of cost over time, about, in pixels.
 PLOT_HEIGHT = 360
-# A parallel axis: pixels per character of its widest tick, and between ticks.
-TICK_CHARACTER, TICK_GAP, TICK_LENGTH = 6.5, 12, 14
+# Parallel axes: pixels of a character of the widest tick, and between ticks.
+TICK_CHARACTER, TICK_GAP = 6.5, 12
 
 
 def cost_over(data: ReportData, clock: str) -> Figure | None:
@@ -158,7 +157,7 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
         {
             "x": place,
             "y": height,
-            "text": label(text, TICK_LENGTH),
+            "text": label(text),
             "showarrow": False,
             "bgcolor": SURFACE,
             "font": {"size": 11},
@@ -167,12 +166,10 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
         for place, axis in enumerate(found.axes)
         for height, text in axis.ticks
     ]
-    longest = max(len(abridge(text, TICK_LENGTH)) for axis in found.axes for _, text in axis.ticks)
-    names = [(float(place), axis.name) for place, axis in enumerate(found.axes)]
     drawing = draw(
         *traces,
-        x=Scale(low=-0.35, high=num_axes - 0.65, ticks=names, slant=-30),
-        y=Scale(low=-0.03, high=1.03),
+        x=found.x,
+        y=found.y,
         height=520,
         is_still=True,
         annotations=ticks,
@@ -192,7 +189,7 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
         f"important, beside the cost, to the least.{thinned}",
         drawing=drawing,
         height=520,
-        min_width=round((TICK_CHARACTER * longest + TICK_GAP) * num_axes),
+        min_width=round((TICK_CHARACTER * found.longest_tick + TICK_GAP) * num_axes),
     )
 
 

@@ -22,7 +22,7 @@ MARKERS = ("o", "D", "s", "^", "P", "p")
 # Inches of an entry of a legend: its mark, and each character.
 LEGEND_MARK, LEGEND_CHARACTER = 0.55, 0.07
 NUM_PANELS = 4
-PANEL_TITLE, AXIS_TICK = 22, 12
+PANEL_TITLE = 22
 # From this number on, dots are small and lines thin.
 MANY = 300
 
@@ -241,17 +241,14 @@ def paint_parallel(figure: Figure, found: charts.Parallel) -> None:
     for place, axis in enumerate(found.axes):
         for height, text in axis.ticks:
             axes.annotate(
-                abridge(text, AXIS_TICK),
+                text,
                 (place, height),
                 fontsize=6,
                 ha="center",
                 va="center",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85},
             )
-    names = [(float(place), abridge(axis.name, charts.LABEL_LENGTH)) for place, axis in enumerate(found.axes)]
-    _set_axes(
-        axes, Scale(low=-0.5, high=len(names) - 0.5, ticks=names, slant=-35), Scale(low=-0.03, high=1.03, ticks=())
-    )
+    _set_axes(axes, found.x, found.y)
     axes.spines["left"].set_visible(False)
     _add_legend(figure)
 

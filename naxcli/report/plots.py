@@ -12,6 +12,7 @@ from naxcli.errors import NaxcliError
 from naxcli.report import charts, importance_charts, painting
 from naxcli.report.data import ReportData
 from naxcli.report.files import make_folder, write_file
+from naxcli.report.scales import Scale
 from naxcli.report.text import plain
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ STYLE: Any = {
 # Inches of a character, of a row of bars, of a cell of the heat map, and of the least heat map that has room for its legend.
 CHARACTER, ROW, CELL, LEAST_SIDE = 0.065, 0.2, 0.22, 1.5
 PANEL_HEIGHT = 1.5
+# Inches of parallel axes: a character of the widest tick, and between ticks.
+TICK_CHARACTER, TICK_GAP = 0.048, 0.08
+SHORT_NAME = 20
 
 # Name of the file without its ending, size in inches, and what draws it.
 Plot = tuple[str, tuple[float, float], "Callable[[Figure], None]"]
@@ -95,9 +99,9 @@ def _plots(data: ReportData) -> Iterator[Plot]:
         for by_group in (False, True):
             bars = importance_charts.importance_bars(data, method, by_group=by_group)
             if bars is not None and (not by_group or any(entry.get("groups") for entry in data.importance)):
-                height = 1.0 + len(bars.names) * max(ROW, 0.09 * len(bars.fidelities) + 0.06)
+                row = max(ROW, 0.09 * len(bars.fidelities) + 0.06)
                 name = f"{method}_{'groups' if by_group else 'hyperparameters'}"
-                yield name, (COLUMN, height), partial(painting.paint_bars, bars=bars, data=data)
+                yield name, _rows(bars.y, row), partial(painting.paint_bars, bars=bars, data=data)
     for entry in data.importance:
         yield from _fidelity_plots(data, entry, plain(float(entry["fidelity"])))
 
@@ -110,7 +114,8 @@ def _run_plots(data: ReportData) -> Iterator[Plot]:
             yield f"cost_over_{clock}_time", (PAGE, 3.0), paint
     parallel = charts.parallel(data)
     if parallel is not None:
-        yield "parallel_coordinates", (PAGE, 3.2), partial(painting.paint_parallel, found=parallel)
+        width = max(PAGE, (TICK_CHARACTER * parallel.longest_tick + TICK_GAP) * len(parallel.axes))
+        yield "parallel_coordinates", (width, 3.2), partial(painting.paint_parallel, found=parallel)
     pareto = charts.pareto(data)
     if pareto is not None:
         yield "pareto_front", (COLUMN, 2.6), partial(painting.paint_pareto, found=pareto)
@@ -131,14 +136,17 @@ def _fidelity_plots(data: ReportData, entry: Mapping[str, Any], fidelity: str) -
         yield f"pairs_{fidelity}", size, partial(painting.paint_pairs, names=matrix[0], matrix=matrix[1])
     path = importance_charts.ablation(entry)
     if path is not None:
-        longest = max(len(text) for _, text in path.y.all_ticks)
-        size = (COLUMN + CHARACTER * max(0, longest - charts.LABEL_LENGTH), 0.8 + ROW * len(path.values))
-        yield f"ablation_{fidelity}", size, partial(painting.paint_ablation, found=path)
+        yield f"ablation_{fidelity}", _rows(path.y), partial(painting.paint_ablation, found=path)
     shapley = importance_charts.shapley(data, entry)
     if shapley is not None:
-        size = (COLUMN, 0.8 + ROW * len(shapley.values))
-        yield f"shapley_{fidelity}", size, partial(painting.paint_shapley, found=shapley)
+        yield f"shapley_{fidelity}", _rows(shapley.y), partial(painting.paint_shapley, found=shapley)
     curves = importance_charts.dependences(data, entry)
     if curves:
         size = (PAGE, PANEL_HEIGHT * -(-len(curves) // painting.NUM_PANELS))
         yield f"partial_dependence_{fidelity}", size, partial(painting.paint_dependences, found=curves)
+
+
+def _rows(scale: Scale, row: float = ROW) -> tuple[float, float]:
+    """Return the size of a figure of rows: wider than a column where long names would leave too little of it."""
+    longest = max(len(text) for _, text in scale.all_ticks)
+    return COLUMN + CHARACTER * max(0, longest - SHORT_NAME), 0.9 + row * len(scale.all_ticks)

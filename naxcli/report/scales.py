@@ -113,12 +113,15 @@ def rows(names: Sequence[str]) -> Scale:
 def panel_numbers(values: Sequence[float], *, is_log: bool) -> Scale:
     """Return the horizontal axis of a small panel of numbers, with as many ticks as fit side by side."""
     plain = scale_of("", values, is_log=is_log)
-    found: Sequence[Tick] = ()
-    for most in (5, 4, 3, 2):
-        found = round_ticks(plain.low, plain.high, most, is_log=is_log)
-        if sum(len(text) + 2 for _, text in found) <= PANEL_CHARACTERS + 2:
-            break
+    choices = [round_ticks(plain.low, plain.high, most, is_log=is_log) for most in (5, 4, 3)]
+    found = next((ticks for ticks in choices if len(ticks) > 1 and _is_fitting(ticks)), choices[0])
+    while len(found) > 2 and not _is_fitting(found):
+        found = found[::2]
     return Scale(low=plain.low, high=plain.high, is_log=is_log, ticks=found)
+
+
+def _is_fitting(ticks: Sequence[Tick]) -> bool:
+    return sum(len(text) + 2 for _, text in ticks) <= PANEL_CHARACTERS + 2
 
 
 def panel_names(names: Sequence[str]) -> Scale:
