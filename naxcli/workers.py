@@ -21,6 +21,7 @@ from typing import Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.slurm import PREFIX, SlurmSettings, make_slurm_cluster, read_settings
+from naxcli.worker_setup import start_resource_tracker
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Key of a task's result that asks for a new process in place of its worker's.
@@ -175,6 +176,7 @@ class WorkerPool:
     def _start_local(self) -> Any:
         from distributed import Nanny, Scheduler, SpecCluster
 
+        start_resource_tracker()
         specification = {
             index: {
                 "cls": Nanny,
