@@ -10,7 +10,7 @@ from scipy.stats import mannwhitneyu
 
 from naxcli.analysis.audit import end_order
 from naxcli.analysis.encoding import Flags, Floats, distinct_rows
-from naxcli.analysis.incumbent import config_of_row
+from naxcli.analysis.incumbent import config_of_row, group_means
 from naxcli.trial import config_id
 
 SECONDS_PER_DAY = 86_400
@@ -63,17 +63,18 @@ def pareto_front(table: pd.DataFrame, vectors: Floats) -> list[dict[str, Any]]:
     if len(rows) == 0 or not sizes:
         return []
     _, config = distinct_rows(vectors[rows])
-    costs = table["cost"].to_numpy(dtype=float)
-    best_rows = [min(rows[config == number], key=lambda row: (costs[row], row)) for number in range(config.max() + 1)]
-    mean_costs = np.array([costs[rows[config == number]].mean() for number in range(config.max() + 1)])
+    costs = table["cost"].to_numpy(dtype=float)[rows]
+    # The first row of each configuration when rows are in the order of configuration, cost and place.
+    order = np.lexsort([costs, config])
+    best_rows = rows[order[np.unique(config[order], return_index=True)[1]]]
+    mean_costs = group_means(costs, config)
     on_front = np.zeros(len(best_rows), dtype=bool)
     for name in sizes:
         size = table[name].to_numpy(dtype=float)[best_rows]
-        best = np.inf
-        for candidate in np.lexsort([size, mean_costs]):
-            if np.isfinite(size[candidate]) and size[candidate] < best:
-                best = size[candidate]
-                on_front[candidate] = True
+        candidates = np.lexsort([size, mean_costs])
+        candidates = candidates[np.isfinite(size[candidates])]
+        smallest_before = np.concatenate([[np.inf], np.minimum.accumulate(size[candidates])[:-1]])
+        on_front[candidates[size[candidates] < smallest_before]] = True
     return [
         {
             "trial_id": _integer(table, "trial_id", best_rows[number]),
