@@ -393,6 +393,7 @@ addEventListener("load", () => {
     const name = plot.dataset.figure;
     for (const axis of ["g.xtick", "g.ytick"]) {
       const labels = [...plot.querySelectorAll(axis + " text")];
+      for (const label of labels) if (getComputedStyle(label).opacity === "0") found.push([name, "hidden", label.textContent]);
       if (labels.some((label) => /rotate\\((?!0)/.test(label.getAttribute("transform") ?? ""))) continue;
       for (const [index, label] of labels.entries()) {
         texts += 1;

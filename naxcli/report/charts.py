@@ -11,7 +11,7 @@ import pandas as pd
 
 from naxcli.report import importance
 from naxcli.report.data import CONFIG_PREFIX, ReportData
-from naxcli.report.scales import RESOLUTION, Scale, Tick, round_ticks, scale_of
+from naxcli.report.scales import RESOLUTION, Scale, Tick, number_text, round_ticks, scale_of
 from naxcli.report.text import abridge, is_missing, plain, with_unit
 
 MAX_PARALLEL_LINES = 400
@@ -23,6 +23,8 @@ MAX_AXIS_NAMES = 24
 MAX_TICK_LENGTH = 14
 NUM_TICKS = 5
 NUM_COLOURS = 5
+# From this number on, dots are small and lines thin.
+MANY = 300
 # A linear axis can show values that differ by this factor; this fraction of the values may differ by more.
 LINEAR_RANGE, FEW = 100, 0.1
 # Height of the text of a reference's line, as a fraction of the axis.
@@ -207,11 +209,13 @@ def _axis(data: ReportData, name: str, column: pd.Series) -> Axis | None:
         return None
     if is_number(data, name, present.tolist()):
         return _numeric_axis(name, column.to_numpy(dtype=float), is_log=data.scales[name] == "log")
-    labels = [plain(value) for value in sorted(present.unique(), key=_sort_key)]
+    labels = [value_text(value) for value in sorted(present.unique(), key=_sort_key)]
     if len(present) < len(column):
         labels.insert(0, "inactive")  # at the foot, as on an axis of numbers
     place = {label: index for index, label in enumerate(labels)}
-    codes = np.array([place["inactive"] if is_missing(value) else place[plain(value)] for value in column], dtype=float)
+    codes = np.array(
+        [place["inactive"] if is_missing(value) else place[value_text(value)] for value in column], dtype=float
+    )
     jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(codes))
     step = -(-len(labels) // MAX_AXIS_NAMES)
     shown = list(enumerate(labels))[::step]
@@ -228,6 +232,11 @@ def is_number(data: ReportData, name: str, values: Sequence[Any]) -> bool:
     if scale is None or not values:
         return False
     return scale == "log" or len(set(values)) > MAX_CATEGORIES or any(value != round(value) for value in values)
+
+
+def value_text(value: Any) -> str:
+    """Return a value of a configuration as text; a number is written as on an axis."""
+    return number_text(value) if isinstance(value, float) else plain(value)
 
 
 def _numeric_axis(name: str, values: np.ndarray, *, is_log: bool) -> Axis:

@@ -85,6 +85,8 @@ def draw(*traces: Any, x: Scale, y: Scale, height: int, is_still: bool = False, 
         "zerolinecolor": GRID,
         "zeroline": False,
         "automargin": True,
+        # Plotly hides a label that reaches over the edge, rather than make room for it.
+        "ticklabeloverflow": "allow",
         "ticks": "outside",
         "tickcolor": GRID,
         # Numbers up to a million and down to a hundred-thousandth are written out, all others as 2e-7: 100µ is no number.

@@ -130,8 +130,13 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
     num_axes, num_lines = len(found.axes), len(found.costs)
     heights = np.column_stack([axis.heights for axis in found.axes])
     first_best = num_lines - found.num_best
+    others = {"width": 0.7, "opacity": 0.6} if num_lines >= charts.MANY else {"width": 1.2, "opacity": 0.8}
     styles: tuple[tuple[str, slice, dict[str, Any]], ...] = (
-        ("other trials", slice(0, first_best), {"line": {"color": "var(--level-3)", "width": 0.7}, "opacity": 0.6}),
+        (
+            "other trials",
+            slice(0, first_best),
+            {"line": {"color": "var(--level-3)", "width": others["width"]}, "opacity": others["opacity"]},
+        ),
         (f"best {found.num_best}", slice(first_best, None), {"line": {"color": ACCENT, "width": 1.6}}),
     )
     traces = []
@@ -173,6 +178,7 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
         height=520,
         is_still=True,
         annotations=ticks,
+        margin={"l": 8, "r": round(TICK_CHARACTER * len(found.x.all_ticks[-1][1])), "t": 28, "b": 8},
         xaxis={"side": "top", "showline": False, "gridcolor": MUTED},
         yaxis={"visible": False},
         legend={"orientation": "h", "yanchor": "top", "y": -0.02, "xanchor": "left", "x": 0},

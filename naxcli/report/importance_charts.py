@@ -117,7 +117,7 @@ def ablation(entry: Mapping[str, Any]) -> Steps | None:
     labels = [
         abridge(step["name"], charts.LABEL_LENGTH)
         if is_missing(step.get("to"))
-        else f"{abridge(step['name'], charts.LABEL_LENGTH)} → {abridge(plain(step['to']), MAX_VALUE_LENGTH)}"
+        else f"{abridge(step['name'], charts.LABEL_LENGTH)} → {abridge(charts.value_text(step['to']), MAX_VALUE_LENGTH)}"
         for step in steps
     ]
     return _steps("Predicted cost", steps, "cost", labels)
@@ -191,7 +191,7 @@ def dependences(data: ReportData, entry: Mapping[str, Any]) -> list[Dependence]:
 
 def _dependence(data: ReportData, curve: Mapping[str, Any], chosen: Any, y: Scale) -> Dependence:
     name, values = str(curve["name"]), curve["values"]
-    labels = [abridge(plain(value), charts.LABEL_LENGTH) for value in values]
+    labels = [abridge(charts.value_text(value), charts.LABEL_LENGTH) for value in values]
     mean, std = (np.asarray(curve[key], dtype=float) for key in ("mean", "std"))
     is_numeric = charts.is_number(data, name, values)
     incumbent = None

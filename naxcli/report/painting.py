@@ -23,8 +23,6 @@ MARKERS = ("o", "D", "s", "^", "P", "p")
 LEGEND_MARK, LEGEND_CHARACTER = 0.55, 0.07
 NUM_PANELS = 4
 PANEL_TITLE = 22
-# From this number on, dots are small and lines thin.
-MANY = 300
 
 
 def _colour(index: int, count: int) -> str:
@@ -77,7 +75,7 @@ def paint_cost_over(figure: Figure, found: charts.Progress, data: ReportData) ->
         axes.scatter(
             dots["x"],
             dots["cost"],
-            s=6 if len(found.dots) >= MANY else 14,
+            s=6 if len(found.dots) >= charts.MANY else 14,
             alpha=0.8,
             linewidths=0,
             color=_colour(index, len(fidelities)),
@@ -233,8 +231,8 @@ def paint_parallel(figure: Figure, found: charts.Parallel) -> None:
         axes.plot(
             line,
             color=ACCENT if is_best else MIDDLE,
-            alpha=0.9 if is_best else 0.3 if len(lines) >= MANY else 0.7,
-            linewidth=1.0 if is_best else 0.4 if len(lines) >= MANY else 0.7,
+            alpha=0.9 if is_best else 0.3 if len(lines) >= charts.MANY else 0.7,
+            linewidth=1.0 if is_best else 0.4 if len(lines) >= charts.MANY else 0.7,
             label=label,
             rasterized=True,
         )
@@ -259,7 +257,7 @@ def paint_pareto(figure: Figure, found: charts.Pareto) -> None:
     axes.scatter(
         found.trials["x"],
         found.trials["cost"],
-        s=8 if len(found.trials) >= MANY else 14,
+        s=8 if len(found.trials) >= charts.MANY else 14,
         color=MIDDLE,
         alpha=0.7,
         linewidths=0,
