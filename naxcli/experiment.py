@@ -52,6 +52,7 @@ class Experiment:
         image_size: side in pixels that images are resized to; None keeps the source's own.
         width: factor on the network's channels.
         validation_fraction: share of the training set held out, stratified, for the search's cost.
+        images_per_class: images of every class that trials train on, drawn from what is not held out; None is all of them.
         searcher: one of `SEARCHERS`.
         seed: the one seed from which split, trial and searcher seeds are derived.
         fidelity: range of fidelities (epochs) that trials are trained for.
@@ -80,6 +81,7 @@ class Experiment:
     image_size: int | None = None
     width: float = 1.0
     validation_fraction: float = 0.1
+    images_per_class: int | None = None
     searcher: str = "smac"
     seed: int = 0
     fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
@@ -108,6 +110,12 @@ class Experiment:
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
         _require(self.width > 0, "width", self.width, "above 0")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
+        _require(
+            self.images_per_class is None or self.images_per_class >= 1,
+            "images_per_class",
+            self.images_per_class,
+            "at least 1",
+        )
         _require(0 <= self.random_share <= 1, "random_share", self.random_share, "between 0 and 1")
         _require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
@@ -329,7 +337,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 _KINDS: dict[str, type] = {
     "space": str, "data": str, "data_root": str, "data_resident": str, "skip_corrupt": bool, "image_size": int,
-    "width": float, "validation_fraction": float, "searcher": str, "seed": int, "random_share": float,
+    "width": float, "validation_fraction": float, "images_per_class": int, "searcher": str, "seed": int, "random_share": float,
     "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str, "tls_ca_file": str, "tls_cert": str, "tls_key": str,
     "insecure": bool, "rung_schedule": str,
 }  # fmt: skip

@@ -9,6 +9,8 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from distributed import Scheduler, Worker
 from distributed.comm import CommClosedError
 
 from naxcli import worker_guard
+from naxcli.streams import outlive_reader
 
 
 class LocalScheduler(Scheduler):  # type: ignore[misc]
@@ -35,10 +38,24 @@ class LocalWorker(Worker):  # type: ignore[misc]
 
 def dask_setup(_worker: Any) -> None:
     """Called by Dask in every local worker process before its first trial."""
-    # Ctrl-C is the search's: a terminal sends it to the whole process group, and the parent decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a lost terminal are the search's: they reach the whole process group, and the parent decides what ends.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    outlive_reader("stdout")  # a trial that prints must not fail where nobody reads it
+    outlive_reader("stderr")
     silence_dask()
     guard_children(has_nanny=True)
+
+
+def start_resource_tracker() -> None:
+    """Start the process by which multiprocessing cleans up, so that it outlives a lost terminal as it outlives Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def silence_dask() -> None:

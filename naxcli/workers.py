@@ -196,8 +196,9 @@ class WorkerPool:
     def _start_local(self) -> Any:
         from distributed import Nanny, Security, SpecCluster
 
-        from naxcli.worker_setup import LocalScheduler, LocalWorker
+        from naxcli.worker_setup import LocalScheduler, LocalWorker, start_resource_tracker
 
+        start_resource_tracker()
         security = Security.temporary()
         common = {"host": "127.0.0.1", "port": 0, "protocol": "tls://", "security": security, "dashboard": False}
         specification = {
@@ -293,7 +294,9 @@ class WorkerPool:
         if self._client.status == "running":
             # The scheduler may go away, and the client close, while it is being asked.
             with contextlib.suppress(OSError, AttributeError, RuntimeError):
-                self._known_workers = list(self._client.nthreads())
+                is_ours = self._cluster is not None and self._slurm is None
+                # Our own scheduler is in this process; a question to it by message would cost more than a short trial.
+                self._known_workers = list(self._cluster.scheduler.workers if is_ours else self._client.nthreads())
         if self._client.status in ("closing", "closed"):
             # The connection broke, and a scheduler started anew knows nothing of our tasks.
             raise NaxcliError(
