@@ -240,7 +240,7 @@ def truncate_table(rig: Rig) -> None:
     table = rig.run / "trials.parquet"
     content = table.read_bytes()
     table.write_bytes(content[: rig.random.randrange(len(content))])
-    rig.stop()
+    rig.running()
 
 
 def damage_database(rig: Rig) -> None:
