@@ -193,6 +193,7 @@ class Rig:
             trial_id: (config, status, cost) for row in self.rounds for trial_id, config, status, cost in row["new"]
         }
         self.random = random.Random()
+        self.fault = ""  # the kind under way
         self.search: Search | None = None  # the one that goes on from round to round
         self._under_way: list[Search] = []
         self._leaving: list[psutil.Process] = []
@@ -211,11 +212,11 @@ class Rig:
         self.num_trials_elsewhere = 0
         self._round_started = time.monotonic()
 
-    def end_round(self, fault: str, *, not_possible: str | None = None) -> None:
+    def end_round(self, *, not_possible: str | None = None) -> None:
         """Check what is there, and add the round to the journal."""
         new = {} if not_possible else self.check()
         row = {
-            "fault": fault, "not_possible": not_possible, "seconds": round(time.monotonic() - self._round_started, 1),
+            "fault": self.fault, "not_possible": not_possible, "seconds": round(time.monotonic() - self._round_started, 1),
             "injected": self.num_injected, "lost": self.num_lost, "problems": self.problems,
             "trials_elsewhere": self.num_trials_elsewhere, "new": [[trial_id, *outcome] for trial_id, outcome in new.items()],
         }  # fmt: skip

@@ -34,11 +34,10 @@ from benchmarks.fault_rig import (
     NotPossible,
     Rig,
     RoundOver,
-    Search,
     kill,
 )
 
-MAX_KILLS = 60  # of a writer in one round, drawn anew in each where there are more
+MAX_KILLS = 60  # of a writer in one round; the next round goes on behind them
 HOUR = 3600.0
 
 
@@ -205,7 +204,7 @@ def search_in_ordinary_folder(rig: Rig) -> None:
     before = contents(folder)
     overwrite = ("--cluster", "local", "--overwrite") if rig.random.random() < 0.5 else ()
     code, said = rig.end(rig.start(1, *overwrite, run=folder))
-    if code not in (1, 2) or "naxcli" not in said:
+    if code != 2 or "no run of naxcli" not in said:
         rig.problem(f"{sorted(chosen)}: exit code {code}: …{said[-300:]}")
     if contents(folder) != before:
         rig.num_lost += sum(contents(folder).get(name) != value for name, value in before.items())
@@ -256,14 +255,13 @@ def damage_database(rig: Rig) -> None:
 
 
 def interrupt_parquet(rig: Rig) -> None:
-    """Kill the writer of the tables at every system call by which it changes the disk: each is the old one or the new one, whole."""
+    """Kill the writer of the tables as it enters a system call that changes the disk: each is the old one or the new one, whole."""
     with rig.copy_of_run() as run, InterruptedWriter(run, "parquet") as writer:
         calls = writer.calls()
         tables = [run / "trials.parquet", run / "curves.parquet"]
         new = [pq.read_table(path) for path in tables]
         old = [table.slice(0, max(0, table.num_rows - 1)) for table in new]
-        kills = calls if len(calls) <= MAX_KILLS else rig.random.sample(calls, MAX_KILLS)
-        for call in kills:
+        for call in next_calls(rig, calls):
             for path, table in zip(tables, old, strict=True):
                 pq.write_table(table, path)
             if not writer.kill_at(call):
@@ -274,7 +272,6 @@ def interrupt_parquet(rig: Rig) -> None:
                         continue
                 rig.problem(f"{path.name} is neither the old nor the new one after a kill at {call}")
                 rig.num_lost += 1
-        rig.num_injected = len(kills)
 
 
 def interrupt_backup(rig: Rig) -> None:
@@ -283,18 +280,26 @@ def interrupt_backup(rig: Rig) -> None:
         backup = run / "search.db.backup"
         old_bytes = backup.read_bytes()
         calls = writer.calls()
-        whole = [rows_of(run / "search.db"), rows_of(backup)]
+        new = rows_of(run / "search.db")
+        if rows_of(backup) != new:
+            rig.problem("the backup is not a copy")
         backup.write_bytes(old_bytes)
-        whole.append(rows_of(backup))
-        kills = calls if len(calls) <= MAX_KILLS else rig.random.sample(calls, MAX_KILLS)
-        for call in kills:
+        old = rows_of(backup)
+        for call in next_calls(rig, calls):
             backup.write_bytes(old_bytes)
             if not writer.kill_at(call):
                 rig.problem(f"the writer was not killed at {call}")
-            if rows_of(backup) not in whole or rows_of(run / "search.db") != whole[0]:
+            if rows_of(backup) not in (old, new) or rows_of(run / "search.db") != new:
                 rig.problem(f"the backup is neither the old nor the new one after a kill at {call}")
                 rig.num_lost += 1
-        rig.num_injected = len(kills)
+
+
+def next_calls(rig: Rig, calls: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the calls to be killed at in this round, so that the rounds of a kind go through all of them in turn."""
+    first = sum(row["injected"] for row in rig.rounds if row["fault"] == rig.fault) % len(calls)
+    chosen = (calls[first:] + calls[:first])[:MAX_KILLS]
+    rig.num_injected = len(chosen)
+    return chosen
 
 
 def rows_of(database: Path) -> list[tuple[object, ...]] | str:
@@ -314,7 +319,7 @@ def fill_disk(rig: Rig) -> None:
     used_kib = sum(path.stat().st_size // 4096 * 4 + 4 for path in rig.run.rglob("*") if path.is_file())
     # It is full at once, or after the copies that a search makes as it starts.
     copies_kib = rig.random.choice((0, 1)) * (rig.run / "search.db").stat().st_size // 1024
-    size = f"size={used_kib + copies_kib + rig.random.randint(8, 60)}k"
+    size = f"size={used_kib + copies_kib + rig.random.randint(4, 24)}k"
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", size, "tmpfs", mount], capture_output=True, check=False
     ).returncode:
@@ -379,8 +384,8 @@ FAULTS: dict[str, Callable[[Rig], None]] = {
     "space file edited (refused with the difference)": edit_space,
     "trials.parquet truncated (written anew from search.db)": truncate_table,
     "search.db damaged (refused; the backup is in the hint)": damage_database,
-    "writing of the Parquet files killed at every system call that changes the disk": interrupt_parquet,
-    "writing of search.db.backup killed at a system call that changes the disk": interrupt_backup,
+    "writing of the Parquet files killed at each system call that changes the disk, in turn": interrupt_parquet,
+    "writing of search.db.backup killed likewise": interrupt_backup,
     "disk full (a small file system)": fill_disk,
     "the time of day jumps forwards and back by 13 to 48 hours while the search goes on": jump_clock,
     "recorded times a year ahead": move_recorded_times,
@@ -402,17 +407,17 @@ def play(rig: Rig, num_rounds: int) -> None:
     names = kinds(rig.seed, num_rounds)
     rig.running()
     for index in range(sum(row["fault"] in FAULTS for row in rig.rounds), num_rounds):
-        name, not_possible = names[index], None
+        rig.fault, not_possible = names[index], None
         try:
-            FAULTS[name](rig)
+            FAULTS[rig.fault](rig)
         except RoundOver:
             pass
         except NotPossible as reason:
             not_possible = str(reason)
-        rig.end_round(name, not_possible=not_possible)
+        rig.end_round(not_possible=not_possible)
         row = rig.rounds[-1]
         print(
-            f"{index + 1:>4} {row['seconds']:>6.1f} s  {len(rig.known):>5} trials  {name}"
+            f"{index + 1:>4} {row['seconds']:>6.1f} s  {len(rig.known):>5} trials  {rig.fault}"
             + "".join(f"\n     PROBLEM: {text}" for text in row["problems"]),
             file=sys.stderr, flush=True,
         )  # fmt: skip
@@ -420,8 +425,9 @@ def play(rig: Rig, num_rounds: int) -> None:
 
 def finish(rig: Rig) -> None:
     """Continue the run to an end, and check that nothing is left of all the interrupted writing and of the processes."""
+    rig.fault = "the end"
     rig.stop()
-    search: Search = rig.start(rig.num_finished() + 10)
+    search = rig.start(rig.num_finished() + 10)
     code, said = rig.end(search)
     if code != 0:
         rig.problem(f"the run could not be finished: exit code {code}: …{said[-300:]}")
@@ -429,7 +435,7 @@ def finish(rig: Rig) -> None:
         rig.problem(f"left in the run: {leftovers}")
     if processes := rig.left_behind():
         rig.problem(f"still running: {processes}")
-    rig.end_round("the end")
+    rig.end_round()
 
 
 def table(rig: Rig) -> str:
