@@ -21,6 +21,7 @@ from typing import Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.slurm import PREFIX, SlurmSettings, make_slurm_cluster, read_settings
+from naxcli.worker_setup import start_resource_tracker
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Key of a task's result that asks for a new process in place of its worker's.
@@ -175,6 +176,7 @@ class WorkerPool:
     def _start_local(self) -> Any:
         from distributed import Nanny, Scheduler, SpecCluster
 
+        start_resource_tracker()
         specification = {
             index: {
                 "cls": Nanny,
@@ -249,7 +251,9 @@ class WorkerPool:
         if self._client.status == "running":
             # The scheduler may go away, and the client close, while it is being asked.
             with contextlib.suppress(OSError, AttributeError, RuntimeError):
-                self._known_workers = list(self._client.nthreads())
+                is_ours = self._cluster is not None and self._slurm is None
+                # Our own scheduler is in this process; a question to it by message would cost more than a short trial.
+                self._known_workers = list(self._cluster.scheduler.workers if is_ours else self._client.nthreads())
         if self._client.status in ("closing", "closed"):
             # The connection broke, and a scheduler started anew knows nothing of our tasks.
             raise NaxcliError(

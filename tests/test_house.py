@@ -36,6 +36,7 @@ DOORS = {
         "bench",
         "devices.py",
         "roofline.py",
+        "timing.py",
         "trackers.py",
     },
 }

@@ -19,7 +19,9 @@ SpaceOption = Annotated[
 BudgetOption = Annotated[
     str | None,
     typer.Option(
-        "--budget", help="Active time of the whole search: 90s, 10m, 3d, 2d12h.", rich_help_panel=SEARCH_PANEL
+        "--budget",
+        help="Active time of the whole search: 90s, 10m, 3d, 2d12h. No trial starts that could not end in it; those running finish.",
+        rich_help_panel=SEARCH_PANEL,
     ),
 ]
 TrialsOption = Annotated[
@@ -88,7 +90,12 @@ MaxLatencyOption = Annotated[
     typer.Option("--max-latency-ms", help="Longest forward pass of one image.", rich_help_panel=LIMIT_PANEL),
 ]
 TrialTimeoutOption = Annotated[
-    str | None, typer.Option("--trial-timeout", help="Longest time of one trial: 30m.", rich_help_panel=LIMIT_PANEL)
+    str | None,
+    typer.Option(
+        "--trial-timeout",
+        help="Longest time of one trial: 30m. A longer one ends as timeout.",
+        rich_help_panel=LIMIT_PANEL,
+    ),
 ]
 WorkersOption = Annotated[
     str | None,
@@ -207,16 +214,13 @@ def _job_script(cluster: str | None) -> str:
 def _run(session: Any, *, as_json: bool, quiet: bool) -> ExitCode:
     from naxcli.cli.output import print_json, reserved_stdout
     from naxcli.cli.progress import make_progress
-    from naxcli.search import EndReason
     from naxcli.session import run_session
+    from naxcli.streams import outlive_reader
 
+    outlive_reader("stdout")
     with reserved_stdout(as_json), make_progress(session, quiet=quiet) as progress:
         end = run_session(session, progress)
     progress.summarise(end)
     if as_json:
         print_json(end.incumbent.to_json() if end.incumbent else None)
-    if end.reason is EndReason.INTERRUPTED:
-        return ExitCode.STOPPED if end.was_terminated else ExitCode.INTERRUPTED
-    if end.reason is EndReason.STOPPED:
-        return ExitCode.STOPPED
-    return ExitCode.DONE if end.incumbent is not None else ExitCode.FAILED
+    return end.exit_code
