@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -14,6 +15,9 @@ from naxcli import __version__
 from naxcli.cli import bench, confirm, data, export, plan, report, runs, search, space, train
 from naxcli.cli.output import print_error
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.streams import prepare_streams
+
+SHOWN_OF_PATH = 80  # characters of one that is too long
 
 
 class ErrorBoundary(TyperGroup):
@@ -32,6 +36,16 @@ class ErrorBoundary(TyperGroup):
         except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.DONE) from None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            print_error(
+                NaxcliError(
+                    f"the path {str(error.filename)[:SHOWN_OF_PATH]}… is too long",
+                    why="the operating system takes names of 255 bytes and paths of 4096 bytes, as a rule",
+                )
+            )
+            raise typer.Exit(ExitCode.USAGE) from None
 
 
 app = typer.Typer(
@@ -75,4 +89,5 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the command line."""
+    prepare_streams()
     app(prog_name="naxcli")

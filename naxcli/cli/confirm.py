@@ -39,6 +39,7 @@ def confirm(
     from naxcli.errors import NaxcliError
     from naxcli.report.confirmation import print_confirmation
     from naxcli.run_directory import open_run
+    from naxcli.streams import outlive_reader
 
     if workers != "auto" and not workers.isdigit():
         raise NaxcliError(f"--workers {workers!r} is not a number", hint="a number of at least 1, or auto")
@@ -51,6 +52,7 @@ def confirm(
         outcome = f"cost {row['cost']:.4f}" if row["cost"] is not None else row["status"]
         note(f"{done:>3}/{total}  {row['name']:<12} seed {row['seed']}  {outcome}")
 
+    outlive_reader("stdout")
     with reserved_stdout(as_json):
         confirmation = confirm_run(open_run(run), request, announce)
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from naxcli.search import EndReason
 from naxcli.trial import Result, Status, Trial
 
 if TYPE_CHECKING:
-    from naxcli.search import Incumbent, Search
+    from naxcli.incumbent import Incumbent
+    from naxcli.search import Search
     from naxcli.session import SearchEnd, Session
 
 NUM_LAST_RESULTS = 8
@@ -88,11 +89,12 @@ class SearchProgress:
             return
         self._next_line_at = now + (0.0 if self._num_finished() < 20 else PLAIN_INTERVAL_SECONDS)
         marker = "  <- best" if is_new_incumbent else ""
-        outcome = self._score(result.cost) if result.status == Status.SUCCESS else str(result.status)
         self.notice(
-            f"trial {trial.trial_id:>5}  {outcome:<16} {format_duration(result.seconds):>7}   "
+            f"trial {trial.trial_id:>5}  {self._outcome(result):<16} {format_duration(result.seconds):>7}   "
             f"{self._num_finished()} done, {self._time_left()}{marker}"
         )
+        if result.reason:
+            self.notice(f"{'':13}{result.reason}")
 
     def notice(self, text: str) -> None:
         if not self._is_quiet:
@@ -106,7 +108,7 @@ class SearchProgress:
         if self._is_quiet:
             return
         run = self._session.run.path
-        self.notice(f"{_END_WORDS[end.reason]}: {end.num_finished} trials finished in {run}")
+        self.notice(f"{_why_ended(end)}: {end.num_finished} trials finished in {run}")
         if end.incumbent is None:
             self.notice("no trial succeeded; the `error` column of trials.parquet says why")
             return
@@ -127,6 +129,9 @@ class SearchProgress:
 
     def _num_finished(self) -> int:
         return 0 if self._search is None else len(self._search.finished)
+
+    def _outcome(self, result: Result) -> str:
+        return self._score(result.cost) if result.status == Status.SUCCESS else str(result.status)
 
     def _score(self, cost: float | None) -> str:
         if cost is None:
@@ -166,6 +171,7 @@ class LiveProgress(SearchProgress):
     def __init__(self, session: Session, console: Console) -> None:
         super().__init__(session, console)
         self._last: deque[tuple[Trial, Result, bool]] = deque(maxlen=NUM_LAST_RESULTS)
+        self._last_failure = ""
         self._epochs: dict[int, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=False)
@@ -181,6 +187,8 @@ class LiveProgress(SearchProgress):
         with self._lock:
             is_new_incumbent = incumbent is not None and incumbent.trial.trial_id == trial.trial_id
             self._last.append((trial, result, is_new_incumbent))
+            if result.reason:
+                self._last_failure = f"trial {trial.trial_id}: {result.reason}"
             self._epochs.pop(trial.trial_id, None)
 
     def epoch(self, message: Mapping[str, Any]) -> None:
@@ -210,9 +218,9 @@ class LiveProgress(SearchProgress):
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold")
         grid.add_column()
-        counts = Counter(str(item.status) for item in search.finished)
         trials = f"{len(search.finished)}" + (f" of {experiment.trials}" if experiment.trials else "")
-        failures = ", ".join(f"{n} {status}" for status, n in counts.items() if status != Status.SUCCESS)
+        counts = search.status_counts
+        failures = ", ".join(f"{n} {status}" for status, n in counts.items() if n and status != Status.SUCCESS)
         speed = f"{60 * rate:.1f} a minute" if rate and rate > 0.1 else f"{3600 * rate:.1f} an hour" if rate else "–"
         budget = experiment.budget_seconds
         active = format_duration(search.active_seconds()) + (f" of {format_duration(budget)}" if budget else "")
@@ -225,6 +233,8 @@ class LiveProgress(SearchProgress):
                 Text(f"{self._score(search.incumbent.cost)} (trial {search.incumbent.trial.trial_id})", style="green"),
             )
             grid.add_row("", Text(describe_config(search.incumbent.trial.config), style="dim"))
+        if self._last_failure:
+            grid.add_row("failed", Text(self._last_failure, style="red", no_wrap=True, overflow="ellipsis"))
         return Group(grid, Text(), ProgressBar(total=1.0, completed=fraction))
 
     def _running_table(self) -> Table:
@@ -246,9 +256,7 @@ class LiveProgress(SearchProgress):
         table = _table("last results", "result", "time", "searcher")
         for trial, result, is_new_incumbent in reversed(self._last):
             is_success = result.status == Status.SUCCESS
-            outcome = (
-                self._score(result.cost) + (" ★" if is_new_incumbent else "") if is_success else str(result.status)
-            )
+            outcome = self._outcome(result) + (" ★" if is_new_incumbent else "")
             style = "green" if is_new_incumbent else "" if is_success else "red"
             table.add_row(
                 f"trial {trial.trial_id}", Text(outcome, style=style), format_duration(result.seconds), trial.searcher
@@ -261,6 +269,13 @@ def _table(*columns: str) -> Table:
     for index, name in enumerate(columns):
         table.add_column(name, min_width=16 if index < 2 else 8, no_wrap=True)
     return table
+
+
+def _why_ended(end: SearchEnd) -> str:
+    if end.reason is EndReason.BUDGET and end.seconds_left >= 1:
+        left, needed = format_duration(end.seconds_left), format_duration(end.seconds_per_trial)
+        return f"{left} left, too little for another trial (about {needed})"
+    return _END_WORDS[end.reason]
 
 
 def describe_config(config: Mapping[str, Any]) -> str:

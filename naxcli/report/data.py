@@ -25,6 +25,7 @@ class ReportData:
         environment: versions, git commit, hardware and data hash at the time of the run.
         experiment: the resolved settings of the run.
         confirmation: confirmation.json of the run, if `naxcli confirm` ran.
+        scales: of each numeric hyperparameter, `linear` or `log`: how the space searches it. All others are choices.
     """
 
     summary: Mapping[str, Any]
@@ -33,6 +34,7 @@ class ReportData:
     environment: Mapping[str, Any] = field(default_factory=dict)
     experiment: Mapping[str, Any] = field(default_factory=dict)
     confirmation: Mapping[str, Any] | None = None
+    scales: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run(self) -> str:
