@@ -32,7 +32,7 @@ def run_tasks(pool: WorkerPool, tasks: Iterable[TrialTask]) -> Iterator[tuple[Tr
         for finished in pool.wait(TICK_SECONDS):
             task = running.pop(finished.task_id)
             if isinstance(finished.outcome, WorkerLost):
-                attempts[task.trial_id] = attempts.get(task.trial_id, 0) + 1
+                attempts[task.trial_id] = attempts.get(task.trial_id, 0) + (not finished.outcome.is_blameless)
                 if attempts[task.trial_id] < MAX_ATTEMPTS:
                     lost.append(task)
                     continue

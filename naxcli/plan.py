@@ -88,7 +88,8 @@ def make_plan(
     data, _, _ = prepare_data(experiment, space)
     started = time.monotonic()
     slots = slots_of_run(experiment, space, data, session.run, on_notice)
-    times, statuses = _calibrate(session, data, slots, on_result, started + MAX_CALIBRATION_SHARE * budget)
+    deadline = started + MAX_CALIBRATION_SHARE * budget
+    times, statuses = _calibrate(session, data, slots, deadline, on_result=on_result, on_notice=on_notice)
     calibration_seconds = time.monotonic() - started
     if not times:
         raise NaxcliError(
@@ -118,8 +119,10 @@ def _calibrate(
     session: Session,
     data: DataRequest | None,
     slots: list[Slot],
-    on_result: Callable[[Result], None],
     deadline: float,
+    *,
+    on_result: Callable[[Result], None],
+    on_notice: Callable[[str], None],
 ) -> tuple[list[TrialTime], Counter[Status]]:
     """Time random configurations at one epoch (or the lowest fidelity) until enough are timed or the deadline has come."""
     from naxcli.space import plain_config
@@ -141,7 +144,9 @@ def _calibrate(
             )  # fmt: skip
 
     times, statuses = [], Counter[Status]()
-    with WorkerPool(run_trial, slots=slots, cluster=experiment.cluster) as pool:
+    with WorkerPool(
+        run_trial, slots=slots, cluster=experiment.connection, shared_folder=session.run.path, on_notice=on_notice
+    ) as pool:
         for _, result in run_tasks(pool, tasks()):
             statuses[result.status] += 1
             on_result(result)

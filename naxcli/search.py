@@ -281,6 +281,8 @@ class Search:
         if isinstance(finished.outcome, WorkerLost) and self._interruption.is_set:
             # A cluster, or `timeout`, ends search and workers with the same signal: the trial is not to blame, and runs again.
             del self._running[finished.task_id]
+        elif isinstance(finished.outcome, WorkerLost) and finished.outcome.is_blameless:
+            self._waiting.append(self._running.pop(finished.task_id))
         elif isinstance(finished.outcome, WorkerLost):
             self._retry_or_record(finished.task_id, finished.outcome.reason)
         elif isinstance(finished.outcome, NaxcliError):  # its space or data cannot be loaded

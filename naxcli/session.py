@@ -225,7 +225,14 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
             # Around the pool, whose workers take a while to start and to end.
             with (
                 Interruption() as interruption,
-                WorkerPool(run_trial, slots=slots, cluster=experiment.cluster, on_heartbeat=hear) as pool,
+                WorkerPool(
+                    run_trial,
+                    slots=slots,
+                    cluster=experiment.connection,
+                    shared_folder=run.path,
+                    on_heartbeat=hear,
+                    on_notice=progress.notice,
+                ) as pool,
             ):
                 arms = make_arms(
                     experiment=experiment, space=space, configuration_space=configuration_space,

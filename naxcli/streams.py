@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import unicodedata
+from pathlib import Path
 from typing import Any, Literal
 
 # A pipe without a reader, a terminal that is gone.
@@ -27,7 +28,10 @@ def prepare_streams() -> None:
         try:
             os.fstat(number)
         except OSError:  # closed: the next file to be opened, such as a database, would be printed into
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
     codecs.register_error(_HANDLER, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

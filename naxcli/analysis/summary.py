@@ -108,7 +108,9 @@ def summarise(
         "trajectory": trajectory(table),
         "proxy_audit": audits,
         "random_arm": arm,
-        "marginal_value": marginal_value(table, num_configs=count_configurations(configuration_space), seed=seed),
+        "marginal_value": marginal_value(
+            table, vectors, num_configs=count_configurations(configuration_space), seed=seed
+        ),
         "pareto": pareto_front(table, vectors),
         "warnings": [
             *_table_warnings(frame, configuration_space, succeeded),

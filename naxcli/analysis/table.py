@@ -39,6 +39,16 @@ def normalise_table(frame: pd.DataFrame, configuration_space: ConfigurationSpace
     return check_table(frame, configuration_space)[0]
 
 
+def is_error_rate(table: pd.DataFrame) -> bool:
+    """Return whether the cost of the successful trials is 1 - validation accuracy, so that it lies between 0 and 1."""
+    if not {"status", "cost", "val_accuracy"} <= set(table):
+        return False
+    succeeded = table[table["status"] == "success"]
+    accuracy = pd.to_numeric(succeeded["val_accuracy"], errors="coerce").to_numpy(dtype=float)
+    cost = pd.to_numeric(succeeded["cost"], errors="coerce").to_numpy(dtype=float)
+    return len(succeeded) > 0 and bool(np.allclose(1 - accuracy, cost, atol=1e-6))
+
+
 def unused_columns(frame: pd.DataFrame, configuration_space: ConfigurationSpace) -> list[str]:
     """Return the columns that are neither hyperparameters nor part of a trial's record."""
     known = {*RECORD_COLUMNS, "budget", *configuration_space, *(PREFIX + name for name in configuration_space)}

@@ -27,6 +27,10 @@ def plan(
     assignments: options.SetOption = None,
     workers: options.WorkersOption = None,
     cluster: options.ClusterOption = None,
+    tls_ca_file: options.TlsCaFileOption = None,
+    tls_cert: options.TlsCertOption = None,
+    tls_key: options.TlsKeyOption = None,
+    insecure: options.InsecureOption = None,
     as_json: options.PlainJsonOption = False,
 ) -> None:
     """Say what a budget buys before it is spent: trials per fidelity, with an interval. Exit code 3 if it is too few.
@@ -42,7 +46,8 @@ def plan(
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
     flags = {
         "budget": budget, "searcher": searcher, "seed": seed, "data": data, "data_root": data_root, "epochs": epochs,
-        "fidelity": fidelity, "workers": workers, "cluster": cluster,
+        "fidelity": fidelity, "workers": workers, "cluster": cluster, "tls_ca_file": tls_ca_file, "tls_cert": tls_cert,
+        "tls_key": tls_key, "insecure": insecure,
     }  # fmt: skip
     request = SearchRequest(
         space=space, flags=flags, assignments=assignments or (), experiment_file=experiment, run=run
@@ -50,7 +55,7 @@ def plan(
     with reserved_stdout(as_json):
         session = open_session(request)
         note("calibrating: a few random configurations for one epoch")
-        made = make_plan(session, lambda result: note(f"  {result.status}, {result.seconds:.1f} s"))
+        made = make_plan(session, lambda result: note(f"  {result.status}, {result.seconds:.1f} s"), note)
     if as_json:
         print_json(made)
     else:

@@ -107,7 +107,30 @@ ClusterOption = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        help="Running Dask scheduler tcp://HOST:PORT, slurm:FILE, or local (default).",
+        help="Running Dask scheduler tls://HOST:PORT or tcp://HOST:PORT, slurm:FILE, or local (default).",
+        rich_help_panel=MACHINE_PANEL,
+    ),
+]
+TlsCaFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-ca-file",
+        help="Certificate of the authority that signed those of a tls:// cluster. Default: Dask's configuration.",
+        rich_help_panel=MACHINE_PANEL,
+    ),
+]
+TlsCertOption = Annotated[
+    str | None,
+    typer.Option("--tls-cert", help="Your own certificate for a tls:// cluster.", rich_help_panel=MACHINE_PANEL),
+]
+TlsKeyOption = Annotated[
+    str | None, typer.Option("--tls-key", help="The private key of --tls-cert.", rich_help_panel=MACHINE_PANEL)
+]
+InsecureOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure",
+        help="Use a tcp:// scheduler on another machine, though whoever reaches it runs code as you.",
         rich_help_panel=MACHINE_PANEL,
     ),
 ]
@@ -152,6 +175,10 @@ def search(
     trial_timeout: TrialTimeoutOption = None,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
+    tls_ca_file: TlsCaFileOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    insecure: InsecureOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the existing run and start anew.", rich_help_panel=MACHINE_PANEL)
     ] = False,
@@ -179,7 +206,8 @@ def search(
         "budget": budget, "trials": trials, "searcher": searcher, "random_share": random_share, "objective": objective,
         "seed": seed, "data": data, "data_root": data_root, "epochs": epochs, "fidelity": fidelity,
         "limits.max_params": max_params, "limits.max_flops": max_flops, "limits.max_latency_ms": max_latency_ms,
-        "trial_timeout": trial_timeout, "workers": workers, "cluster": cluster,
+        "trial_timeout": trial_timeout, "workers": workers, "cluster": cluster, "tls_ca_file": tls_ca_file,
+        "tls_cert": tls_cert, "tls_key": tls_key, "insecure": insecure,
     }  # fmt: skip
     if epochs is not None and fidelity is not None:
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
@@ -203,10 +231,11 @@ def search(
 
 
 def _job_script(cluster: str | None) -> str:
+    from naxcli.connection import SLURM_PREFIX
     from naxcli.errors import NaxcliError
-    from naxcli.slurm import PREFIX, read_settings, render_job_script
+    from naxcli.slurm import read_settings, render_job_script
 
-    if cluster is None or not cluster.startswith(PREFIX):
+    if cluster is None or not cluster.startswith(SLURM_PREFIX):
         raise NaxcliError("--dry-run prints the job script of --cluster slurm:FILE")
     return render_job_script(read_settings(cluster))
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from naxcli.analysis.table import is_error_rate
+
 CONFIG_PREFIX = "config."
 
 
@@ -83,12 +85,7 @@ class ReportData:
     @property
     def cost_is_error_rate(self) -> bool:
         """Whether the cost of the trials is 1 - validation accuracy, so that it can be shown as an accuracy."""
-        successes = self.successes
-        if successes.empty or "val_accuracy" not in successes:
-            return False
-        accuracy = pd.to_numeric(successes["val_accuracy"], errors="coerce").to_numpy(dtype=float)
-        cost = successes["cost"].to_numpy(dtype=float)
-        return bool(np.allclose(1 - accuracy, cost, atol=1e-6))
+        return is_error_rate(self.successes)
 
     @property
     def hyperparameters(self) -> list[str]:
