@@ -7,10 +7,13 @@ import dataclasses
 import io
 import re
 
+import pandas as pd
 import pytest
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 from rich.console import Console
 from typer.testing import CliRunner
 
+from naxcli.analysis.table import check_table
 from naxcli.cli import app
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.report import ReportData, checklist
@@ -19,6 +22,7 @@ from naxcli.report.html import write_html
 from naxcli.report.markdown import render_markdown, write_markdown
 from naxcli.report.plots import write_plots
 from naxcli.report.tables import print_report
+from naxcli.reporting import with_every_hyperparameter
 from tests.report_examples import CONFIRMATION, all_failed, empty_run, example_data, one_trial
 
 RUNS = {"full": lambda: example_data(150), "empty": empty_run, "one trial": one_trial, "all failed": all_failed}
@@ -201,6 +205,20 @@ def test_the_command_refuses_a_missing_folder_before_it_reads_the_run(tmp_path) 
     done = CliRunner().invoke(app, ["report", str(tmp_path / "no run"), "--html", str(tmp_path / "no" / "x.html")])
     assert done.exit_code == ExitCode.USAGE
     assert "mkdir -p" in done.output
+
+
+def test_a_run_that_never_activated_a_conditional_hyperparameter_has_a_column_for_it() -> None:
+    space = ConfigurationSpace()
+    optimizer, momentum = Categorical("optimizer", ["adam", "sgd"]), Float("momentum", (0.0, 1.0))
+    space.add(optimizer, momentum)
+    space.add(EqualsCondition(momentum, optimizer, "sgd"))
+    trials = pd.DataFrame({"trial_id": [1, 2], "status": "success", "cost": [0.1, 0.2], "config.optimizer": "adam"})
+    found = with_every_hyperparameter(trials, space)
+    assert found["config.momentum"].isna().all()
+    assert list(found["config.optimizer"]) == ["adam", "adam"]
+    check_table(found.assign(fidelity=1.0, seed=0), space)
+    with pytest.raises(NaxcliError, match="no column for momentum"):
+        check_table(trials.assign(fidelity=1.0, seed=0), space)
 
 
 def read(path) -> list[dict[str, str]]:
