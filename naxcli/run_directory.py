@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator
@@ -134,10 +135,11 @@ class RunDirectory:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 handle.seek(0)
+                name = shlex.quote(str(self.path))
                 raise NaxcliError(
                     f"another process is running {self.path}",
                     why=f"held by {handle.read().strip() or 'an unknown process'}",
-                    hint=hint or f"naxcli status {self.path} shows it, naxcli stop {self.path} ends it",
+                    hint=hint or f"naxcli status {name} shows it, naxcli stop {name} ends it",
                     exit_code=ExitCode.FAILED,
                 ) from error
             handle.seek(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import signal
 import statistics
 import threading
@@ -361,7 +362,8 @@ class Search:
         raise NaxcliError(
             f"the first {counts.total()} trials all {'crashed' if only_crashes else f'failed: {ended}'}",
             why=lines[-1].strip() if lines else "",
-            hint=f"naxcli space validate {self.space.origin} says what is wrong with a space; the run's `error` column has every reason",
+            hint=f"naxcli space validate {shlex.quote(self.space.origin)} says what is wrong with a space; "
+            "the run's `error` column has every reason",
             exit_code=ExitCode.FAILED,
         )
 

@@ -6,6 +6,8 @@ import ast
 import contextlib
 import difflib
 import json
+import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError
 from naxcli.evaluate import DataRequest
-from naxcli.experiment import Experiment, differences, resolve
+from naxcli.experiment import ENVIRONMENT_PREFIX, Experiment, differences, find_experiment_file, read_toml, resolve
 from naxcli.feasibility import Feasibility, NetworkShape
 from naxcli.reporting import read_space
 from naxcli.run_directory import RunDirectory, write_atomically
@@ -32,7 +34,10 @@ MAX_DIFF_LINES = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """What a user asked for: a space by name, settings by source, and where the run lives."""
+    """What a user asked for: a space by name, settings by source, and where the run lives.
+
+    `trust` lets the experiment file name the space's file, which is code, by a path relative to itself.
+    """
 
     space: str | None
     flags: Mapping[str, Any]
@@ -40,6 +45,7 @@ class SearchRequest:
     experiment_file: str | None = None
     run: str | None = None
     overwrite: bool = False
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +76,7 @@ def open_session(request: SearchRequest) -> Session:
     """
     named = None if request.run is None else RunDirectory(path=Path(request.run))
     stored = named.settings() if named is not None and named.exists and not request.overwrite else None
-    reference = request.space or _space_of_file(request.experiment_file)
+    reference = request.space or _space_of_file(request.experiment_file, trust=request.trust)
     if reference is not None:
         space = load_space(reference, only_outline=True)
     elif stored is not None:
@@ -91,7 +97,7 @@ def open_session(request: SearchRequest) -> Session:
     if run.exists and not request.overwrite:
         try:
             experiment = resolved(run.settings())
-            _refuse_differences(run, RunDirectory.experiment(run), experiment)
+            _refuse_differences(request, run, RunDirectory.experiment(run), experiment)
             return Session(space=space, experiment=experiment, run=run, is_new=False)
         except NaxcliError:
             # Settings with which nothing was ever finished, such as a cluster that is not there, bind nobody.
@@ -200,26 +206,35 @@ def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None
     if named is None and recorded not in shipped_spaces():
         raise NaxcliError(
             f"the run's space is the file {recorded}", why="a space file is code, and is only loaded when you name it",
-            hint=f"add --space {recorded}",
+            hint=f"add --space {shlex.quote(recorded)}",
         )  # fmt: skip
     return load_space(named or recorded, only_outline=only_outline)
 
 
-def _space_of_file(experiment_file: str | None) -> str | None:
+def _space_of_file(experiment_file: str | None, *, trust: bool) -> str | None:
+    """Return the space that an experiment file names: one that ships, or, where the user trusts the file, any.
+
+    A path is relative to the file; with a colon and no slash it is a module, as on the command line.
+    """
     if experiment_file is None:
         return None
-    from naxcli.experiment import find_experiment_file, read_toml
-
-    space = read_toml(find_experiment_file(experiment_file)).get("space")
-    if space is not None and space not in shipped_spaces():
+    file = find_experiment_file(experiment_file)
+    named = read_toml(file).get("space")
+    if named is None or named in shipped_spaces():
+        return named
+    space = str(named)
+    is_module = ":" in space and "/" not in space
+    reference = space if is_module else os.path.relpath(file.parent / space)
+    if not trust:
         raise NaxcliError(
-            f"the space of {experiment_file} is the file {space}",
-            why="a space file is code, and is only loaded when you name it", hint=f"add --space {space}",
-        )  # fmt: skip
-    return None if space is None else str(space)
+            f"the space of {experiment_file} is the {'module' if is_module else 'file'} {space}",
+            why="a space is code, and is only loaded when you name it, or trust the file that names it",
+            hint=f"add --trust, or --space {shlex.quote(reference)}",
+        )
+    return reference if is_module or "/" in reference else f"./{reference}"
 
 
-def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
+def _refuse_differences(request: SearchRequest, run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
     changed = differences(stored, wanted)
     if not changed:
         return
@@ -227,8 +242,22 @@ def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experimen
     raise NaxcliError(
         f"{run.path} is a run with other settings",
         why="; ".join(lines),
-        hint="the same command resumes it; --run DIR starts another; --overwrite deletes it and starts anew",
+        hint=f"leave out {' and '.join(dict.fromkeys(_source_of(request, name) for name, _, _ in changed))} to resume; "
+        "--run DIR starts another; --overwrite deletes it and starts anew",
     )
+
+
+def _source_of(request: SearchRequest, setting: str) -> str:
+    """Return what the user wrote to give a setting another value than an existing run has."""
+    names = {setting, "epochs"} if setting == "fidelity" else {setting, setting.partition(".")[0]}
+    for name in (assignment.partition("=")[0].strip() for assignment in request.assignments):
+        if name in names:
+            return name
+    for name, value in request.flags.items():
+        if value is not None and name in names:
+            return f"--{name.rpartition('.')[2].replace('_', '-')}"
+    variables = [ENVIRONMENT_PREFIX + name.upper().replace(".", "__") for name in sorted(names)]
+    return next((variable for variable in variables if variable in os.environ), "--experiment")
 
 
 def prepare_data(

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
+from naxcli.errors import printable
 from naxcli.quantities import format_duration
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
                 note,
             )
         console.print(table)
-    console.print(f"[bold]Verdict[/]: {found['verdict']}", highlight=False)
+    console.print(Text.assemble(("Verdict", "bold"), f": {printable(found['verdict'])}"))
 
 
 def _mean(value: Any) -> float | None:
