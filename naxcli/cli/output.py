@@ -60,14 +60,14 @@ def print_text(text: str) -> None:
 
 
 def print_error(error: NaxcliError) -> None:
-    """Print what, why and a hint on stderr; what is one line, so that no name can pass for a hint."""
+    """Print what, why and a hint on stderr; only the reason has several lines, so that no name can pass for a hint."""
     from rich.text import Text
 
     text = Text.assemble(("error: ", "bold red"), printable(error.what))
-    for label, content in (("why", error.why), ("hint", error.hint)):
-        if content:
-            text.append(f"\n  {label}: ", style="bold")
-            text.append(printable(content, keep="\n\t").replace("\n", "\n    "))
+    if error.why:
+        text.append("\n  why: ", style="bold").append(printable(error.why, keep="\n\t").replace("\n", "\n    "))
+    if error.hint:
+        text.append("\n  hint: ", style="bold").append(printable(error.hint))
     stderr_console().print(text, soft_wrap=True)
 
 

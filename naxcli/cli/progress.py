@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -275,8 +276,8 @@ class LiveProgress(SearchProgress):
         grid.add_row("best", Text(best, style="green"))
         return grid
 
-    def _bar(self) -> ProgressBar:
-        return ProgressBar(total=1.0, completed=self._fraction_and_left()[0])
+    def _bar(self) -> Padding:
+        return Padding(ProgressBar(total=1.0, completed=self._fraction_and_left()[0]), 0)  # a bar alone ends no line
 
     def _running_table(self, number: int) -> Table:
         assert self._search is not None
@@ -314,7 +315,8 @@ class LiveProgress(SearchProgress):
         assert self._search is not None
         if self._search.incumbent is None:
             return ()
-        text = Text(f"best: {printable(format_config(self._search.incumbent.trial.config))}", style="dim")
+        trial = self._search.incumbent.trial
+        text = Text(f"trial {trial.trial_id}: {printable(format_config(trial.config))}", style="dim")
         return list(text.wrap(self._console, max(1, self._console.width - 4)))
 
 
