@@ -227,8 +227,14 @@ class LiveProgress(SearchProgress):
         """Return what fits the terminal's height: first goal, best and running trials, then results, then the configuration."""
         assert self._search is not None
         room = self._console.height - NUM_FRAME_LINES
-        parts: list[RenderableType] = [self._header(with_rate=room >= 12), self._bar()]
-        room -= 4 + (room >= 12)
+        rows = self._header_rows(with_rate=room >= 12)
+        header = Table.grid(padding=(0, 2))
+        header.add_column(style="bold")
+        header.add_column(no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            header.add_row(*row)
+        parts: list[RenderableType] = [header, self._bar()]
+        room -= len(rows) + 1
         num_running = min(len(self._search.running), NUM_LAST_RESULTS, max(1, room - 1 if room < 8 else room // 2))
         sections: list[RenderableType] = [self._running_table(num_running)]
         room -= 1 + num_running
@@ -247,34 +253,29 @@ class LiveProgress(SearchProgress):
             parts.append(section)
         return Group(*parts)
 
-    def _header(self, *, with_rate: bool) -> Table:
+    def _header_rows(self, *, with_rate: bool) -> list[tuple[str, RenderableType]]:
+        """Return label and value of each line of the header."""
         assert self._search is not None
         search, experiment = self._search, self._session.experiment
         _, left = self._fraction_and_left()
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="bold")
-        grid.add_column(no_wrap=True, overflow="ellipsis")
         counts = Counter(item.status.replace("_", " ") for item in search.finished if item.status != Status.SUCCESS)
-        trials = f"{len(search.finished):,}" + (f" of {experiment.trials:,}" if experiment.trials else "")
         failures = ", ".join(f"{number:,} {status}" for status, number in counts.items())
+        goal = f" of {experiment.trials:,}" if experiment.trials else ""
+        trials = f"{len(search.finished):,}{goal} done, {len(search.running):,} running"
+        rate = self._rate()
+        per_minute = rate is not None and rate > 0.1
+        speed = "–" if rate is None else f"{60 * rate:,.1f} a minute" if per_minute else f"{3600 * rate:,.1f} an hour"
         budget = experiment.budget_seconds
         active = format_duration(search.active_seconds()) + (f" of {format_duration(budget)}" if budget else "")
-        grid.add_row(
-            "trials", f"{trials} done, {len(search.running):,} running" + (f" ({failures})" if failures else "")
-        )
-        if with_rate:
-            rate = self._rate()
-            per_minute = rate is not None and rate > 0.1
-            speed = (
-                "–" if rate is None else f"{60 * rate:,.1f} a minute" if per_minute else f"{3600 * rate:,.1f} an hour"
-            )
-            grid.add_row("rate", speed)
-        grid.add_row("active", f"{active}, {format_duration(left)} left" if left is not None else active)
         best = "–"
         if search.incumbent is not None:
             best = f"{self._score(search.incumbent.cost)} (trial {search.incumbent.trial.trial_id})"
-        grid.add_row("best", Text(best, style="green"))
-        return grid
+        return [
+            ("trials", trials + (f" ({failures})" if failures else "")),
+            *([("rate", speed)] if with_rate else []),
+            ("active", f"{active}, {format_duration(left)} left" if left is not None else active),
+            ("best", Text(best, style="green")),
+        ]
 
     def _bar(self) -> Padding:
         return Padding(ProgressBar(total=1.0, completed=self._fraction_and_left()[0]), 0)  # a bar alone ends no line

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from naxcli import quantities
+from naxcli.errors import printable
 
 NOT_AVAILABLE = "n/a"
 TIMES = " × "
@@ -99,5 +100,5 @@ def sentence(text: str) -> str:
 
 def shorten(text: str, length: int) -> str:
     """Return text in one line of at most `length` characters."""
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
