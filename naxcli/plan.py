@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from naxcli.batch import run_tasks
 from naxcli.enumeration import count_configurations
@@ -139,10 +140,11 @@ def make_plan(
     if not times:
         raise _nothing_timed(session, calibration)
     success_share = statuses[Status.SUCCESS] / max(1, statuses.total())
-    rungs = _expected_trials(session, times, budget - calibration.seconds, len(slots), success_share)
+    counted = count_configurations(space.configuration_space())
+    num_configs = math.inf if counted is None else counted
+    rungs = _expected_trials(session, times, budget - calibration.seconds, len(slots), success_share, num_configs)
     num_hyperparameters = len(space.configuration_space())
-    num_configs = count_configurations(space.configuration_space())
-    enough = min(num_hyperparameters, math.inf if num_configs is None else num_configs)
+    enough = min(num_hyperparameters, num_configs)
     plan: dict[str, Any] = {
         "schema": 1, "budget_seconds": budget, "workers": len(slots), "calibration_seconds": calibration.seconds,
         "start_seconds": calibration.start_seconds, "calibration_trials": len(times),
@@ -242,25 +244,45 @@ def calibration_fidelity(session: Session) -> float:
 
 
 def _expected_trials(
-    session: Session, times: list[TrialTime], seconds: float, num_workers: int, success_share: float
+    session: Session,
+    times: list[TrialTime],
+    seconds: float,
+    num_workers: int,
+    success_share: float,
+    num_configs: float,
 ) -> list[dict[str, float]]:
+    fidelity = session.experiment.fidelity
     rng = np.random.default_rng(session.experiment.seed)
-    counts = []
+    counts: list[Counter[float]] = []
     spread = PRIOR_SPREAD / len(times) ** 0.5 if len(times) < MIN_RESAMPLED else 0.0
     for _ in range(NUM_SIMULATIONS):
         factor = math.exp(spread * rng.standard_normal())
         resampled = [times[index].scaled(factor) for index in rng.integers(len(times), size=len(times))]
+        if fidelity.is_single:
+            seconds_each = np.array([item.seconds(fidelity.max) for item in resampled])
+            num_trials = _simulate_single(seconds_each, seconds, num_workers, rng)
+            counts.append(Counter({fidelity.max: int(min(num_configs, num_trials))}))
+            continue
         counts.append(
             _simulate(
                 session, resampled, seconds=seconds, num_workers=num_workers, success_share=success_share, rng=rng
             )
         )
     rungs = []
-    for fidelity in session.experiment.fidelity.rungs():
-        values = [count[fidelity] for count in counts]
+    for rung in fidelity.rungs():
+        values = [count[rung] for count in counts]
         low, high = np.quantile(values, [0.025, 0.975])
-        rungs.append({"fidelity": fidelity, "expected": float(np.mean(values)), "low": float(low), "high": float(high)})
+        rungs.append({"fidelity": rung, "expected": float(np.mean(values)), "low": float(low), "high": float(high)})
     return rungs
+
+
+def _simulate_single(times: npt.NDArray[np.float64], seconds: float, num_workers: int, rng: np.random.Generator) -> int:
+    """Return the trials of one simulated search at a single fidelity: each worker takes one drawn time after another."""
+    drawn = rng.choice(times, (num_workers, MAX_SIMULATED_TRIALS))
+    ends = np.cumsum(drawn, axis=1)
+    is_in_time = ends <= seconds
+    rates = np.where(is_in_time[:, -1], MAX_SIMULATED_TRIALS * seconds / ends[:, -1], is_in_time.sum(axis=1))
+    return round(float(rates.sum()))
 
 
 def _simulate(
@@ -277,7 +299,6 @@ def _simulate(
     from naxcli.searchers.candidates import Candidates
     from naxcli.searchers.hyperband import Hyperband
     from naxcli.searchers.random import RandomProposer
-    from naxcli.searchers.schedule import SingleFidelity
 
     space, experiment = session.space, session.experiment
     fidelity = experiment.fidelity
@@ -286,7 +307,7 @@ def _simulate(
     )
     schedule = AskTell(
         name="simulation", proposer=RandomProposer(), candidates=candidates, seed=experiment.seed, max_in_flight=num_workers,
-        schedule=SingleFidelity(fidelity.max) if fidelity.is_single else Hyperband(fidelity),
+        schedule=Hyperband(fidelity),
     )  # fmt: skip
     time_of: dict[str, TrialTime] = {}
     reached: dict[str, float] = {}

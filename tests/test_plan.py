@@ -146,6 +146,7 @@ def test_a_plan_says_what_it_minimises_and_whose_settings_it_takes(tiny_space: P
     assert "objectives: cost,params" in done.stderr
     assert f"{run} is an existing run: what you do not set is as it is there" in done.stderr
     assert "epoch" not in done.stderr + done.stdout and "on 1 worker " in done.stdout
+    assert "60 to 60" in done.stdout  # the space has no more, and they are enough
     other = naxcli("plan", "--run", run, "--space", tiny_space, "--budget", "1m", "--objective", "cost")
     assert other.returncode == 2 and "leave out --objective" in other.stderr
 
