@@ -142,7 +142,10 @@ def make_plan(
     success_share = statuses[Status.SUCCESS] / max(1, statuses.total())
     counted = count_configurations(space.configuration_space())
     num_configs = math.inf if counted is None else counted
-    rungs = _expected_trials(session, times, budget - calibration.seconds, len(slots), success_share, num_configs)
+    rungs = _expected_trials(
+        session, times, seconds=budget - calibration.seconds, num_workers=len(slots), success_share=success_share,
+        num_configs=num_configs,
+    )  # fmt: skip
     num_hyperparameters = len(space.configuration_space())
     enough = min(num_hyperparameters, num_configs)
     plan: dict[str, Any] = {
@@ -246,6 +249,7 @@ def calibration_fidelity(session: Session) -> float:
 def _expected_trials(
     session: Session,
     times: list[TrialTime],
+    *,
     seconds: float,
     num_workers: int,
     success_share: float,
