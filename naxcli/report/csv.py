@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,10 @@ _TABLES: dict[str, tuple[str, ...]] = {
 }
 
 
+# A cell that begins with one of these is a formula to a spreadsheet, or the rest of one.
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+
+
 def write_csv(folder: Path, data: ReportData) -> list[Path]:
     """Write every table of the report into a folder and return the files; a table without rows has its header only."""
     make_folder(folder)
@@ -51,10 +56,20 @@ def write_csv(folder: Path, data: ReportData) -> list[Path]:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(tables.get(name, []))
+        writer.writerows({key: _inert(value) for key, value in row.items()} for row in tables.get(name, []))
         paths.append(folder / f"{name}.csv")
         write_file(paths[-1], buffer.getvalue())
     return paths
+
+
+def _inert(value: Any) -> Any:
+    """Return a cell's value; text that a spreadsheet would compute gets an apostrophe in front, as OWASP advises."""
+    if not isinstance(value, str) or not value.startswith(FORMULA_STARTS):
+        return value
+    with contextlib.suppress(ValueError):
+        float(value)
+        return value
+    return f"'{value}"
 
 
 def _importance_rows(data: ReportData, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
