@@ -55,7 +55,9 @@ def export_network(request: ExportRequest) -> Exported:
     exporter = FORMATS[request.format]
     request, folder, is_shared = _resolve_out(request, exporter)
     files = tuple(file.format(name=request.network_name) for file in exporter.files)
-    destination = Destination(folder=folder, files=files, is_shared=is_shared, overwrite=request.overwrite)
+    destination = Destination(
+        folder=folder, files=files, is_shared=is_shared, overwrite=request.overwrite, has_common_names=not exporter.suffix
+    )  # fmt: skip
     with staged(destination) as staging:
         bundle = None
         if request.space.build is not None:
