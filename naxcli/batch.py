@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from naxcli.evaluate import TrialTask, result_from_dict
+from naxcli.errors import NaxcliError
+from naxcli.evaluate import TrialTask, failure, result_from_dict
 from naxcli.trial import Result, Status
 from naxcli.workers import WorkerLost, WorkerPool
 
@@ -34,12 +35,14 @@ def run_tasks(
         for finished in pool.wait(TICK_SECONDS):
             task = running.pop(finished.task_id)
             if isinstance(finished.outcome, WorkerLost):
-                attempts[task.trial_id] = attempts.get(task.trial_id, 0) + 1
+                attempts[task.trial_id] = attempts.get(task.trial_id, 0) + (not finished.outcome.is_blameless)
                 if attempts[task.trial_id] < MAX_ATTEMPTS:
                     lost.append(task)
                     continue
                 yield task, Result(status=Status.CRASHED, error=finished.outcome.reason)
-            elif isinstance(finished.outcome, BaseException):
+            elif isinstance(finished.outcome, NaxcliError):  # its space or data cannot be loaded
                 raise finished.outcome
+            elif isinstance(finished.outcome, BaseException):
+                yield task, failure(finished.outcome)
             else:
                 yield task, result_from_dict(finished.outcome)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from naxcli.run_directory import RunDirectory
 from naxcli.searchers.fidelity import FidelityRange
-from naxcli.trial import Status, Suggestion, Trial, config_id
+from naxcli.trial import Status, Suggestion, Trial
 
 if TYPE_CHECKING:
+    from naxcli.incumbent import Incumbent
     from naxcli.records import FinishedTrial
-    from naxcli.search import Incumbent
 
 NUM_KEPT_PER_RUNG = 16
 
@@ -31,13 +31,14 @@ class CheckpointPolicy:
         self._trial_ids: dict[
             tuple[str, int], list[tuple[float, int]]
         ] = {}  # (config id, seed) -> (fidelity, trial id)
+        self._successes: set[int] = set()
         for item in finished:
             self._note(item)
         self._prune()
 
     def parent_of(self, suggestion: Suggestion) -> int | None:
         """Return the trial of the same configuration and seed at the highest lower fidelity."""
-        lower = self._trial_ids.get((config_id(suggestion.config), suggestion.seed), [])
+        lower = self._trial_ids.get((suggestion.config_id, suggestion.seed), [])
         candidates = [(fidelity, trial_id) for fidelity, trial_id in lower if fidelity < suggestion.fidelity]
         return max(candidates)[1] if candidates else None
 
@@ -60,6 +61,7 @@ class CheckpointPolicy:
         if item.status != Status.SUCCESS or item.cost is None:
             return
         trial = item.trial
+        self._successes.add(trial.trial_id)
         self._trial_ids.setdefault((trial.config_id, trial.seed), []).append((trial.fidelity, trial.trial_id))
         if trial.fidelity < self._max_fidelity:
             rung = sorted([*self._rungs.get(trial.fidelity, []), (item.cost, trial.trial_id)])
@@ -69,8 +71,7 @@ class CheckpointPolicy:
 
     def _prune(self) -> None:
         kept = {trial_id for rung in self._rungs.values() for _, trial_id in rung} | {self._incumbent_id}
-        known = {trial_id for ids in self._trial_ids.values() for _, trial_id in ids}
-        for path in self._run.checkpoints.glob("*.pt"):
+        for trial_id, path in self._run.checkpoint_files().items():
             # A file of a trial that has not finished is being written by its worker.
-            if path.stem.isdigit() and int(path.stem) in known - kept:
+            if trial_id in self._successes and trial_id not in kept:
                 path.unlink(missing_ok=True)

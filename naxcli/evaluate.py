@@ -29,6 +29,9 @@ from naxcli.trial import Config, EpochRecord, Result, Status
 Heartbeat = Callable[[Mapping[str, Any]], None]
 
 SECONDS_BETWEEN_SIGNS = 30.0  # of life, within an epoch
+MAX_ERROR_BYTES = 64_000  # of a traceback in UTF-8
+# Models and statistics square costs, which must stay finite.
+MAX_COST = 1e100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class DataRequest:
     root: str
     split_seed: int
     validation_fraction: float
+    images_per_class: int | None = None
     image_size: int | None = None
     on_test: bool = False
     skip_corrupt: bool = False
@@ -104,12 +108,13 @@ def result_from_dict(values: Mapping[str, Any]) -> Result:
 
 
 def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
-    """Return the result of one trial; whatever the evaluated code raises becomes its status and traceback.
+    """Return the result of one trial; whatever the evaluated code raises or returns becomes its status and error.
 
     Raises:
-        NaxcliError: for a condition of the whole run, such as missing data.
+        NaxcliError: if the space or the data cannot be loaded, without which no trial of the run can be evaluated.
     """
     started_at, clock = time.time(), time.perf_counter()
+    space = None
     try:
         space = _warm_up(task)
         # What a worker loads once, at its first trial, is not that trial's time.
@@ -117,16 +122,39 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         if heartbeat is not None:
             heartbeat({"has_begun": True})
         result = _train(task, space, heartbeat) if space.build else _call(task, space)
-    except NaxcliError:
-        raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the border between the evaluated code, which may fail in any way, and the records
-        result = Result(status=_status_of(error), error="".join(traceback.format_exception(error)))
+    except (
+        BaseException
+    ) as error:  # the border between the evaluated code, which may raise anything at all, and the records
+        if space is None and isinstance(error, NaxcliError):
+            raise
+        result = failure(error)
     finally:
         return_memory()
     return dataclasses.replace(
         result, started_at=started_at, ended_at=time.time(), seconds=time.perf_counter() - clock,
         worker=f"{socket.gethostname()}:{os.getpid()}",
     )  # fmt: skip
+
+
+def failure(error: BaseException) -> Result:
+    """Return the result of a trial that raised."""
+    return Result(status=_status_of(error), error=error_text(error))
+
+
+def error_text(error: BaseException) -> str:
+    """Return the traceback of an error as text that every file can hold: Unicode without NUL, of at most `MAX_ERROR_BYTES`."""
+    # Where naxcli only put into words what the user's code raised, that is what they look for.
+    raised = (error.__cause__ or error) if isinstance(error, NaxcliError) else error
+    try:
+        text = "".join(traceback.format_exception(raised))
+    except BaseException:  # noqa: BLE001 - of the error's own methods, which may raise anything as well
+        text = f"{type(error).__name__}, which cannot be shown"
+    encoded = text.replace("\0", "\\x00").encode(errors="backslashreplace")
+    if len(encoded) > MAX_ERROR_BYTES:
+        half = MAX_ERROR_BYTES // 2 - 50
+        between = f"\n[{len(encoded) - 2 * half} bytes left out]\n"
+        encoded = encoded[:half] + between.encode() + encoded[-half:]
+    return encoded.decode(errors="ignore")
 
 
 def _warm_up(task: TrialTask) -> Space:
@@ -148,22 +176,37 @@ def load_task_data(task: TrialTask) -> tuple[Space, Any]:
 
 def _call(task: TrialTask, space: Space) -> Result:
     assert space.evaluate is not None
+    clock = time.monotonic()
     outcome = space.evaluate(dict(task.config), fidelity=task.fidelity, seed=task.seed)
+    seconds = time.monotonic() - clock
     values = dict(outcome) if isinstance(outcome, Mapping) else {"cost": outcome}
     needed = ["cost", *task.needed_measures, *([] if task.max_latency_ms is None else ["latency_ms"])]
     if missing := [name for name in needed if values.get(name) is None]:
         raise KeyError(f"evaluate of space {space.name!r} returned no {', '.join(map(repr, missing))}")
-    cost = float(values["cost"])
+    cost = _number("cost", values["cost"], float)
     measures: dict[str, Any] = {
-        name: kind(values[name])
+        name: _number(name, values[name], kind)
         for name, kind in (("val_accuracy", float), ("num_params", int), ("flops", int), ("latency_ms", float))
         if values.get(name) is not None
     }
-    if not math.isfinite(cost):
+    if task.seconds_limit is not None and seconds > task.seconds_limit:
+        return Result(status=Status.TIMEOUT, error=_over_time(task), device="cpu", **measures)
+    if not abs(cost) <= MAX_COST:
         return Result(status=Status.DIVERGED, error=f"the cost is {cost}", device="cpu", **measures)
     if (reason := _too_slow(measures.get("latency_ms"), task)) is not None:
         return Result(status=Status.INFEASIBLE, error=reason, device="cpu", **measures)
     return Result(status=Status.SUCCESS, cost=cost, device="cpu", **measures)
+
+
+def _number(name: str, value: Any, kind: Callable[[Any], float]) -> float:
+    """Return a value that `evaluate` of a space returned; text is not taken for a number, though Python would."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"evaluate returned {name} = {value!r}, which is no number")
+    return kind(value)
+
+
+def _over_time(task: TrialTask) -> str:
+    return f"longer than {task.seconds_limit:g} s"
 
 
 def _too_slow(latency_ms: float | None, task: TrialTask) -> str | None:
@@ -177,16 +220,17 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
     import torch
 
     from naxcli import measure
+    from naxcli.networks import build_network
     from naxcli.training.loop import seed_everything, train
 
-    assert task.data is not None and task.recipe is not None and space.build is not None
+    assert task.data is not None and task.recipe is not None
     torch.set_num_threads(task.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = _dataset(task.data)
     shape = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": dataset.image_size}
     counts = measure.measure_config(space, task.config, width=task.width, **shape)
     seed_everything(task.seed)
-    network = space.build(dict(task.config), **shape, width=task.width)
+    network = build_network(space, dict(task.config), **shape, width=task.width)
 
     latency_ms = None
     if task.measure_latency or task.max_latency_ms is not None:
@@ -228,7 +272,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
     if checkpoint is not None and not is_kept:
         checkpoint.unlink(missing_ok=True)
     if is_over_time:
-        return Result(status=Status.TIMEOUT, error=f"longer than {task.seconds_limit:g} s", **common)
+        return Result(status=Status.TIMEOUT, error=_over_time(task), **common)
     if outcome.status != Status.SUCCESS:
         return Result(status=Status.DIVERGED, error="the loss is not finite", **common)
     return Result(status=Status.SUCCESS, cost=cost, val_accuracy=outcome.val_accuracy, **common)
@@ -251,11 +295,17 @@ def _status_of(error: BaseException) -> Status:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Status.OUT_OF_MEMORY
     # The CPU allocator, cuBLAS and cuDNN report it as a plain RuntimeError.
-    if isinstance(error, RuntimeError) and any(
-        text in str(error) for text in ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
-    ):
+    signs = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+    if isinstance(error, RuntimeError) and any(sign in _message(error) for sign in signs):
         return Status.OUT_OF_MEMORY
     return Status.CRASHED
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - as above
+        return ""
 
 
 def return_memory() -> None:
@@ -315,7 +365,8 @@ def _dataset(request: DataRequest) -> Any:
 
     dataset = load_dataset(
         request.name, root=Path(request.root), split_seed=request.split_seed,
-        validation_fraction=request.validation_fraction, image_size=request.image_size, with_test=request.on_test,
+        validation_fraction=request.validation_fraction, images_per_class=request.images_per_class,
+        image_size=request.image_size, with_test=request.on_test,
         skip_corrupt=request.skip_corrupt, is_lazy=request.is_lazy,
     )  # fmt: skip
     return dataset.with_test_as_validation() if request.on_test else dataset

@@ -15,6 +15,7 @@ from typing import Any
 
 import tomli_w
 
+from naxcli.connection import Connection
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.quantities import parse_count, parse_duration
 from naxcli.searchers import SEARCHERS
@@ -29,8 +30,10 @@ RESIDENCES = ("auto", "always", "never")
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
 OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
+# How workers elsewhere are reached is a fact of one invocation: a file may be a stranger's, and a scheduler or job script runs code.
+CONNECTION_SETTINGS = frozenset({"cluster", "tls_ca_file", "tls_cert", "tls_key", "insecure"})
 # What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
-CHANGEABLE = frozenset({"budget", "trials", "workers", "cluster", "threads", "data_root", "space"})
+CHANGEABLE = frozenset({"budget", "trials", "workers", "threads", "data_root", "space"}) | CONNECTION_SETTINGS
 
 
 RUNG_SCHEDULES = ("trunk", "whole")
@@ -51,6 +54,7 @@ class Experiment:
         image_size: side in pixels that images are resized to; None keeps the source's own.
         width: factor on the network's channels.
         validation_fraction: share of the training set held out, stratified, for the search's cost.
+        images_per_class: images of every class that trials train on, drawn from what is not held out; None is all of them.
         searcher: one of `SEARCHERS`.
         seed: the one seed from which split, trial and searcher seeds are derived.
         fidelity: range of fidelities (epochs) that trials are trained for.
@@ -63,6 +67,10 @@ class Experiment:
         workers: number of trials at once, or `auto`.
         threads: CPU threads of one worker; None shares the cores out.
         cluster: address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
+        tls_ca_file: certificate of the authority that signed those of the scheduler at `tls://...`; None takes Dask's configuration.
+        tls_cert: this side's own certificate there.
+        tls_key: its private key, where it is not in the certificate's file.
+        insecure: whether a scheduler without TLS may be on another machine.
         recipe: how a network is trained.
         rung_schedule: of a search over several fidelities; see `trial_recipe`.
     """
@@ -75,6 +83,7 @@ class Experiment:
     image_size: int | None = None
     width: float = 1.0
     validation_fraction: float = 0.1
+    images_per_class: int | None = None
     searcher: str = "smac"
     seed: int = 0
     fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
@@ -87,6 +96,10 @@ class Experiment:
     workers: int | str = "auto"
     threads: int | None = None
     cluster: str | None = None
+    tls_ca_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    insecure: bool = False
     recipe: Recipe = field(default_factory=Recipe)
     rung_schedule: str = "trunk"
 
@@ -102,12 +115,18 @@ class Experiment:
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
         _require(self.width > 0, "width", self.width, "above 0")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
+        _require(
+            self.images_per_class is None or self.images_per_class >= 1,
+            "images_per_class",
+            self.images_per_class,
+            "at least 1",
+        )
         _require(0 <= self.random_share <= 1, "random_share", self.random_share, "between 0 and 1")
         _require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
         _require(self.seed >= 0, "seed", self.seed, "at least 0")
         is_cluster = self.cluster is None or _CLUSTER.fullmatch(self.cluster) is not None
-        _require(is_cluster, "cluster", self.cluster, "tcp://HOST:PORT, slurm:FILE, or local")
+        _require(is_cluster, "cluster", self.cluster, "tls://HOST:PORT, tcp://HOST:PORT, slurm:FILE, or local")
         unknown = set(self.objective) - set(OBJECTIVES)
         if unknown:
             raise NaxcliError(
@@ -146,6 +165,15 @@ class Experiment:
     def objectives_text(self) -> str:
         """Return what the search minimises, as `--objective` names it: the cost is always the first."""
         return ",".join(("cost", *self.objective))
+
+    @property
+    def connection(self) -> Connection | None:
+        """Return how the workers of the cluster are reached; None is this machine."""
+        if self.cluster is None:
+            return None
+        return Connection(
+            address=self.cluster, tls_ca_file=self.tls_ca_file, tls_cert=self.tls_cert, tls_key=self.tls_key, insecure=self.insecure
+        )  # fmt: skip
 
     @property
     def budget_seconds(self) -> float | None:
@@ -201,7 +229,7 @@ def resolve(
         has_networks: whether the space builds networks and so needs data.
 
     Raises:
-        NaxcliError: for an unknown setting or a value of the wrong kind, naming it and its source.
+        NaxcliError: for an unknown setting or a value of the wrong kind, naming it and its source, or a cluster that is not safe.
     """
     command_line = _nest({name: value for name, value in flags.items() if value is not None})
     for assignment in assignments:
@@ -220,21 +248,29 @@ def resolve(
         shipped = experiments_folder() / f"{data.partition(':')[0]}.toml"
         if shipped.is_file():
             _merge(lower, read_toml(shipped))
-    _require_named_cluster(lower.pop("cluster", None), upper)
+    _require_named_cluster({name: lower.pop(name, None) for name in CONNECTION_SETTINGS}, upper)
     _merge(lower, upper)
     if has_networks is False:
         lower.pop("data", None)
-    return from_settings(lower, has_networks=has_networks)
+    experiment = from_settings(lower, has_networks=has_networks)
+    if experiment.connection is not None:
+        experiment.connection.require_safe()
+    return experiment
 
 
-def _require_named_cluster(recorded: Any, upper: Mapping[str, Any]) -> None:
-    """Refuse a cluster that only a file names: the file may be a stranger's, and a scheduler or job script runs code."""
-    if recorded is not None and "cluster" not in upper:
-        raise NaxcliError(
-            f"the settings name the cluster {recorded}",
-            why="workers elsewhere, and job scripts, run code, and are only used when you name them",
-            hint=f"add --cluster {shlex.quote(str(recorded))}, or --cluster local for workers on this machine",
-        )
+def _require_named_cluster(recorded: Mapping[str, Any], upper: Mapping[str, Any]) -> None:
+    """Refuse a cluster that only a file names."""
+    if recorded["cluster"] is None or "cluster" in upper:
+        return
+    words = ["--cluster", str(recorded["cluster"])]
+    for name in ("tls_ca_file", "tls_cert", "tls_key"):
+        if recorded[name] is not None:
+            words += ["--" + name.replace("_", "-"), str(recorded[name])]
+    raise NaxcliError(
+        f"the settings name the cluster {recorded['cluster']}",
+        why="workers elsewhere, and job scripts, run code, and are only used when you name them",
+        hint=f"add {shlex.join(words)}, or --cluster local for workers on this machine",
+    )
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:
@@ -316,8 +352,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 _KINDS: dict[str, type] = {
     "space": str, "data": str, "data_root": str, "data_resident": str, "skip_corrupt": bool, "image_size": int,
-    "width": float, "validation_fraction": float, "searcher": str, "seed": int, "random_share": float,
-    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str, "rung_schedule": str,
+    "width": float, "validation_fraction": float, "images_per_class": int, "searcher": str, "seed": int, "random_share": float,
+    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str, "tls_ca_file": str, "tls_cert": str, "tls_key": str,
+    "insecure": bool, "rung_schedule": str,
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,25 @@ class NetworkShape:
 
 
 class Feasibility:
-    """Whether a configuration keeps the experiment's limits and the space's own constraints. Callable, with a memory."""
+    """Whether a configuration keeps the experiment's limits and the space's own constraints. Callable, with a memory.
 
-    def __init__(self, space: Space, limits: Limits, *, width: float, shape: NetworkShape | None) -> None:
+    What the space's own code raises about one configuration ends no search: that configuration is left out, which is said, or
+    tried, where it is its network that cannot be built: its trial crashes with the reason.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        limits: Limits,
+        *,
+        width: float,
+        shape: NetworkShape | None,
+        on_notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._space = space
         self._width = width
         self._shape = shape
+        self._on_notice = on_notice
         self._limits = [item for item in (limits, *space.constraints) if isinstance(item, Limits) and item]
         self._predicates = [item for item in space.constraints if not isinstance(item, Limits)]
         self._known: dict[str, bool] = {}
@@ -57,7 +70,11 @@ class Feasibility:
     def __call__(self, config: Config) -> bool:
         identity = config_id(config)
         if identity not in self._known:
-            self._known[identity] = self._check(config)
+            try:
+                self._known[identity] = self._check(config)
+            except NaxcliError as error:
+                self._known[identity] = False
+                self._on_notice(f"left out {dict(config)}: {error.what}: {error.why}")
         return self._known[identity]
 
     def _check(self, config: Config) -> bool:
@@ -74,7 +91,12 @@ class Feasibility:
         """Return for each limit that is broken by which factor, as its logarithm."""
         if not any(limit.max_params or limit.max_flops for limit in self._limits):
             return {}
-        values = self._measure(config)
+        try:
+            values = self._measure(config)
+        except Exception:
+            if self._space.build is None:
+                raise
+            return {}
         broken = {}
         for limit in self._limits:
             for item in fields(Limits):
@@ -119,7 +141,7 @@ class Feasibility:
         from ConfigSpace import Configuration
 
         configuration_space = self._space.configuration_space(seed)
-        if self(self._space.canonicalise(self._space.default_config())):
+        if self._check(self._space.canonicalise(self._space.default_config())):
             return
         sampled = configuration_space.sample_configuration(MAX_SAMPLES)
         for configuration in sampled:

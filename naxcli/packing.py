@@ -71,7 +71,7 @@ def slots_of_run(
     devices = cuda_devices()
     if experiment.workers != "auto" or experiment.cluster is not None or not devices or data is None:
         return slots
-    file = run.path / "packing.json"
+    file = run.packing_file
     stored = run.read_json(file)
     if stored.get("devices") == devices:
         return local_slots(workers=stored["per_device"] * len(devices), threads=experiment.threads)

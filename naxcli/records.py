@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.run_directory import RunDirectory, discard_on_error, disk_full, guard_disk
-from naxcli.trial import EpochRecord, Result, Status, Suggestion, Trial
+from naxcli.trial import EpochRecord, Result, Status, Suggestion, Trial, is_int64
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,7 @@ CREATE TABLE curves (trial_id INTEGER NOT NULL, {", ".join(f"{name} REAL" for na
 CREATE TABLE searcher (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE activity (session INTEGER PRIMARY KEY, started_at REAL NOT NULL, active_seconds REAL NOT NULL);
 """
+_TABLES = {"meta", "trials", "curves", "searcher", "activity"}
 TRIAL_COLUMNS = (
     "trial_id", "config_id", "searcher", "bracket", "rung", "fidelity", "seed", "status", "cost", "val_accuracy", "train_loss",
     "num_params", "flops", "latency_ms", "peak_memory_bytes", "seconds", "started_at", "ended_at", "worker", "device",
@@ -85,6 +87,16 @@ class FinishedTrial:
     status: Status
     cost: float | None
     seconds: float
+    worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedTrial:
+    """A trial without a result, how often it took its worker or the search with it, and how the last time."""
+
+    trial: Trial
+    attempts: int
+    reason: str | None
 
 
 class Records:
@@ -101,15 +113,21 @@ class Records:
         self._last_event: int = row[0] or 0
 
     @classmethod
-    def create(cls, run: RunDirectory) -> Records:
-        """Return the empty records of a new run."""
-        with _guard(run.database):
-            connection = _connect(run.database)
-            with _transaction(connection):
+    def create(cls, run: RunDirectory, meta: Mapping[str, str] = MappingProxyType({})) -> Records:
+        """Return the records of a new run, with the facts of `meta` and no trial; their file appears whole or not at all."""
+        temporary = run.database.with_name(f".search.db.{os.getpid()}.tmp")
+        with _guard(run.database), discard_on_error(temporary):
+            temporary.unlink(missing_ok=True)
+            with (
+                contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection,
+                _transaction(connection),
+            ):
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
-                connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
-        return cls(connection, run.database)
+                facts = {"schema_version": str(SCHEMA_VERSION), **meta}
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+            temporary.replace(run.database)
+        return cls.open(run)
 
     @classmethod
     def open(cls, run: RunDirectory, *, to_write: bool = False) -> Records:
@@ -159,24 +177,23 @@ class Records:
         """Record an ask together with the searcher's state after it, and return the trial."""
         with self._write() as connection:
             trial_id = connection.execute("SELECT COALESCE(MAX(trial_id), 0) + 1 FROM trials").fetchone()[0]
-            trial = Trial(
-                trial_id=trial_id, config=suggestion.config, fidelity=suggestion.fidelity, seed=suggestion.seed,
-                searcher=searcher, bracket=suggestion.bracket, rung=suggestion.rung, parent_trial_id=parent_trial_id,
-            )  # fmt: skip
             row = (
-                trial_id, trial.config_id, searcher, trial.bracket, trial.rung, trial.fidelity, trial.seed, parent_trial_id,
-                json.dumps(dict(trial.config), sort_keys=True), self._last_event + 1, 0,
+                trial_id, suggestion.config_id, searcher, suggestion.bracket, suggestion.rung, suggestion.fidelity, suggestion.seed,
+                parent_trial_id, json.dumps(dict(suggestion.config), sort_keys=True), self._last_event + 1, 0,
             )  # fmt: skip
             names = ", ".join(_ASK_COLUMNS)
             connection.execute(f"INSERT INTO trials ({names}) VALUES ({_marks(row)})", row)
             connection.execute("INSERT OR REPLACE INTO searcher VALUES (?, ?)", (searcher, state))
         self._last_event += 1
-        return trial
+        return Trial(trial_id=trial_id, suggestion=suggestion, searcher=searcher, parent_trial_id=parent_trial_id)
 
-    def add_attempt(self, trial_id: int) -> None:
-        """Record that a trial was lost with its worker and is tried again."""
+    def add_attempt(self, trial_id: int, reason: str) -> None:
+        """Record that a running trial took its worker or the search with it; the reason is kept until it has a result."""
         with self._write() as connection:
-            connection.execute("UPDATE trials SET attempts = attempts + 1 WHERE trial_id = ?", (trial_id,))
+            connection.execute(
+                "UPDATE trials SET attempts = attempts + 1, error = ? WHERE trial_id = ? AND finished_event IS NULL",
+                (reason, trial_id),
+            )
 
     def add_result(self, trial_id: int, result: Result) -> None:
         """Record the result of a running trial.
@@ -254,15 +271,23 @@ class Records:
         rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
         return [
             FinishedTrial(
-                trial=_trial(row), status=Status(row["status"]), cost=row["cost"], seconds=row["seconds"] or 0.0
+                trial=_trial(row),
+                status=Status(row["status"]),
+                cost=row["cost"],
+                seconds=row["seconds"] or 0.0,
+                worker=row["worker"],
             )
             for row in rows
         ]
 
-    def running(self) -> list[tuple[Trial, int]]:
-        """Return the trials without a result, with the number of times each was lost with its worker."""
+    def running(self) -> list[UnfinishedTrial]:
+        """Return the trials without a result in the order in which they were asked."""
         rows = self._rows("SELECT * FROM trials WHERE finished_event IS NULL ORDER BY asked_event")
-        return [(_trial(row), row["attempts"]) for row in rows]
+        return [UnfinishedTrial(trial=_trial(row), attempts=row["attempts"], reason=row["error"]) for row in rows]
+
+    def has_trials(self) -> bool:
+        """Return whether anything was ever asked for."""
+        return bool(self._rows("SELECT 1 FROM trials LIMIT 1"))
 
     def searcher_states(self) -> dict[str, str]:
         """Return the last recorded state of each searcher by name."""
@@ -316,6 +341,25 @@ class Records:
     def _rows(self, query: str) -> list[sqlite3.Row]:
         with _guard(self._path):
             return self._connection.execute(query).fetchall()
+
+
+def is_database(path: Path) -> bool:
+    """Return whether a file is a database that `Records.create` made.
+
+    It is read as it lies there: no lock is taken, and no journal is rolled back, in case that it is somebody else's.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+        ) as connection:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not tables >= _TABLES:
+                return False
+            return connection.execute("SELECT 1 FROM meta WHERE key = 'schema_version'").fetchone() is not None
+    except (sqlite3.Error, OSError):
+        return False
 
 
 _CURVES_QUERY = "SELECT curves.* FROM curves JOIN trials USING (trial_id) WHERE finished_event IS NOT NULL ORDER BY finished_event, epoch"
@@ -394,10 +438,19 @@ def _marks(row: Sequence[Any]) -> str:
 
 
 def _trial(row: sqlite3.Row) -> Trial:
+    suggestion = Suggestion(
+        config=json.loads(row["config"]),
+        fidelity=row["fidelity"],
+        seed=row["seed"],
+        bracket=row["bracket"],
+        rung=row["rung"],
+    )
     return Trial(
-        trial_id=row["trial_id"], config=json.loads(row["config"]), fidelity=row["fidelity"], seed=row["seed"],
-        searcher=row["searcher"], bracket=row["bracket"], rung=row["rung"], parent_trial_id=row["parent_trial_id"],
-    )  # fmt: skip
+        trial_id=row["trial_id"],
+        suggestion=suggestion,
+        searcher=row["searcher"],
+        parent_trial_id=row["parent_trial_id"],
+    )
 
 
 def _arrow_kind(kind: str) -> pa.DataType:
@@ -421,8 +474,12 @@ def _hyperparameter_kind(hyperparameter: Any) -> pa.DataType:
 
     values = getattr(hyperparameter, "choices", None) or getattr(hyperparameter, "sequence", None)
     if values is None:
-        values = (hyperparameter.lower,) if hasattr(hyperparameter, "lower") else (hyperparameter.value,)
-    kinds = {type(value.item() if hasattr(value, "item") else value) for value in values}
+        bounds = ("lower", "upper") if hasattr(hyperparameter, "lower") else ("value",)
+        values = [getattr(hyperparameter, name) for name in bounds]
+    values = [value.item() if hasattr(value, "item") else value for value in values]
+    kinds = {type(value) for value in values}
+    if kinds <= {int, float} and not all(is_int64(value) for value in values if isinstance(value, int)):
+        return pa.string()
     for kind, arrow in ((str, pa.string()), (bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
         if kinds == {kind}:
             return arrow
@@ -441,11 +498,16 @@ def _trials_table(rows: Sequence[sqlite3.Row], configuration_space: Configuratio
             name = item.name.removeprefix("config.")
             values = [config.get(name) for config in configs]
             if item.type == pa.string():
-                values = [value if value is None else str(value) for value in values]
+                values = [value if value is None else _storable(str(value)) for value in values]
         else:
             values = [row[item.name] for row in rows]
         columns.append(pa.array(values, type=item.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _storable(text: str) -> str:
+    """Return text that Parquet can hold: without half a surrogate pair, which Python's own strings may have."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _curves_table(rows: Sequence[sqlite3.Row]) -> pa.Table:

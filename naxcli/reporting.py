@@ -64,6 +64,7 @@ def report_run(
     return ReportData(
         summary=summary, trials=trials, curves=curves, environment=run.read_json(run.environment_file),
         experiment=experiment.to_settings(), confirmation=run.read_json(run.confirmation_file) or None,
+        scales=_scales(configuration_space),
     )  # fmt: skip
 
 
@@ -110,7 +111,17 @@ def report_table(
         run=str(trials_file),
         space=space_file.stem,
     )
-    return ReportData(summary=summary, trials=trials)
+    return ReportData(summary=summary, trials=trials, scales=_scales(configuration_space))
+
+
+def _scales(configuration_space: ConfigurationSpace) -> dict[str, str]:
+    from ConfigSpace.hyperparameters import NumericalHyperparameter
+
+    return {
+        name: "log" if getattr(hyperparameter, "log", False) else "linear"
+        for name, hyperparameter in configuration_space.items()
+        if isinstance(hyperparameter, NumericalHyperparameter)
+    }
 
 
 def read_space(path: Path) -> ConfigurationSpace:

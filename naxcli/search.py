@@ -6,26 +6,27 @@ process killed at any instant loses at most its running trials, and those are st
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import shlex
-import signal
-import statistics
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from naxcli.arms import Arms
 from naxcli.checkpoints import CheckpointPolicy
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.evaluate import DataRequest, TrialTask, result_from_dict
+from naxcli.evaluate import DataRequest, TrialTask, error_text, failure, result_from_dict
 from naxcli.experiment import Experiment
+from naxcli.incumbent import Incumbent, Leaderboard
+from naxcli.interruption import Interruption
 from naxcli.liveness import Liveness
+from naxcli.pace import Pace
 from naxcli.records import OBJECTIVE_COLUMNS, FinishedTrial, Records, objective_costs
 from naxcli.run_directory import RunDirectory
 from naxcli.space import Space, space_digest
@@ -43,8 +44,10 @@ MAX_ATTEMPTS = 2
 # way, has limits or a recipe that nothing meets.
 MAX_LEADING_CRASHES = 10
 MAX_LEADING_FAILURES = 20
-# Beyond its own time-out, which the trial itself looks at once an epoch, before its process is killed.
+# Beyond its own time-out, before its process is killed: a training looks at the clock once an epoch, an objective of a space's own
+# when it returns.
 TIMEOUT_GRACE_SECONDS = 30.0
+OBJECTIVE_GRACE_SECONDS = 1.0
 
 
 class EndReason(StrEnum):
@@ -57,21 +60,6 @@ class EndReason(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incumbent:
-    """The best configuration so far: lowest mean cost at the highest fidelity, among those with the most seeds there."""
-
-    trial: Trial
-    cost: float
-    num_seeds: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "config": dict(self.trial.config), "cost": self.cost, "fidelity": self.trial.fidelity, "num_seeds": self.num_seeds,
-            "config_id": self.trial.config_id, "trial_id": self.trial.trial_id,
-        }  # fmt: skip
-
-
 class Progress(Protocol):
     """What watches a search: the live display, plain lines, or nothing."""
 
@@ -81,27 +69,6 @@ class Progress(Protocol):
     def finished(self, trial: Trial, result: Result, incumbent: Incumbent | None) -> None: ...
     def notice(self, text: str) -> None: ...
     def tick(self) -> None: ...
-
-
-def find_incumbent(finished: list[FinishedTrial]) -> Incumbent | None:
-    """Return the best configuration among finished trials, or None without a success."""
-    successes = [item for item in finished if item.status == Status.SUCCESS and item.cost is not None]
-    if not successes:
-        return None
-    highest = max(item.trial.fidelity for item in successes)
-    by_config: dict[str, list[FinishedTrial]] = defaultdict(list)
-    for item in successes:
-        if item.trial.fidelity == highest:
-            by_config[item.trial.config_id].append(item)
-    most_seeds = max(len(items) for items in by_config.values())
-    candidates = [items for items in by_config.values() if len(items) == most_seeds]
-    best = min(candidates, key=_mean_cost)
-    first = min(best, key=lambda item: item.cost or 0.0)
-    return Incumbent(trial=first.trial, cost=_mean_cost(best), num_seeds=len({item.trial.seed for item in best}))
-
-
-def _mean_cost(items: list[FinishedTrial]) -> float:
-    return statistics.fmean(item.cost for item in items if item.cost is not None)
 
 
 class Search:
@@ -118,6 +85,7 @@ class Search:
         arms: Arms,
         pool: WorkerPool,
         progress: Progress,
+        interruption: Interruption,
         data: DataRequest | None,
         threads: int,
     ) -> None:
@@ -126,13 +94,17 @@ class Search:
         self.run_directory = run
         self.records = records
         self.finished: list[FinishedTrial] = records.finished()
-        self.incumbent = find_incumbent(self.finished)
+        self.status_counts = Counter(item.status for item in self.finished)
+        self._leaderboard = Leaderboard(self.finished)
+        self._pace = Pace(self.finished)
+        self.incumbent = self._leaderboard.incumbent
         self.active_seconds_before = records.active_seconds()
         self._configuration_space = configuration_space
         self._space_digest = space_digest(space)
         self._arms = arms
         self._pool = pool
         self._progress = progress
+        self._interruption = interruption
         self._data = data
         self._threads = threads
         self._checkpoints = CheckpointPolicy(run=run, fidelity=experiment.fidelity, finished=self.finished)
@@ -140,10 +112,10 @@ class Search:
         self._liveness = Liveness(
             gives_signs=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
         )
-        self._waiting = records.running()
-        self._attempts: dict[int, int] = {trial.trial_id: attempts for trial, attempts in self._waiting}
-        self._signal: EndReason | None = None
-        self.was_terminated = False  # by SIGTERM, as a cluster sends it, rather than Ctrl-C
+        unfinished = records.running()
+        self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
+        self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
+        self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
         self._clock_start = time.monotonic()
         self._log_lock = threading.Lock()
 
@@ -158,10 +130,12 @@ class Search:
             fidelity=str(self.experiment.fidelity), rung_schedule=self.experiment.rung_schedule,
         )  # fmt: skip
         self._progress.started(self)
-        restore = self._catch_signals()
+        for notice in self._arms.notices():
+            self._progress.notice(notice)
         self.records.back_up()
         beat, backup = Every(ACTIVITY_INTERVAL_SECONDS), Every(BACKUP_INTERVAL_SECONDS)
         try:
+            self._record_given_up()
             while True:
                 reason = self.reason_to_stop()
                 if reason is EndReason.INTERRUPTED:
@@ -180,7 +154,6 @@ class Search:
                 self.records.write_parquet_if_due(self.run_directory, self._configuration_space)
                 self._progress.tick()
         finally:
-            restore()
             self.records.set_active_seconds(session, self._session_seconds())
             self.records.write_parquet(self.run_directory, self._configuration_space)
         self._log("ended", reason=str(reason), finished=len(self.finished))
@@ -188,17 +161,25 @@ class Search:
 
     def reason_to_stop(self) -> EndReason | None:
         """Return why no further trial may start, or None."""
-        if self._signal is not None:
-            return self._signal
+        if self._interruption.is_set:
+            return EndReason.INTERRUPTED
         if self.run_directory.stop_file.exists():
             return EndReason.STOPPED
         limit = self.experiment.trials
         if limit is not None and len(self.finished) + len(self._running) >= limit:
             return EndReason.TRIALS
-        budget = self.experiment.budget_seconds
-        if budget is not None and self.active_seconds() + self._expected_seconds() > budget:
+        if self.seconds_per_trial() > self.seconds_left():
             return EndReason.BUDGET
         return None
+
+    def seconds_left(self) -> float:
+        """Return what is left of the budget, infinite without one."""
+        budget = self.experiment.budget_seconds
+        return math.inf if budget is None else max(0.0, budget - self.active_seconds())
+
+    def seconds_per_trial(self) -> float:
+        """Return how long one more trial takes at least: one that could not end within the budget is not started."""
+        return self._pace.shortest_seconds()
 
     def active_seconds(self) -> float:
         """Return the time spent searching, over all sessions; a time between sessions does not count."""
@@ -218,7 +199,7 @@ class Search:
         """Fill the free workers; return why nothing more can be asked, if so."""
         while (worker := self._pool.free_worker()) is not None:
             if self._waiting:
-                trial, _ = self._waiting.pop(0)
+                trial = self._waiting.pop(0)
             else:
                 if (reason := self.reason_to_stop()) is not None:
                     return reason
@@ -284,9 +265,10 @@ class Search:
     def _end_overdue_trials(self) -> None:
         """Kill trials that run past their time-out or fell silent; a killed worker is replaced by its nanny."""
         timeout = self.experiment.trial_timeout_seconds
+        grace = TIMEOUT_GRACE_SECONDS if self.space.build is not None else OBJECTIVE_GRACE_SECONDS
         for trial_id, trial in list(self._running.items()):
             seconds = self._liveness.seconds(trial)
-            if timeout is not None and self._liveness.is_over(trial, timeout + TIMEOUT_GRACE_SECONDS):
+            if timeout is not None and self._liveness.is_over(trial, timeout + grace):
                 self._pool.kill(trial_id)
                 error = f"killed after {seconds:.0f} s, limit {timeout:g} s"
                 self._record(trial_id, Result(status=Status.TIMEOUT, error=error, seconds=seconds))
@@ -297,15 +279,20 @@ class Search:
     # -- record, tell -------------------------------------------------------------------------------------------------------
 
     def _take(self, finished: Finished) -> None:
-        if isinstance(finished.outcome, WorkerLost) and self._signal is not None:
+        if isinstance(finished.outcome, WorkerLost) and self._interruption.is_set:
             # A cluster, or `timeout`, ends search and workers with the same signal: the trial is not to blame, and runs again.
             del self._running[finished.task_id]
+        elif isinstance(finished.outcome, WorkerLost) and finished.outcome.is_blameless:
+            self._waiting.append(self._running.pop(finished.task_id))
         elif isinstance(finished.outcome, WorkerLost):
             self._retry_or_record(finished.task_id, finished.outcome.reason)
-        elif isinstance(finished.outcome, BaseException):
+        elif isinstance(finished.outcome, NaxcliError):  # its space or data cannot be loaded
             raise finished.outcome
         else:
-            self._record(finished.task_id, result_from_dict(finished.outcome))
+            with self._blamed(finished.task_id):
+                outcome = finished.outcome
+                result = failure(outcome) if isinstance(outcome, BaseException) else result_from_dict(outcome)
+                self._record(finished.task_id, result)
 
     def _retry_or_record(self, trial_id: int, reason: str) -> None:
         """Try a trial that was lost with its worker once more; then it counts as crashed."""
@@ -313,12 +300,20 @@ class Search:
         self._attempts[trial_id] = attempts
         self._log("worker_lost", trial_id=trial_id, reason=reason, attempt=attempts)
         if attempts < MAX_ATTEMPTS:
-            self.records.add_attempt(trial_id)
+            self.records.add_attempt(trial_id, reason)
             self._progress.notice(f"trial {trial_id} lost its worker ({reason}); trying it once more")
-            self._waiting.append((self._running.pop(trial_id), attempts))
+            self._waiting.append(self._running.pop(trial_id))
         else:
             seconds = self._liveness.seconds(self._running[trial_id])
             self._record(trial_id, Result(status=Status.CRASHED, error=f"{reason}, {attempts} times", seconds=seconds))
+
+    def _record_given_up(self) -> None:
+        """Record the trials that ended the search, or their worker and the search, as often as a trial is tried."""
+        for item in self._given_up:
+            trial_id = item.trial.trial_id
+            self._running[trial_id] = item.trial
+            error = f"it ended its worker or the search itself {item.attempts} times, the last time by:\n{item.reason}"
+            self._record(trial_id, Result(status=Status.CRASHED, error=error))
 
     def _record(self, trial_id: int, result: Result) -> None:
         trial = self._running.pop(trial_id)
@@ -330,70 +325,53 @@ class Search:
         cost = result.cost if result.status == Status.SUCCESS else None
         measured = [getattr(result, OBJECTIVE_COLUMNS[name]) for name in self.experiment.objective]
         self._arms.tell(trial, cost=objective_costs(cost, measured))
-        self.finished.append(FinishedTrial(trial=trial, status=result.status, cost=cost, seconds=result.seconds))
-        self.incumbent = self._better(self.finished[-1])
-        self._checkpoints.finished(self.finished[-1], incumbent=self.incumbent)
+        item = FinishedTrial(trial=trial, status=result.status, cost=cost, seconds=result.seconds, worker=result.worker)
+        self.finished.append(item)
+        self.status_counts[item.status] += 1
+        self._pace.add(item)
+        self._leaderboard.add(item)
+        self.incumbent = self._leaderboard.incumbent
+        self._checkpoints.finished(item, incumbent=self.incumbent)
         self._log("finished", trial_id=trial_id, status=str(result.status), cost=cost, seconds=result.seconds)
         self._progress.finished(trial, result, self.incumbent)
         self._refuse_only_failures(result)
 
-    def _better(self, last: FinishedTrial) -> Incumbent | None:
-        """Return the incumbent after one more result; only a repeated configuration needs the whole history."""
-        if last.cost is None:
-            return self.incumbent
-        current = self.incumbent
-        is_new = sum(item.trial.config_id == last.trial.config_id for item in self.finished) == 1
-        if current is None or not is_new or current.num_seeds > 1 or last.trial.fidelity > current.trial.fidelity:
-            return find_incumbent(self.finished)
-        if last.trial.fidelity == current.trial.fidelity and last.cost < current.cost:
-            return Incumbent(trial=last.trial, cost=last.cost, num_seeds=1)
-        return current
+    @contextlib.contextmanager
+    def _blamed(self, trial_id: int) -> Iterator[None]:
+        """Count it as an attempt of a trial if recording it raises something that is no condition of the whole run.
+
+        Only then is it known whose fault it is that the search ends, and would end at each resume. A process that was killed,
+        by whatever signal, or that ran out of disk counts for no trial: those that ran are run again, however often.
+        """
+        try:
+            yield
+        except NaxcliError:
+            raise
+        except Exception as error:
+            self.records.add_attempt(trial_id, error_text(error))
+            raise
 
     def _refuse_only_failures(self, result: Result) -> None:
         """Stop a search whose first trials all failed; who resumes it insists."""
-        counts = Counter(item.status for item in self.finished[: MAX_LEADING_FAILURES + 1])
+        counts = self.status_counts
         if counts.total() not in (MAX_LEADING_CRASHES, MAX_LEADING_FAILURES) or counts[Status.SUCCESS]:
             return
         only_crashes = counts.total() == counts[Status.CRASHED]
         if not only_crashes and counts.total() == MAX_LEADING_CRASHES:
             return
-        lines = [line for line in (result.error or "").splitlines() if line.strip()]
-        ended = ", ".join(f"{number} {status}" for status, number in counts.items())
+        ended = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
         raise NaxcliError(
             f"the first {counts.total()} trials all {'crashed' if only_crashes else f'failed: {ended}'}",
-            why=lines[-1].strip() if lines else "",
+            why=result.reason,
             hint=f"naxcli space validate {shlex.quote(self.space.origin)} says what is wrong with a space; "
             "the run's `error` column has every reason",
             exit_code=ExitCode.FAILED,
         )
 
-    # -- time and signals ---------------------------------------------------------------------------------------------------
+    # -- time ---------------------------------------------------------------------------------------------------------------
 
     def _session_seconds(self) -> float:
         return time.monotonic() - self._clock_start
-
-    def _expected_seconds(self) -> float:
-        """Return the shortest time of the last trials: one that could not end within the budget is not started."""
-        return min((item.seconds for item in self.finished[-50:] if item.status == Status.SUCCESS), default=0.0)
-
-    def _catch_signals(self) -> Callable[[], None]:
-        """Turn Ctrl-C and SIGTERM into a reason to stop, so that no write is cut in two; return the undo."""
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            if number == signal.SIGINT and self._signal is EndReason.INTERRUPTED:
-                raise KeyboardInterrupt
-            self._signal = EndReason.INTERRUPTED
-            self.was_terminated = number == signal.SIGTERM
-
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def restore() -> None:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-        return restore
 
     def _log(self, event: str, **values: Any) -> None:
         line = json.dumps({"at": time.time(), "event": event, **values})

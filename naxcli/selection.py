@@ -10,10 +10,10 @@ from typing import Any
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.config import read_config
 from naxcli.exported_file import is_exported_file, load_exported_file
+from naxcli.incumbent import find_incumbent
 from naxcli.quantities import counted
 from naxcli.records import FinishedTrial, Records
 from naxcli.run_directory import RunDirectory, open_run
-from naxcli.search import find_incumbent
 from naxcli.session import load_recorded_space
 from naxcli.space import Space, load_space, plain_config, to_configuration
 from naxcli.trial import ConfigValue, Status

@@ -6,10 +6,10 @@ import statistics
 from collections import defaultdict
 from typing import Any
 
+from naxcli.incumbent import find_incumbent
 from naxcli.plan import comparable_settings
 from naxcli.records import FinishedTrial, Records
 from naxcli.run_directory import RunDirectory
-from naxcli.search import find_incumbent
 from naxcli.trial import Status
 
 

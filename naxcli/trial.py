@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from naxcli.errors import NaxcliError
+
+MAX_REASON_LENGTH = 300
+TRACEBACK_HEAD = "Traceback (most recent call last):"
+
 ConfigValue = str | int | float | bool
 Config = Mapping[str, ConfigValue]
 
@@ -23,6 +28,11 @@ class Status(StrEnum):
     INFEASIBLE = "infeasible"
 
 
+def is_int64(number: int) -> bool:
+    """Return whether a whole number fits into 64 bits with its sign."""
+    return -(2**63) <= number < 2**63
+
+
 def config_id(config: Config) -> str:
     """Return the 12-character identity of a configuration, independent of the order of its keys."""
     text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"))
@@ -31,13 +41,20 @@ def config_id(config: Config) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """What a searcher asks to be evaluated: a configuration at a fidelity (epochs) with a training seed."""
+    """What a searcher asks to be evaluated: a configuration at a fidelity (epochs) with a training seed.
+
+    `config_id` is that of `config`, computed once: it is looked up with every result.
+    """
 
     config: Config
     fidelity: float
     seed: int
     bracket: int | None = None
     rung: int | None = None
+    config_id: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config_id", config_id(self.config))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,23 +65,25 @@ class Trial:
     """
 
     trial_id: int
-    config: Config
-    fidelity: float
-    seed: int
+    suggestion: Suggestion
     searcher: str
-    bracket: int | None = None
-    rung: int | None = None
     parent_trial_id: int | None = None
 
     @property
-    def config_id(self) -> str:
-        return config_id(self.config)
+    def config(self) -> Config:
+        return self.suggestion.config
 
     @property
-    def suggestion(self) -> Suggestion:
-        return Suggestion(
-            config=self.config, fidelity=self.fidelity, seed=self.seed, bracket=self.bracket, rung=self.rung
-        )
+    def config_id(self) -> str:
+        return self.suggestion.config_id
+
+    @property
+    def fidelity(self) -> float:
+        return self.suggestion.fidelity
+
+    @property
+    def seed(self) -> int:
+        return self.suggestion.seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +104,9 @@ class Result:
 
     `cost` is minimised (1 - validation accuracy for networks) and is None unless `status` is success. `seconds` is wall time of the
     trial on its worker; `started_at` and `ended_at` are Unix times; sizes are in bytes; `flops` are multiply-adds of one image forward.
+
+    Raises:
+        OverflowError: if a whole number has more than 64 bits, which neither SQLite nor Parquet can hold.
     """
 
     status: Status
@@ -102,3 +124,19 @@ class Result:
     device: str | None = None
     error: str | None = None
     curve: tuple[EpochRecord, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("num_params", "flops", "peak_memory_bytes"):
+            if not is_int64(getattr(self, name) or 0):
+                raise OverflowError(f"{name} has more than 64 bits")
+
+    @property
+    def reason(self) -> str:
+        """Why it is no success, on one line: the last exception's type and message, or the error as it is; empty of a success."""
+        lines = [line.rstrip() for line in (self.error or "").splitlines() if line.strip()]
+        heads = [number for number, line in enumerate(lines) if line == TRACEBACK_HEAD]
+        # A message may have many lines, the first of which says most; of a traceback, it is the first that is not indented.
+        after = lines[heads[-1] + 1 :] if heads else lines[-1:]
+        line = next((line for line in after if not line.startswith(" ")), "".join(after[-1:]))
+        line = line.removeprefix(f"{NaxcliError.__module__}.{NaxcliError.__name__}: ")
+        return line if len(line) <= MAX_REASON_LENGTH else f"{line[:MAX_REASON_LENGTH]}…"

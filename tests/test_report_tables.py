@@ -9,11 +9,15 @@ import re
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
-from naxcli.errors import NaxcliError
+from naxcli.cli import app
+from naxcli.errors import ExitCode, NaxcliError
 from naxcli.report import ReportData, checklist
 from naxcli.report.csv import write_csv
+from naxcli.report.html import write_html
 from naxcli.report.markdown import render_markdown, write_markdown
+from naxcli.report.plots import write_plots
 from naxcli.report.tables import print_report
 from tests.report_examples import CONFIRMATION, all_failed, empty_run, example_data, one_trial
 
@@ -164,9 +168,39 @@ def test_markdown_starts_no_html_of_a_run() -> None:
     assert not re.search(r"(?<!\\)[<`]", text)
 
 
-def test_markdown_is_written_into_a_folder_that_does_not_exist_yet(tmp_path, data: ReportData) -> None:
-    write_markdown(tmp_path / "new" / "report.md", data)
-    assert (tmp_path / "new" / "report.md").read_text(encoding="utf-8") == render_markdown(data)
+def test_a_file_of_the_report_holds_the_whole_report(tmp_path, data: ReportData) -> None:
+    write_markdown(tmp_path / "report.md", data)
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == render_markdown(data)
+
+
+def test_a_file_in_a_missing_folder_is_refused_and_no_folder_made(tmp_path, data: ReportData) -> None:
+    missing = tmp_path / "slip of the pen"
+    for write in (
+        lambda: write_markdown(missing / "report.md", data),
+        lambda: write_html(missing / "report.html", empty_run()),
+        lambda: write_csv(missing / "tables", data),
+        lambda: write_plots(missing / "plots", empty_run()),
+    ):
+        with pytest.raises(NaxcliError, match="cannot be written") as caught:
+            write()
+        assert caught.value.why == f"there is no folder {missing}"
+        assert caught.value.hint == f"mkdir -p '{missing}'"
+    assert not missing.exists()
+
+
+def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_are_refused(tmp_path, data: ReportData) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NaxcliError, match="cannot be written"):
+        write_markdown(tmp_path, data)
+    with pytest.raises(NaxcliError, match="cannot be written"):
+        write_csv(tmp_path / "file", data)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_command_refuses_a_missing_folder_before_it_reads_the_run(tmp_path) -> None:
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "no run"), "--html", str(tmp_path / "no" / "x.html")])
+    assert done.exit_code == ExitCode.USAGE
+    assert "mkdir -p" in done.output
 
 
 def read(path) -> list[dict[str, str]]:

@@ -40,6 +40,7 @@ def confirm(
     from naxcli.errors import NaxcliError
     from naxcli.report.confirmation import print_confirmation
     from naxcli.run_directory import open_run
+    from naxcli.streams import outlive_reader
 
     if workers != "auto" and not (workers.isdecimal() and int(workers)):
         raise NaxcliError(f"--workers is {workers!r}", hint="write a whole number of at least 1, or auto")
@@ -52,6 +53,7 @@ def confirm(
         outcome = f"cost {row['cost']:.4f}" if row["cost"] is not None else str(row["status"]).replace("_", " ")
         note(f"{done:>3}/{total}  {row['name']:<12} seed {row['seed']}  {outcome}")
 
+    outlive_reader("stdout")
     with reserved_stdout(as_json):
         directory = open_run(run)
         confirmation = confirm_run(directory, request, announce)

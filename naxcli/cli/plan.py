@@ -32,6 +32,10 @@ def plan(
     assignments: options.SetOption = None,
     workers: options.WorkersOption = None,
     cluster: options.ClusterOption = None,
+    tls_ca_file: options.TlsCaFileOption = None,
+    tls_cert: options.TlsCertOption = None,
+    tls_key: options.TlsKeyOption = None,
+    insecure: options.InsecureOption = None,
     as_json: options.PlainJsonOption = False,
 ) -> None:
     """Say what a budget buys before it is spent: trials per fidelity, with an interval. Exit code 3 if it is too few.
@@ -48,7 +52,8 @@ def plan(
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
     flags = {
         "budget": budget, "searcher": searcher, "objective": objective, "seed": seed, "data": data, "data_root": data_root,
-        "epochs": epochs, "fidelity": fidelity, "workers": workers, "cluster": cluster,
+        "epochs": epochs, "fidelity": fidelity, "workers": workers, "cluster": cluster, "tls_ca_file": tls_ca_file,
+        "tls_cert": tls_cert, "tls_key": tls_key, "insecure": insecure,
     }  # fmt: skip
     request = SearchRequest(
         space=space, flags=flags, assignments=assignments or (), experiment_file=experiment, run=run, trust=trust
@@ -57,7 +62,9 @@ def plan(
         session = open_session(request)
         for line in _preface(session):
             note(line)
-        made = make_plan(session, lambda result: note(f"  {result.status.replace('_', ' ')}, {result.seconds:.1f} s"))
+        made = make_plan(
+            session, lambda result: note(f"  {result.status.replace('_', ' ')}, {result.seconds:.1f} s"), note
+        )
     if as_json:
         print_json(made)
     else:

@@ -6,7 +6,7 @@ import os
 import shlex
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ from naxcli.search import EndReason
 from naxcli.trial import Result, Status, Trial
 
 if TYPE_CHECKING:
-    from naxcli.search import Incumbent, Search
+    from naxcli.incumbent import Incumbent
+    from naxcli.search import Search
     from naxcli.session import SearchEnd, Session
 
 NUM_LAST_RESULTS = 8
@@ -101,6 +102,8 @@ class SearchProgress:
             f"trial {trial.trial_id:>5}  {self._outcome(result):<16} {format_duration(result.seconds):>7}   "
             f"{self._num_finished():,} done, {self._time_left()}{marker}"
         )
+        if result.reason:
+            self.notice(f"{'':13}{result.reason}")
 
     def notice(self, text: str) -> None:
         if not self._is_quiet:
@@ -114,7 +117,7 @@ class SearchProgress:
         if self._is_quiet:
             return
         run = self._session.run.path
-        self.notice(f"{_END_WORDS[end.reason]}: {counted(end.num_finished, 'trial')} finished in {run}")
+        self.notice(f"{_why_ended(end)}: {counted(end.num_finished, 'trial')} finished in {run}")
         if end.incumbent is None:
             self.notice("no trial succeeded; the `error` column of trials.parquet says why")
             return
@@ -187,6 +190,7 @@ class LiveProgress(SearchProgress):
     def __init__(self, session: Session, console: Console) -> None:
         super().__init__(session, console)
         self._last: deque[tuple[Trial, Result]] = deque(maxlen=NUM_LAST_RESULTS)
+        self._last_failure = ""
         self._epochs: dict[int, Mapping[str, Any]] = {}
         self._seen_at: dict[int, float] = {}
         self._lock = threading.Lock()
@@ -202,6 +206,8 @@ class LiveProgress(SearchProgress):
     def finished(self, trial: Trial, result: Result, incumbent: Incumbent | None) -> None:
         with self._lock:
             self._last.append((trial, result))
+            if result.reason:
+                self._last_failure = f"trial {trial.trial_id}: {result.reason}"
             self._epochs.pop(trial.trial_id, None)
             self._seen_at.pop(trial.trial_id, None)
 
@@ -227,7 +233,7 @@ class LiveProgress(SearchProgress):
         """Return what fits the terminal's height: first goal, best and running trials, then results, then the configuration."""
         assert self._search is not None
         room = self._console.height - NUM_FRAME_LINES
-        rows = self._header_rows(with_rate=room >= 12)
+        rows = self._header_rows(is_high=room >= 12)
         header = Table.grid(padding=(0, 2))
         header.add_column(style="bold")
         header.add_column(no_wrap=True, overflow="ellipsis")
@@ -253,13 +259,13 @@ class LiveProgress(SearchProgress):
             parts.append(section)
         return Group(*parts)
 
-    def _header_rows(self, *, with_rate: bool) -> list[tuple[str, RenderableType]]:
-        """Return label and value of each line of the header."""
+    def _header_rows(self, *, is_high: bool) -> list[tuple[str, RenderableType]]:
+        """Return label and value of each line of the header, more of them where the display is high."""
         assert self._search is not None
         search, experiment = self._search, self._session.experiment
         _, left = self._fraction_and_left()
-        counts = Counter(item.status.replace("_", " ") for item in search.finished if item.status != Status.SUCCESS)
-        failures = ", ".join(f"{number:,} {status}" for status, number in counts.items())
+        counts = {status: number for status, number in search.status_counts.items() if status != Status.SUCCESS}
+        failures = ", ".join(f"{number:,} {status.replace('_', ' ')}" for status, number in counts.items() if number)
         goal = f" of {experiment.trials:,}" if experiment.trials else ""
         trials = f"{len(search.finished):,}{goal} done, {len(search.running):,} running"
         rate = self._rate()
@@ -270,11 +276,13 @@ class LiveProgress(SearchProgress):
         best = "–"
         if search.incumbent is not None:
             best = f"{self._score(search.incumbent.cost)} (trial {search.incumbent.trial.trial_id})"
+        failure = Text(printable(self._last_failure), style="red", no_wrap=True, overflow="ellipsis")
         return [
             ("trials", trials + (f" ({failures})" if failures else "")),
-            *([("rate", speed)] if with_rate else []),
+            *([("rate", speed)] if is_high else []),
             ("active", f"{active}, {format_duration(left)} left" if left is not None else active),
             ("best", Text(best, style="green")),
+            *([("failed", failure)] if is_high and self._last_failure else []),
         ]
 
     def _bar(self) -> Padding:
@@ -326,6 +334,13 @@ def _table(*columns: str) -> Table:
     for name, width in zip(columns, (12, 18, 7, 0), strict=False):
         table.add_column(name, min_width=width, no_wrap=True)
     return table
+
+
+def _why_ended(end: SearchEnd) -> str:
+    if end.reason is EndReason.BUDGET and end.seconds_left >= 1:
+        left, needed = format_duration(end.seconds_left), format_duration(end.seconds_per_trial)
+        return f"{left} left, too little for another trial (about {needed})"
+    return _END_WORDS[end.reason]
 
 
 def _space_flags(origin: str) -> list[str]:

@@ -50,6 +50,7 @@ def report(
     """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
     from naxcli.cli.output import note, print_json, stdout_console
     from naxcli.errors import NaxcliError
+    from naxcli.report.files import check_target
     from naxcli.reporting import METHODS, ReportRequest, report_run, report_table
     from naxcli.run_directory import guard_disk, open_run
 
@@ -57,6 +58,16 @@ def report(
         raise NaxcliError(
             "--trials and --space-json belong together", hint="a table needs the space that its columns come from"
         )
+    targets = (
+        (html, False, _write_html),
+        (plots, True, _write_plots),
+        (csv, True, _write_csv),
+        (md, False, _write_markdown),
+    )
+    # Before the work that they are to hold.
+    for target, is_folder, _ in targets:
+        if target is not None:
+            check_target(Path(target), is_folder=is_folder)
     methods = tuple(method) if method else METHODS
     request = ReportRequest(methods=methods, lpi=lpi, at=at, bootstrap=bootstrap, seed=seed, is_exact=exact_model)
     with _bootstrap_progress(quiet) as progress:
@@ -70,7 +81,7 @@ def report(
         from naxcli.report.tables import print_report
 
         print_report(stdout_console(), data, methods=methods, at=at)
-    for target, write in ((html, _write_html), (plots, _write_plots), (csv, _write_csv), (md, _write_markdown)):
+    for target, _, write in targets:
         if target is not None:
             with guard_disk(Path(target)):
                 written = write(Path(target), data)

@@ -19,7 +19,9 @@ SpaceOption = Annotated[
 BudgetOption = Annotated[
     str | None,
     typer.Option(
-        "--budget", help="Active time of the whole search: 90s, 10m, 3d, 2d12h.", rich_help_panel=SEARCH_PANEL
+        "--budget",
+        help="Active time of the whole search: 90s, 10m, 3d, 2d12h. No trial starts that could not end in it; those running finish.",
+        rich_help_panel=SEARCH_PANEL,
     ),
 ]
 TrialsOption = Annotated[
@@ -96,7 +98,12 @@ MaxLatencyOption = Annotated[
     typer.Option("--max-latency-ms", help="Longest forward pass of one image.", rich_help_panel=LIMIT_PANEL),
 ]
 TrialTimeoutOption = Annotated[
-    str | None, typer.Option("--trial-timeout", help="Longest time of one trial: 30m.", rich_help_panel=LIMIT_PANEL)
+    str | None,
+    typer.Option(
+        "--trial-timeout",
+        help="Longest time of one trial: 30m. A longer one ends as timeout.",
+        rich_help_panel=LIMIT_PANEL,
+    ),
 ]
 WorkersOption = Annotated[
     str | None,
@@ -108,7 +115,30 @@ ClusterOption = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        help="Running Dask scheduler tcp://HOST:PORT, slurm:FILE, or local (default).",
+        help="Running Dask scheduler tls://HOST:PORT or tcp://HOST:PORT, slurm:FILE, or local (default).",
+        rich_help_panel=MACHINE_PANEL,
+    ),
+]
+TlsCaFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-ca-file",
+        help="Certificate of the authority that signed those of a tls:// cluster. Default: Dask's configuration.",
+        rich_help_panel=MACHINE_PANEL,
+    ),
+]
+TlsCertOption = Annotated[
+    str | None,
+    typer.Option("--tls-cert", help="Your own certificate for a tls:// cluster.", rich_help_panel=MACHINE_PANEL),
+]
+TlsKeyOption = Annotated[
+    str | None, typer.Option("--tls-key", help="The private key of --tls-cert.", rich_help_panel=MACHINE_PANEL)
+]
+InsecureOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure",
+        help="Use a tcp:// scheduler on another machine, though whoever reaches it runs code as you.",
         rich_help_panel=MACHINE_PANEL,
     ),
 ]
@@ -154,6 +184,10 @@ def search(
     trial_timeout: TrialTimeoutOption = None,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
+    tls_ca_file: TlsCaFileOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    insecure: InsecureOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the existing run and start anew.", rich_help_panel=MACHINE_PANEL)
     ] = False,
@@ -181,7 +215,8 @@ def search(
         "budget": budget, "trials": trials, "searcher": searcher, "random_share": random_share, "objective": objective,
         "seed": seed, "data": data, "data_root": data_root, "epochs": epochs, "fidelity": fidelity,
         "limits.max_params": max_params, "limits.max_flops": max_flops, "limits.max_latency_ms": max_latency_ms,
-        "trial_timeout": trial_timeout, "workers": workers, "cluster": cluster,
+        "trial_timeout": trial_timeout, "workers": workers, "cluster": cluster, "tls_ca_file": tls_ca_file,
+        "tls_cert": tls_cert, "tls_key": tls_key, "insecure": insecure,
     }  # fmt: skip
     if epochs is not None and fidelity is not None:
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
@@ -206,10 +241,11 @@ def search(
 
 
 def _job_script(cluster: str | None) -> str:
+    from naxcli.connection import SLURM_PREFIX
     from naxcli.errors import NaxcliError
-    from naxcli.slurm import PREFIX, read_settings, render_job_script
+    from naxcli.slurm import read_settings, render_job_script
 
-    if cluster is None or not cluster.startswith(PREFIX):
+    if cluster is None or not cluster.startswith(SLURM_PREFIX):
         raise NaxcliError("--dry-run prints the job script of --cluster slurm:FILE")
     return render_job_script(read_settings(cluster))
 
@@ -217,16 +253,13 @@ def _job_script(cluster: str | None) -> str:
 def _run(session: Any, *, as_json: bool, quiet: bool) -> ExitCode:
     from naxcli.cli.output import print_json, reserved_stdout
     from naxcli.cli.progress import make_progress
-    from naxcli.search import EndReason
     from naxcli.session import run_session
+    from naxcli.streams import outlive_reader
 
+    outlive_reader("stdout")
     with reserved_stdout(as_json), make_progress(session, quiet=quiet) as progress:
         end = run_session(session, progress)
     progress.summarise(end)
     if as_json:
         print_json(end.incumbent.to_json() if end.incumbent else None)
-    if end.reason is EndReason.INTERRUPTED:
-        return ExitCode.STOPPED if end.was_terminated else ExitCode.INTERRUPTED
-    if end.reason is EndReason.STOPPED:
-        return ExitCode.STOPPED
-    return ExitCode.DONE if end.incumbent is not None else ExitCode.FAILED
+    return end.exit_code

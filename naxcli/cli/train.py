@@ -148,6 +148,7 @@ def train(
     """
     from naxcli.cli.output import print_json
     from naxcli.final_training import is_first_process, run_training
+    from naxcli.streams import outlive_reader
     from naxcli.training_plan import TrainCommand, make_plan
 
     flags = {
@@ -160,6 +161,7 @@ def train(
         compile=compile, overwrite=overwrite,
     )  # fmt: skip
     is_first = is_first_process()
+    outlive_reader("stdout")
     try:
         with _make_display(is_quiet=quiet or not is_first) as display:
             end = run_training(make_plan(command), display)

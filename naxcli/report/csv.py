@@ -112,8 +112,9 @@ def _importance_rows(data: ReportData, entry: Mapping[str, Any]) -> dict[str, li
         for curve in rows("partial_dependence")
         for value, mean, std in zip(curve["values"], curve["mean"], curve["std"], strict=True)
     )
+    around = {"incumbent": entry.get("lpi_incumbent") or provenance["incumbent"]}
     return {
-        "lpi": stamped("lpi", rows("lpi")),
+        "lpi": stamped("lpi", ({**row, **around} for row in rows("lpi"))),
         "fanova": stamped("fanova", effects),
         "groups": groups,
         "ablation": stamped("ablation", ({"step": step, **row} for step, row in enumerate(rows("ablation")))),

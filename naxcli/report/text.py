@@ -102,3 +102,15 @@ def shorten(text: str, length: int) -> str:
     """Return text in one line of at most `length` characters."""
     line = printable(" ".join(str(text).split()))
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def abridge(text: str, length: int) -> str:
+    """Return text in one line of at most `length` characters, for a figure: cut in its middle, since names often differ at the end only.
+
+    Control characters, which some renderers refuse, become �.
+    """
+    line = printable(" ".join(str(text).split()))
+    if len(line) <= length:
+        return line
+    start = length // 2
+    return f"{line[:start]}…{line[len(line) - (length - start - 1) :]}"

@@ -52,6 +52,9 @@ class Searcher(Protocol):
     def note_asked(self, suggestion: Suggestion) -> None:
         """Treat a suggestion from elsewhere as asked: its configuration will not be suggested as a new one."""
 
+    def notice(self) -> str:
+        """Return what a user would not expect of the next suggestions, empty if there is nothing."""
+
     def state(self) -> str:
         """Return JSON that `make_searcher` checks the history against: how many asks and tells it includes."""
 
@@ -90,7 +93,7 @@ def make_searcher(
     """
     from naxcli.searchers.asktell import AskTell, Proposer
     from naxcli.searchers.candidates import Candidates
-    from naxcli.searchers.evolution import EvolutionProposer
+    from naxcli.searchers.evolution import POPULATION_SIZE, EvolutionProposer
     from naxcli.searchers.hyperband import Hyperband
     from naxcli.searchers.random import RandomProposer
     from naxcli.searchers.schedule import Schedule, SingleFidelity
@@ -134,6 +137,7 @@ def make_searcher(
         candidates=Candidates(space=space, configuration_space=configuration_space, is_feasible=is_feasible),
         seed=seed,
         max_in_flight=max_in_flight,
+        num_random=POPULATION_SIZE if name == "evolution" else 0,
     )
     searcher.restore(history, state)
     return searcher

@@ -40,6 +40,7 @@ class AskTell:
         seed: of every random choice, and the training seed of every suggestion, so that configurations are compared
             with the same initialisation and order of data.
         max_in_flight: `ask` returns None while as many suggestions are untold.
+        num_random: first suggestions that are random though the name promises more, which `notice` says.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class AskTell:
         candidates: Candidates,
         seed: int,
         max_in_flight: int,
+        num_random: int = 0,
     ) -> None:
         self.name = name
         self._proposer = proposer
@@ -58,6 +60,7 @@ class AskTell:
         self._candidates = candidates
         self._seed = seed
         self._max_in_flight = max_in_flight
+        self._num_random = num_random
         self._history = History()
 
     @property
@@ -70,11 +73,11 @@ class AskTell:
         if not self._candidates.is_exhausted:
             return False
         self._candidates.require_any()
-        can_open_more = self._schedule.promotes and bool(self._history.running)
+        can_open_more = self._schedule.promotes and self._history.num_running > 0
         return not can_open_more and self._schedule.promotion(is_exhausted=True) is None
 
     def ask(self) -> Suggestion | None:
-        if len(self._history.running) >= self._max_in_flight:
+        if self._history.num_running >= self._max_in_flight:
             return None
         self._candidates.require_any()
         suggestion = self._schedule.promotion(is_exhausted=self._candidates.is_exhausted) or self._new_suggestion()
@@ -83,8 +86,14 @@ class AskTell:
         return suggestion
 
     def tell(self, suggestion: Suggestion, *, cost: Cost | None) -> None:
-        self._candidates.claim(suggestion.config)
+        if not self._history.is_running(suggestion):  # of another searcher
+            self._candidates.claim(suggestion.config)
         self._schedule.tell(self._history.tell(suggestion, cost))
+
+    def notice(self) -> str:
+        if len(self._history.asked) >= self._num_random:
+            return ""
+        return f"{self.name} draws at random until its population of {self._num_random} is full"
 
     def state(self) -> str:
         return json.dumps(

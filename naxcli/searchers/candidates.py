@@ -161,7 +161,8 @@ class Candidates:
             return
         for _ in range(DRAWS if len(self.table) else 0):
             yield self._open_row(int(rng.integers(len(self.table))))
-        for row in rng.permutation(len(self.table)):
+        order = rng.permutation(len(self.table))
+        for row in order[~self._closed[order]]:
             yield self._open_row(int(row))
 
     def _open_row(self, row: int) -> dict[str, ConfigValue] | None:

@@ -16,20 +16,21 @@ from naxcli.searchers.history import History, Told, objectives
 from naxcli.searchers.neighbours import mutate
 from naxcli.trial import ConfigValue
 
+POPULATION_SIZE = 50
 MAX_CHILDREN = 200  # bred before a configuration is drawn at random instead
 
 
 class EvolutionProposer:
-    """Breeds from the last `population_size` results by tournaments of `sample_size`."""
+    """Breeds from the last `population_size` results by tournaments of `sample_size`; until as many were asked, it is random."""
 
-    def __init__(self, *, population_size: int = 50, sample_size: int = 12) -> None:
+    def __init__(self, *, population_size: int = POPULATION_SIZE, sample_size: int = 12) -> None:
         self._population_size = population_size
         self._sample_size = sample_size
 
     def propose(
         self, history: History, candidates: Candidates, rng: np.random.Generator
     ) -> dict[str, ConfigValue] | None:
-        population = [told for told in history.told if told.cost is not None][-self._population_size :]
+        population = history.successes[-self._population_size :]
         if len(history.asked) < self._population_size or not population:
             return candidates.draw(rng)
         for _ in range(MAX_CHILDREN):

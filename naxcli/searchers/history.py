@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from naxcli.trial import Suggestion, config_id
+from naxcli.trial import Suggestion
 
 Cost = float | tuple[float, ...]  # several for several objectives, all minimised
 TrialKey = tuple[str, float, int]
@@ -32,21 +32,29 @@ Event = Asked | Told
 
 def trial_key(suggestion: Suggestion) -> TrialKey:
     """Return what makes two suggestions the same trial: configuration, fidelity and seed."""
-    return config_id(suggestion.config), suggestion.fidelity, suggestion.seed
+    return suggestion.config_id, suggestion.fidelity, suggestion.seed
 
 
 class History:
-    """Suggestions and results in the order in which they came."""
+    """Suggestions and results in the order in which they came; `successes` are the results that have a cost."""
 
     def __init__(self) -> None:
         self.asked: list[Suggestion] = []
         self.told: list[Told] = []
+        self.successes: list[Told] = []
         self._running: dict[TrialKey, Suggestion] = {}
 
     @property
     def running(self) -> tuple[Suggestion, ...]:
         """Suggestions that were asked and not yet told, oldest first."""
         return tuple(self._running.values())
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def is_running(self, suggestion: Suggestion) -> bool:
+        return trial_key(suggestion) in self._running
 
     def ask(self, suggestion: Suggestion) -> None:
         self.asked.append(suggestion)
@@ -57,8 +65,11 @@ class History:
         self._running.pop(trial_key(suggestion), None)
         if cost is not None and not all(map(math.isfinite, objectives(cost))):
             cost = None
-        self.told.append(Told(suggestion=suggestion, cost=cost))
-        return self.told[-1]
+        told = Told(suggestion=suggestion, cost=cost)
+        self.told.append(told)
+        if cost is not None:
+            self.successes.append(told)
+        return told
 
 
 def objectives(cost: Cost) -> Iterable[float]:

@@ -15,8 +15,8 @@ that of successive halving.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from naxcli.searchers.fidelity import FidelityRange
@@ -30,8 +30,19 @@ class _Entry:
     """A configuration on a rung; cost None while it runs, infinite if it failed."""
 
     suggestion: Suggestion
+    order: int  # of asking, among all entries
     cost: float | None = None
     is_promoted: bool = False
+
+    def __lt__(self, other: _Entry) -> bool:
+        """Return whether this entry goes first where entries are left over: from a higher rung, better, of an earlier bracket."""
+        return self._priority < other._priority
+
+    @property
+    def _priority(self) -> tuple[int, float, int, int]:
+        rung, bracket = self.suggestion.rung, self.suggestion.bracket
+        assert rung is not None and bracket is not None and self.cost is not None
+        return -rung, self.cost, bracket, self.order
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,11 +77,6 @@ class _Bracket:
             size = planned if num_outstanding else min(planned, len(ranked))
         return best
 
-    def left_over(self) -> Iterator[tuple[int, _Entry]]:
-        """Yield what could still be promoted though its rung's quota is used up, with its rung."""
-        for stage, entries in enumerate(self.rungs[:-1]):
-            yield from ((self.first_rung + stage, entry) for entry in _ranked(entries) if not entry.is_promoted)
-
 
 class Hyperband:
     """The schedule of brackets. `Suggestion.bracket` counts brackets from 0; `rung` is the index of the fidelity.
@@ -86,6 +92,10 @@ class Hyperband:
         self._ladder = fidelity.rungs()
         self._brackets: list[_Bracket] = []
         self._entries: dict[TrialKey, _Entry] = {}
+        # Of all brackets there ever were, an ask looks only at those that changed, and at the best entry that is left over.
+        self._changed: set[int] = set()
+        self._due: dict[int, _Entry] = {}
+        self._left_over: list[_Entry] = []  # a heap; those promoted since are dropped when they come up
 
     @property
     def first_rung_size(self) -> int:
@@ -101,14 +111,18 @@ class Hyperband:
     def promotion(self, *, is_exhausted: bool) -> Suggestion | None:
         if is_exhausted and self._brackets and self._brackets[-1].is_filling:
             self._brackets[-1].truncate(self._eta)
-        for bracket in self._brackets:
-            entry = bracket.due()
-            if entry is not None:
-                return self._promoted(entry)
-        if is_exhausted:  # rather than idle, give the best of what was left behind more
-            left_over = [pair for bracket in self._brackets for pair in bracket.left_over()]
-            if left_over:
-                return self._promoted(min(left_over, key=lambda pair: (-pair[0], pair[1].cost))[1])
+            self._changed.add(len(self._brackets) - 1)
+        for number in self._changed:
+            self._due.pop(number, None)
+            if (entry := self._brackets[number].due()) is not None:
+                self._due[number] = entry
+        self._changed.clear()
+        if self._due:
+            return self._promoted(self._due[min(self._due)])
+        while self._left_over and self._left_over[0].is_promoted:
+            heapq.heappop(self._left_over)
+        if is_exhausted and self._left_over:  # rather than idle, give the best of what was left behind more
+            return self._promoted(self._left_over[0])
         return None
 
     def ask(self, suggestion: Suggestion) -> None:
@@ -118,8 +132,9 @@ class Hyperband:
             self._open_bracket()
         bracket = self._brackets[suggestion.bracket]
         stage = suggestion.rung - bracket.first_rung
-        entry = _Entry(suggestion=suggestion)
+        entry = _Entry(suggestion=suggestion, order=len(self._entries))
         bracket.rungs[stage].append(entry)
+        self._changed.add(suggestion.bracket)
         self._entries[trial_key(suggestion)] = entry
         if stage:
             lower = self._ladder[suggestion.rung - 1]
@@ -127,8 +142,13 @@ class Hyperband:
 
     def tell(self, told: Told) -> None:
         entry = self._entries.get(trial_key(told.suggestion))
-        if entry is not None:
-            entry.cost = math.inf if told.cost is None else next(iter(objectives(told.cost)))
+        if entry is None or entry.suggestion.bracket is None or entry.suggestion.rung is None:
+            return
+        is_news = entry.cost is None
+        entry.cost = math.inf if told.cost is None else next(iter(objectives(told.cost)))
+        self._changed.add(entry.suggestion.bracket)
+        if is_news and math.isfinite(entry.cost) and entry.suggestion.rung < len(self._ladder) - 1:
+            heapq.heappush(self._left_over, entry)
 
     def _promoted(self, entry: _Entry) -> Suggestion:
         assert entry.suggestion.rung is not None

@@ -242,7 +242,7 @@ class Training:
         self._loss_sum = torch.zeros((), device=device)  # of the epoch under way
         self._epoch_started = time.perf_counter()
         self._identity = {
-            **{f"recipe.{name}": value for name, value in dataclasses.asdict(recipe).items()},
+            **_identity_of(recipe),
             # Streamed images are augmented by other random numbers.
             "data": f"{dataset.name} {dataset.content_hash}" + ("" if dataset.is_resident else " streamed"),
             "num_train_images": len(dataset.train_images),
@@ -346,7 +346,8 @@ class Training:
         Raises:
             NaxcliError: if it is of another training or network.
         """
-        stored, wanted = state["identity"], self._identity
+        # A setting that came after the checkpoint was written had its default then.
+        stored, wanted = {**_identity_of(Recipe()), **state["identity"]}, self._identity
         different = [
             f"{name} was {stored.get(name)}, is {wanted[name]}" for name in wanted if stored.get(name) != wanted[name]
         ]
@@ -373,6 +374,10 @@ class Training:
         """Return the learning rate in the middle of a step of a training that ends at `last_step`."""
         epoch, end = (step + 0.5) / self.steps_per_epoch, last_step / self.steps_per_epoch
         return self._recipe.learning_rate_at(epoch, self._schedule_epochs, end=end)
+
+
+def _identity_of(recipe: Recipe) -> dict[str, Any]:
+    return {f"recipe.{name}": value for name, value in dataclasses.asdict(recipe).items()}
 
 
 def set_drop_path(network: nn.Module, rate: float) -> None:
