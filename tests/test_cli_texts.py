@@ -36,7 +36,7 @@ from naxcli.run_directory import RunDirectory
 from naxcli.search import EndReason
 from naxcli.session import SearchEnd, SearchRequest, Session, load_recorded_space, open_session
 from naxcli.space import load_space
-from naxcli.trial import Result, Status, Trial
+from naxcli.trial import Result, Status, Suggestion, Trial
 from tests.commands import ENVIRONMENT, naxcli
 from tests.report_examples import example_data
 
@@ -250,11 +250,12 @@ def _notices(session: Session, act: Callable[[SearchProgress], None]) -> str:
     return console.file.getvalue()
 
 
-TRIAL = Trial(trial_id=3, config={"depth": 1}, fidelity=1.0, seed=0, searcher="smac", bracket=None, rung=0)
+def _trial(number: int, config: dict[str, Any], fidelity: float = 1.0) -> Trial:
+    return Trial(trial_id=number, suggestion=Suggestion(config=config, fidelity=fidelity, seed=0), searcher="smac")
 
 
 def _end(num_finished: int = 1) -> SearchEnd:
-    incumbent = Incumbent(trial=TRIAL, cost=0.25, num_seeds=1)
+    incumbent = Incumbent(trial=_trial(3, {"depth": 1}), cost=0.25, num_seeds=1)
     return SearchEnd(
         reason=EndReason.TRIALS, incumbent=incumbent, num_finished=num_finished, exit_code=ExitCode.DONE, seconds_left=0.0,
         seconds_per_trial=1.0,
@@ -292,8 +293,8 @@ def _live_lines(session: Session, *, width: int, height: int) -> list[str]:
     console = SafeConsole()
     console.file = io.StringIO()
     console.size = (width, height)  # type: ignore[assignment]
-    trials = [Trial(trial_id=number, config={"learning_rate": 0.1 / 3, "kind": "x" * 300}, fidelity=9.0, seed=0,
-                    searcher="smac", bracket=None, rung=0) for number in range(1, 15)]  # fmt: skip
+    config = {"learning_rate": 0.1 / 3, "kind": "x" * 300}
+    trials = [_trial(number, config, 9.0) for number in range(1, 15)]
     done = [SimpleNamespace(status=Status.SUCCESS, trial=trial, cost=1.0, seconds=1.0) for trial in trials[:12]]
     search: Any = SimpleNamespace(
         finished=done, running={trial.trial_id: trial for trial in trials[12:]}, active_seconds=lambda: 30.0,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -244,6 +244,7 @@ def with_trajectory(data: ReportData) -> ReportData:
     return dataclasses.replace(data, summary={**data.summary, "trajectory": [point]})
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=8),
     st.booleans(),
@@ -260,6 +261,7 @@ def test_an_axis_holds_its_values_and_is_wider_than_their_resolution(
     assert not from_zero or found.low <= 0 <= found.high
 
 
+@settings(deadline=None)
 @given(st.floats(1e-12, 1e12), st.floats(1, 1e12))
 def test_a_log_axis_holds_its_values_and_has_ticks_that_can_be_read(low: float, factor: float) -> None:
     found = scale_of("", [low, low * factor], is_log=True)
@@ -273,6 +275,7 @@ def test_a_log_axis_holds_its_values_and_has_ticks_that_can_be_read(low: float, 
     )
 
 
+@settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_round_ticks_lie_on_their_axis_and_all_differ(low: float, span: float) -> None:
     found = scale_of("", [low, low + span])
@@ -301,6 +304,7 @@ def test_counts_are_in_thousands_and_millions() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.floats(-12, 6), st.floats(0.01, 12), st.booleans())
 def test_the_numbers_of_a_small_panel_fit_side_by_side(start: float, decades: float, is_log: bool) -> None:
     values = [10.0**start, 10.0 ** (start + decades)]
@@ -368,6 +372,18 @@ def importance_label(name: str) -> str:
 def test_values_of_zero_do_not_zoom_in_on_rounding_errors() -> None:
     assert scale_of("", [1e-17, -1e-17], from_zero=True, magnitude=0.3).high >= 0.01
     assert scale_of("", [0.0]).high > 0.1
+
+
+def test_interactions_of_rounding_errors_are_not_dark(data: ReportData) -> None:
+    pairs = [{"names": ["block", "se"], "mean": 1e-30}, {"names": ["block", "stem"], "mean": 0.0}]
+    entry = data.summary["importance"][-1]
+    mains = [effect for effect in entry["fanova"] if len(effect["names"]) == 1]
+    found = dataclasses.replace(
+        data, summary={**data.summary, "importance": [entry | {"fanova": [*mains, *pairs]}]}, curves=None
+    )
+    assert on_page(found)["importance-27-pairs"]["data"][0]["zmax"] == importance_charts.LEAST_SHARE
+    figure = next(figure for name, figure in painted(found) if name == "pairs_27")
+    assert figure.axes[0].images[0].get_clim() == (0, importance_charts.LEAST_SHARE)
 
 
 def test_text_that_no_renderer_takes_is_replaced(data: ReportData) -> None:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naxcli.errors import NaxcliError
@@ -28,6 +28,7 @@ def data() -> ReportData:
     return example_data(150)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_the_best_cost_so_far_never_rises(costs: list[float]) -> None:
     points = [

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from naxcli.errors import NaxcliError
 from naxcli.report.data import ReportData
 from naxcli.report.files import make_folder, write_file
 
@@ -43,8 +44,16 @@ FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def write_csv(folder: Path, data: ReportData) -> list[Path]:
-    """Write every table of the report into a folder and return the files; a table without rows has its header only."""
+    """Write every table of the report into a folder and return the files; a table without rows has its header only.
+
+    Raises:
+        NaxcliError: if a file of such a name is there that is not a table of a report, or the folder cannot be written.
+    """
     make_folder(folder)
+    for name, columns in _TABLES.items():
+        path = folder / f"{name}.csv"
+        if path.exists() and not path.read_bytes().startswith(columns[0].encode()):
+            raise NaxcliError(f"{path} is not a table of a report", hint="name another folder, or move the file away")
     tables: dict[str, list[Mapping[str, Any]]] = {name: data.listed(name) for name in _TABLES if name in data.summary}
     tables |= {name: [] for name in ("lpi", "fanova", "groups", "ablation", "shapley", "partial_dependence")}
     for entry in data.importance:

@@ -15,6 +15,8 @@ from naxcli.report.text import abridge, is_missing, plain
 
 MAX_BARS = 24
 MAX_PAIR_NAMES = 16
+# Share of variance of the darkest colour, at the least: rounding errors are no interaction.
+LEAST_SHARE = 0.01
 MAX_VALUE_LENGTH = 16
 METHODS = {"lpi": "LPI", "fanova": "fANOVA"}
 
@@ -96,6 +98,12 @@ def pair_matrix(entry: Mapping[str, Any]) -> tuple[list[str], np.ndarray] | None
             value = _number(pair, "mean")
             matrix[place[first], place[second]] = matrix[place[second], place[first]] = value
     return names, matrix
+
+
+def darkest_share(matrix: np.ndarray) -> float:
+    """Return the share of the variance that the heat map's darkest colour stands for."""
+    known = matrix[np.isfinite(matrix)]
+    return max(float(known.max()), LEAST_SHARE) if len(known) else LEAST_SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

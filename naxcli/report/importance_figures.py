@@ -102,6 +102,7 @@ def pair_heat_map(entry: Mapping[str, Any], prefix: str) -> Figure | None:
         text=[[f"{first} × {second}" for second in labels] for first in labels],
         colorscale=[[0, SURFACE], [1, "var(--level-5)"]],
         zmin=0,
+        zmax=importance_charts.darkest_share(matrix),
         xgap=1,
         ygap=1,
         hoverongaps=False,
@@ -109,7 +110,7 @@ def pair_heat_map(entry: Mapping[str, Any], prefix: str) -> Figure | None:
             "title": {"text": "share of variance", "side": "right"},
             "thickness": 12,
             "outlinewidth": 0,
-            "tickformat": ".3~f",
+            "tickformat": ".3~g",
         },
         hovertemplate="%{text}: %{z:.4f}<extra></extra>",
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from naxcli.report import charts, importance_charts
 from naxcli.report.data import ReportData
-from naxcli.report.scales import Scale, rows
+from naxcli.report.scales import Scale, rows, scale_of
 from naxcli.report.text import abridge, with_unit
 
 if TYPE_CHECKING:
@@ -139,13 +139,19 @@ def paint_bars(figure: Figure, bars: importance_charts.Bars, data: ReportData) -
 def paint_pairs(figure: Figure, names: Sequence[str], matrix: np.ndarray) -> None:
     """Draw interactions as a heat map."""
     axes = figure.subplots()
-    image = axes.imshow(np.ma.masked_invalid(matrix), cmap="Blues", vmin=0, aspect="auto")
+    image = axes.imshow(
+        np.ma.masked_invalid(matrix), cmap="Blues", aspect="auto", vmin=0, vmax=importance_charts.darkest_share(matrix)
+    )
     shown = [abridge(name, charts.LABEL_LENGTH) for name in names]
     columns = Scale(low=-0.5, high=len(names) - 0.5, ticks=list(enumerate(shown)), slant=-60)
     _set_axes(axes, columns, rows(shown))
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    figure.colorbar(image, ax=axes, label="share of variance")
+    shares = scale_of("share of variance", [importance_charts.darkest_share(matrix)], from_zero=True)
+    bar = figure.colorbar(image, ax=axes, label=shares.title)
+    values, texts = _ticks(shares)
+    bar.set_ticks(values, labels=texts)
+    bar.ax.set_ylim(0, importance_charts.darkest_share(matrix))
 
 
 def paint_ablation(figure: Figure, found: importance_charts.Steps) -> None:
