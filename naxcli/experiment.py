@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from naxcli.connection import Connection
-from naxcli.errors import NaxcliError
+from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.quantities import parse_count, parse_duration
 from naxcli.searchers import SEARCHERS
 from naxcli.searchers.fidelity import FidelityRange
@@ -24,6 +24,8 @@ from naxcli.space import Limits, Space
 from naxcli.training.recipe import Recipe
 
 OBJECTIVES = ("params", "flops", "latency_ms")
+# Settings that are tables of settings.
+TABLES = frozenset({"recipe", "limits"})
 RESIDENCES = ("auto", "always", "never")
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
@@ -103,9 +105,12 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if self.searcher not in SEARCHERS:
-            raise NaxcliError(f"there is no searcher {self.searcher!r}", hint=f"choose one of {', '.join(SEARCHERS)}")
+            raise NaxcliError(
+                f"there is no searcher {self.searcher!r}",
+                hint=did_you_mean(self.searcher, SEARCHERS, otherwise=f"choose one of {', '.join(SEARCHERS)}"),
+            )
         if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
-            raise NaxcliError(f"workers is {self.workers!r}", hint="write a number of at least 1, or auto")
+            raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
         _require(self.data_resident in RESIDENCES, "data_resident", self.data_resident, "auto, always or never")
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
         _require(self.width > 0, "width", self.width, "above 0")
@@ -157,6 +162,11 @@ class Experiment:
         return 1 - recipe.decay_fraction if recipe.schedule == "trunk" and not self.fidelity.is_single else 1.0
 
     @property
+    def objectives_text(self) -> str:
+        """Return what the search minimises, as `--objective` names it: the cost is always the first."""
+        return ",".join(("cost", *self.objective))
+
+    @property
     def connection(self) -> Connection | None:
         """Return how the workers of the cluster are reached; None is this machine."""
         if self.cluster is None:
@@ -182,7 +192,7 @@ class Experiment:
         """Return the nested settings of experiment.toml; None is left out, as TOML has no null."""
         settings = dataclasses.asdict(self)
         settings["fidelity"] = str(self.fidelity)
-        settings["objective"] = ",".join(("cost", *self.objective))
+        settings["objective"] = self.objectives_text
         return _without_none(settings)
 
     def to_toml(self) -> str:
@@ -275,7 +285,9 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
     unknown = sorted(set(values) - known)
     if unknown:
         raise NaxcliError(
-            f"unknown setting {', '.join(unknown)}", why=f"settings: {', '.join(sorted(known))}, recipe.*, limits.*"
+            f"unknown setting {', '.join(unknown)}",
+            why=f"settings: {', '.join(sorted(known - TABLES))}, {', '.join(f'{table}.*' for table in sorted(TABLES))}",
+            hint=_setting_meant(unknown[0], known),
         )
     epochs = values.pop("epochs", None)
     fidelity = values.pop("fidelity", None)
@@ -318,7 +330,10 @@ def find_experiment_file(reference: str) -> Path:
         if path.is_file():
             return path
     shipped = sorted(path.stem for path in experiments_folder().glob("*.toml"))
-    raise NaxcliError(f"there is no experiment file {reference!r}", hint=f"name a file, or one of {', '.join(shipped)}")
+    raise NaxcliError(
+        f"there is no experiment file {reference!r}",
+        hint=did_you_mean(reference, shipped, otherwise=f"name a file, or one of {', '.join(shipped)}"),
+    )
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -343,7 +358,7 @@ _KINDS: dict[str, type] = {
 }  # fmt: skip
 
 
-_KIND_NAMES: dict[type, str] = {str: "text", bool: "true or false", int: "a number", float: "a number"}
+_KIND_NAMES: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def _convert(name: str, value: Any, kind: type) -> Any:
@@ -379,6 +394,14 @@ def _recipe(values: Any) -> Recipe:
     return Recipe(**converted)
 
 
+def _setting_meant(name: str, known: set[str]) -> str:
+    """Return the question for an unknown setting; `mixup` is most likely recipe.mixup."""
+    tables = {"recipe": Recipe, "limits": Limits}
+    inner = [f"{table}.{item.name}" for table, kind in tables.items() for item in dataclasses.fields(kind)]
+    same = [full for full in inner if full.endswith(f".{name}")]
+    return f"did you mean {same[0]}?" if same else did_you_mean(name, [*known, *inner])
+
+
 def _require_table(table: str, values: Any, names: set[str]) -> None:
     if not isinstance(values, Mapping):
         raise NaxcliError(
@@ -386,7 +409,11 @@ def _require_table(table: str, values: Any, names: set[str]) -> None:
         )
     unknown = sorted(set(values) - names)
     if unknown:
-        raise NaxcliError(f"unknown setting {table}.{unknown[0]}", why=f"{table} has {', '.join(sorted(names))}")
+        raise NaxcliError(
+            f"unknown setting {table}.{unknown[0]}",
+            why=f"{table} has {', '.join(sorted(names))}",
+            hint=did_you_mean(f"{table}.{unknown[0]}", [f"{table}.{name}" for name in names]),
+        )
 
 
 def _require(holds: bool, name: str, value: Any, rule: str) -> None:
@@ -417,7 +444,11 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
         if name.split(".")[0] not in known:
-            raise NaxcliError(f"the environment variable {variable} is no setting of naxcli", hint=f"unset {variable}")
+            names = [ENVIRONMENT_PREFIX + name.upper() for name in known]
+            raise NaxcliError(
+                f"the environment variable {variable} is no setting of naxcli",
+                hint=did_you_mean(variable, names, otherwise=f"unset {shlex.quote(variable)}"),
+            )
         _merge(settings, _nest({name: _parse_value(text)}))
     return settings
 

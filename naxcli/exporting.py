@@ -11,7 +11,7 @@ from naxcli.errors import NaxcliError
 from naxcli.export import FORMATS, ExportRequest, check_export, export_network
 from naxcli.export.provenance import describe_speed
 from naxcli.networks import REDUCED, usual_image_size
-from naxcli.quantities import format_count, parse_count
+from naxcli.quantities import counted, format_count, parse_count
 from naxcli.selection import Selection, select
 
 IMAGENET_CLASSES = 1000
@@ -172,4 +172,4 @@ def _export_deepcave(command: ExportCommand) -> Iterator[str]:
     run = open_run(command.run)
     folder = Path(command.out) if command.out else Path("export") / f"{run.name}-deepcave"
     num_trials = write_deepcave(run, folder, overwrite=command.overwrite)
-    yield f"wrote {num_trials} trials in SMAC's format to {folder}"
+    yield f"wrote {counted(num_trials, 'trial')} in SMAC's format to {folder}"

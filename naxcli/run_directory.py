@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -183,10 +184,11 @@ class RunDirectory:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 handle.seek(0)
+                name = shlex.quote(str(self.path))
                 raise NaxcliError(
                     f"another process is running {self.path}",
                     why=f"held by {handle.read().strip() or 'an unknown process'}",
-                    hint=hint or f"naxcli status {self.path} shows it, naxcli stop {self.path} ends it",
+                    hint=hint or f"naxcli status {name} shows it, naxcli stop {name} ends it",
                     exit_code=ExitCode.FAILED,
                 ) from error
             with guard_disk(self.path):

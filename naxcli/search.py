@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import shlex
 import threading
 import time
 from collections import Counter
@@ -362,7 +363,8 @@ class Search:
         raise NaxcliError(
             f"the first {counts.total()} trials all {'crashed' if only_crashes else f'failed: {ended}'}",
             why=result.reason,
-            hint=f"naxcli space validate {self.space.origin} says what is wrong with a space; the run's `error` column has every reason",
+            hint=f"naxcli space validate {shlex.quote(self.space.origin)} says what is wrong with a space; "
+            "the run's `error` column has every reason",
             exit_code=ExitCode.FAILED,
         )
 

@@ -6,6 +6,8 @@ import ast
 import contextlib
 import difflib
 import json
+import os
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest
-from naxcli.experiment import Experiment, differences, from_settings, resolve
+from naxcli.experiment import (
+    ENVIRONMENT_PREFIX,
+    Experiment,
+    differences,
+    find_experiment_file,
+    from_settings,
+    read_toml,
+    resolve,
+)
 from naxcli.feasibility import Feasibility, NetworkShape
 from naxcli.interruption import Interruption
 from naxcli.reporting import read_space
@@ -35,7 +45,10 @@ MAX_DIFF_LINES = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """What a user asked for: a space by name, settings by source, and where the run lives."""
+    """What a user asked for: a space by name, settings by source, and where the run lives.
+
+    `trust` lets the experiment file name the space's file, which is code, by a path relative to itself.
+    """
 
     space: str | None
     flags: Mapping[str, Any]
@@ -43,6 +56,7 @@ class SearchRequest:
     experiment_file: str | None = None
     run: str | None = None
     overwrite: bool = False
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +102,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
     """
     named = None if request.run is None else RunDirectory(path=Path(request.run))
     stored = None if named is None else _stored_settings(named, request)
-    reference = request.space or _space_of_file(request.experiment_file)
+    reference = request.space or _space_of_file(request.experiment_file, trust=request.trust)
     if loaded is not None:
         space = loaded
     elif reference is not None:
@@ -116,7 +130,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
     if stored is not None:
         try:
             experiment = resolved(stored)
-            _refuse_differences(run, from_settings(stored), experiment)
+            _refuse_differences(request, run, from_settings(stored), experiment)
             return Session(request=request, space=space, experiment=experiment, run=run, is_new=False, found=found)
         except NaxcliError:
             # Settings with which nothing was ever finished, such as a cluster that is not there, bind nobody.
@@ -290,26 +304,35 @@ def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None
     if named is None and recorded not in shipped_spaces():
         raise NaxcliError(
             f"the run's space is the file {recorded}", why="a space file is code, and is only loaded when you name it",
-            hint=f"add --space {recorded}",
+            hint=f"add --space {shlex.quote(recorded)}",
         )  # fmt: skip
     return load_space(named or recorded, only_outline=only_outline)
 
 
-def _space_of_file(experiment_file: str | None) -> str | None:
+def _space_of_file(experiment_file: str | None, *, trust: bool) -> str | None:
+    """Return the space that an experiment file names: one that ships, or, where the user trusts the file, any.
+
+    A path is relative to the file; with a colon and no slash it is a module, as on the command line.
+    """
     if experiment_file is None:
         return None
-    from naxcli.experiment import find_experiment_file, read_toml
-
-    space = read_toml(find_experiment_file(experiment_file)).get("space")
-    if space is not None and space not in shipped_spaces():
+    file = find_experiment_file(experiment_file)
+    named = read_toml(file).get("space")
+    if named is None or named in shipped_spaces():
+        return named
+    space = str(named)
+    is_module = ":" in space and "/" not in space
+    reference = space if is_module else os.path.relpath(file.parent / space)
+    if not trust:
         raise NaxcliError(
-            f"the space of {experiment_file} is the file {space}",
-            why="a space file is code, and is only loaded when you name it", hint=f"add --space {space}",
-        )  # fmt: skip
-    return None if space is None else str(space)
+            f"the space of {experiment_file} is the {'module' if is_module else 'file'} {space}",
+            why="a space is code, and is only loaded when you name it, or trust the file that names it",
+            hint=f"add --trust, or --space {shlex.quote(reference)}",
+        )
+    return reference if is_module or "/" in reference else f"./{reference}"
 
 
-def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
+def _refuse_differences(request: SearchRequest, run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
     changed = differences(stored, wanted)
     if not changed:
         return
@@ -317,8 +340,22 @@ def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experimen
     raise NaxcliError(
         f"{run.path} is a run with other settings",
         why="; ".join(lines),
-        hint="the same command resumes it; --run DIR starts another; --overwrite deletes it and starts anew",
+        hint=f"leave out {' and '.join(dict.fromkeys(_source_of(request, name) for name, _, _ in changed))} to resume; "
+        "--run DIR starts another; --overwrite deletes it and starts anew",
     )
+
+
+def _source_of(request: SearchRequest, setting: str) -> str:
+    """Return what the user wrote to give a setting another value than an existing run has."""
+    names = {setting, "epochs"} if setting == "fidelity" else {setting, setting.partition(".")[0]}
+    for name in (assignment.partition("=")[0].strip() for assignment in request.assignments):
+        if name in names:
+            return name
+    for name, value in request.flags.items():
+        if value is not None and name in names:
+            return f"--{name.rpartition('.')[2].replace('_', '-')}"
+    variables = [ENVIRONMENT_PREFIX + name.upper().replace(".", "__") for name in sorted(names)]
+    return next((variable for variable in variables if variable in os.environ), "--experiment")
 
 
 def prepare_data(

@@ -9,7 +9,6 @@ import io
 import os
 import sys
 import unicodedata
-from pathlib import Path
 from typing import Any, Literal
 
 # A pipe without a reader, a terminal that is gone.
@@ -29,9 +28,9 @@ def prepare_streams() -> None:
             os.fstat(number)
         except OSError:  # closed: the next file to be opened, such as a database, would be printed into
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    for name in ("stdout", "stderr"):
+    for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
     codecs.register_error(_HANDLER, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -47,7 +46,7 @@ def outlive_reader(name: Literal["stdout", "stderr"]) -> None:
     with contextlib.suppress(OSError, ValueError):  # of a stream that is no file there is nothing to be lost
         stream.flush()
         lasting = io.TextIOWrapper(
-            io.BufferedWriter(_Lasting(stream.fileno(), "w", closefd=False)), encoding=stream.encoding, errors=stream.errors,
+            io.BufferedWriter(_Lasting(stream)), encoding=stream.encoding, errors=stream.errors,
             line_buffering=stream.line_buffering, write_through=stream.write_through,
         )  # fmt: skip
         setattr(sys, name, lasting)
@@ -55,6 +54,10 @@ def outlive_reader(name: Literal["stdout", "stderr"]) -> None:
 
 class _Lasting(io.FileIO):
     """A file that is written to nowhere from the moment on when nobody reads it any more."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(stream.fileno(), "w", closefd=False)
+        self._stream = stream  # forgotten, it would close the number
 
     def write(self, data: Any) -> int:
         try:

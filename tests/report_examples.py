@@ -277,7 +277,9 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
              "verdict": "weak: 3 epochs misleads at the top"},
             {"fidelity": 9.0, "to": 27.0, "num_configs": 31, "spearman": 0.86, "kendall": 0.69, "low": 0.72, "high": 0.94,
              "verdict": "good"}],
-        "random_arm": {"num_searcher": 360, "num_random": 40, "searcher_best": 0.2301, "random_best": 0.2388, "difference": -0.0087,
+        "random_arm": {"num_searcher": 360, "num_random": 40, "num_searcher_in_all": 360,
+                       "num_random_in_all": 40, "is_equal_time": True,
+                       "searcher_best": 0.2301, "random_best": 0.2388, "difference": -0.0087,
                        "low": -0.0151, "high": -0.0012, "verdict": "the searcher beat random"},
         "marginal_value": {"per_day_improvement": 0.0021, "low": 0.0, "high": 0.0063, "method": "power law through the trajectory"},
         "pareto": front,
@@ -365,6 +367,7 @@ FIXED_KEYS = frozenset(
     failures status count example trajectory ended_at elapsed_seconds trial_seconds_sum importance num_trials num_configs r2
     survivors_of note lpi fanova names mean std low high rank_group inactive groups members ablation from to shapley value
     partial_dependence values proxy_audit spearman kendall verdict random_arm num_searcher num_random searcher_best random_best
+    num_searcher_in_all num_random_in_all is_equal_time
     difference marginal_value per_day_improvement method pareto num_params flops latency_ms warnings
     schema settings results sentence winner num_candidates
     left_out gains optimism costs search_cost

@@ -70,7 +70,7 @@ def test_few_or_equal_configurations_give_no_correlation() -> None:
     (few,) = audit(rungs(4, 0.9))
     (equal,) = audit(pd.concat([trials(np.ones(10), fidelity=3.0), trials(np.arange(10.0))]))
     assert few["spearman"] is equal["spearman"] is None
-    assert few["verdict"] == "4 configurations in common are too few to tell"
+    assert few["verdict"] == "4 configurations in common: too few to tell"
 
 
 def test_the_interval_of_a_rank_correlation_covers_it() -> None:

@@ -80,7 +80,7 @@ def test_optimism_is_confirmed_minus_the_searchs_own_number() -> None:
     assert optimism["name"] == "top 1"
     assert optimism["optimism"] == pytest.approx(np.mean(list(costs["top 1"].values())) - 0.28)
     assert 0 < optimism["low"] < optimism["optimism"] < optimism["high"]
-    assert "too good" in found["sentence"]
+    assert "than confirmed" in found["sentence"]
 
 
 def test_seeds_that_failed_somewhere_are_left_out_and_a_failing_configuration_too() -> None:

@@ -447,7 +447,7 @@ def test_an_empty_run_and_one_of_failures_only_have_no_incumbent() -> None:
     failed = summarise(frame.assign(status="out_of_memory", cost=None), space)
     assert empty["incumbent"] is failed["incumbent"] is None
     assert empty["warnings"] == ["there are no trials yet"]
-    assert failed["warnings"] == ["all 5 trials failed"]
+    assert failed["warnings"] == ["5 trials failed, and none succeeded"]
     assert failed["references"][0]["cost"] is None
     json.dumps([empty, failed], allow_nan=False)
 

@@ -239,6 +239,15 @@ def test_csv_rows_say_what_they_rest_on_and_hold_the_exact_numbers(tmp_path, dat
     assert len(rows) == sum(len(entry["lpi"]) for entry in data.summary["importance"])
 
 
+def test_csv_replaces_tables_of_a_report_and_nothing_else(tmp_path, data: ReportData) -> None:
+    paths = {path.stem: path for path in write_csv(tmp_path, data)}
+    assert write_csv(tmp_path, data) == list(paths.values())
+    paths["failures"].write_text("date,part\n")
+    with pytest.raises(NaxcliError, match=r"failures\.csv is not a table of a report"):
+        write_csv(tmp_path, data)
+    assert paths["failures"].read_text() == "date,part\n"
+
+
 def test_csv_leaves_what_is_not_available_empty(tmp_path, data: ReportData) -> None:
     paths = {path.stem: path for path in write_csv(tmp_path, data)}
     inactive = [row for row in read(paths["lpi"]) if row["inactive"] == "True"]

@@ -332,7 +332,7 @@ def _warnings(
         found.append(f"{at}: fewer trials ({entry['num_trials']}) than hyperparameters ({num_hyperparameters})")
     if entry["survivors_of"] is not None:
         found.append(
-            f"{at}: survivors only, {entry['num_configs']} of {entry['survivors_of']} configurations: "
+            f"{at}: survivors only, {entry['num_configs']:,} of {entry['survivors_of']:,} configurations: "
             "importance among the best differs from importance in the space"
         )
     if entry["r2"] is not None and entry["r2"] < WEAK_R2:

@@ -21,6 +21,7 @@ from naxcli.analysis.lpi import METHODS as LPI_METHODS
 from naxcli.analysis.table import check_table, unused_columns
 from naxcli.enumeration import count_configurations
 from naxcli.errors import NaxcliError
+from naxcli.quantities import counted
 from naxcli.space import plain_config, to_configuration
 from naxcli.trial import Config
 
@@ -252,11 +253,9 @@ def _table_warnings(frame: pd.DataFrame, configuration_space: ConfigurationSpace
     if len(frame) == 0:
         found.append("there are no trials yet")
     elif not succeeded.any():
-        found.append(f"all {len(frame)} trials failed")
+        found.append(f"{counted(len(frame), 'trial')} failed, and none succeeded")
     elif not succeeded.all():
-        found.append(
-            f"{int((~succeeded).sum())} of {len(frame)} trials failed and are left out of costs and importance"
-        )
+        found.append(f"{int((~succeeded).sum()):,} of {len(frame):,} trials failed: left out of costs and importance")
     unused = unused_columns(frame, configuration_space)
     if unused:
         found.append(f"columns that are no hyperparameter of the space are not used: {', '.join(unused)}")

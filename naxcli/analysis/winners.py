@@ -205,11 +205,11 @@ def _optimism(costs: Sequence[Mapping[str, Any]], picked: Sequence[str], is_erro
     promised, confirmed = best["search_cost"], best["mean"]
     low, high = (None, None) if best["low"] is None else (best["low"] - promised, best["high"] - promised)
     optimism = confirmed - promised
-    verdict = "too good" if optimism > 0 else "too bad"
+    side = "lower" if optimism > 0 else "higher"
     surely = "" if low is None or high is None or low > 0 or high < 0 else ", within the noise of the confirmation"
-    sentence = (
-        f"The search's own number for {best['name']} was {_amount(abs(optimism), is_error_rate)} {verdict}{surely}."
-    )
+    quantity = "error rate" if is_error_rate else "cost"
+    amount = _amount(abs(optimism), is_error_rate)
+    sentence = f"The search's own {quantity} of {best['name']} was {amount} {side} than confirmed{surely}."
     numbers = {"name": best["name"], "search_cost": promised, "confirmed_cost": confirmed, "optimism": optimism}
     return numbers | {"low": low, "high": high, "sentence": sentence}
 

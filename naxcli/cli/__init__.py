@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from typer.core import TyperGroup
 
 from naxcli import __version__
 from naxcli.cli import bench, confirm, data, export, plan, report, runs, search, space, train
-from naxcli.cli.output import print_error
+from naxcli.cli.output import print_bug, print_error
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.streams import prepare_streams
 
@@ -28,7 +27,7 @@ class ErrorBoundary(TyperGroup):
             return super().invoke(ctx)
         except NaxcliError as error:
             if os.environ.get("NAXCLI_DEBUG"):
-                traceback.print_exc()
+                print_bug(type(error), error, error.__traceback__)
             print_error(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -90,4 +89,5 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run the command line."""
     prepare_streams()
-    app(prog_name="naxcli")
+    sys.excepthook = print_bug
+    typer.main.get_command(app)(prog_name="naxcli")  # `app()` would put typer's own hook in place

@@ -42,7 +42,10 @@ def report(
     csv: Annotated[str | None, typer.Option("--csv", help="Write one CSV file per table into this folder.")] = None,
     md: Annotated[str | None, typer.Option("--md", help="Write the tables as Markdown into this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("-q", "--quiet", help="No progress; where files are written, no report on the terminal either."),
+    ] = False,
 ) -> None:
     """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
     from naxcli.cli.output import note, print_json, stdout_console
@@ -74,14 +77,16 @@ def report(
             data = report_run(open_run(run), request, progress)
     if as_json:
         print_json(data.summary)
-    else:
+    elif not (quiet and (html or plots or csv or md)):
         from naxcli.report.tables import print_report
 
         print_report(stdout_console(), data, methods=methods, at=at)
     for target, _, write in targets:
         if target is not None:
             with guard_disk(Path(target)):
-                note(f"wrote {write(Path(target), data)}")
+                written = write(Path(target), data)
+            if not quiet:
+                note(f"wrote {written}")
 
 
 def compare(

@@ -31,6 +31,14 @@ ExperimentOption = Annotated[
     str | None,
     typer.Option("--experiment", help="Experiment file, or the name of a shipped one.", rich_help_panel=SEARCH_PANEL),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load the space that the experiment file names by a path relative to itself: it is code.",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 RunOption = Annotated[
     str | None, typer.Option("--run", help="Run directory. Default: runs/<space>-<data>.", rich_help_panel=SEARCH_PANEL)
 ]
@@ -50,7 +58,7 @@ ObjectiveOption = Annotated[
     str | None,
     typer.Option(
         "--objective",
-        help="cost, or cost with params, flops or latency_ms for a Pareto front.",
+        help="cost, or cost,params with params, flops or latency_ms for a Pareto front. The cost is always one.",
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
@@ -159,6 +167,7 @@ def search(
     budget: BudgetOption = None,
     trials: TrialsOption = None,
     experiment: ExperimentOption = None,
+    trust: TrustOption = False,
     run: RunOption = None,
     searcher: SearcherOption = None,
     random_share: RandomShareOption = None,
@@ -199,7 +208,7 @@ def search(
 
     Killed or stopped, the same command goes on where the records end. Ctrl-C finishes writing and exits with 130.
     """
-    from naxcli.cli.output import reserved_stdout
+    from naxcli.cli.output import print_text, reserved_stdout
     from naxcli.session import SearchRequest, open_session
 
     flags = {
@@ -218,14 +227,15 @@ def search(
         experiment_file=experiment,
         run=run,
         overwrite=overwrite,
+        trust=trust,
     )
     with reserved_stdout(as_json):
         session = open_session(request)
     if print_config:
-        typer.echo(session.experiment.to_toml(), nl=False)
+        print_text(session.experiment.to_toml())
         return
     if dry_run:
-        typer.echo(_job_script(session.experiment.cluster), nl=False)
+        print_text(_job_script(session.experiment.cluster))
         return
     raise typer.Exit(_run(session, as_json=as_json, quiet=quiet))
 

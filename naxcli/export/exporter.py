@@ -90,7 +90,13 @@ def _prepare(request: ExportRequest) -> tuple[ExportRequest, Destination]:
     exporter = FORMATS[request.format]
     request, folder, is_shared = _resolve_out(request, exporter)
     files = tuple(file.format(name=request.network_name) for file in exporter.files)
-    destination = Destination(folder=folder, files=files, is_shared=is_shared, overwrite=request.overwrite)
+    destination = Destination(
+        folder=folder,
+        files=files,
+        is_shared=is_shared,
+        overwrite=request.overwrite,
+        has_common_names=not exporter.suffix,
+    )
     destination.check()
     if request.weights is not None and not request.weights.is_file():
         raise NaxcliError(f"there are no weights at {request.weights}", hint="name a safetensors file or a checkpoint")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from naxcli.errors import printable
 from naxcli.quantities import format_duration
-from naxcli.report.text import NOT_AVAILABLE, printable
+from naxcli.report.text import NOT_AVAILABLE
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -66,6 +66,11 @@ class ReportData:
         verdict: Mapping[str, Any] | None = (self.confirmation or {}).get("verdict")
         return verdict
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the trials trained networks on a data set, as far as the settings say: else there is no recipe and no test set."""
+        return self.experiment.get("data") is not None
+
     def listed(self, key: str) -> list[Mapping[str, Any]]:
         """Return a list of the summary; a missing one and null are empty."""
         return list(self.summary.get(key) or [])
