@@ -58,6 +58,11 @@ class Arms:
         """Tell the arm that asked for a trial; a tuple is for several objectives, None a failure."""
         self._arms[trial.searcher].searcher.tell(trial.suggestion, cost=cost)
 
+    @property
+    def learn(self) -> bool:
+        """Whether what is asked next depends on results."""
+        return any(arm.searcher.learns for arm in self._arms.values())
+
     def notices(self) -> list[str]:
         """Return what a user should know of how the searchers go on from here."""
         return [notice for arm in self._arms.values() if (notice := arm.searcher.notice())]

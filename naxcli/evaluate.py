@@ -86,7 +86,9 @@ class TrialTask:
     space_digest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        nested = {name: dataclasses.asdict(values[name]) for name in ("data", "recipe") if values[name] is not None}
+        return {**values, "config": dict(self.config), **nested}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialTask:
@@ -119,7 +121,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         space = _warm_up(task)
         # What a worker loads once, at its first trial, is not that trial's time.
         started_at, clock = time.time(), time.perf_counter()
-        if heartbeat is not None:
+        if heartbeat is not None and task.seconds_limit is not None:  # nobody else asks
             heartbeat({"has_begun": True})
         result = _train(task, space, heartbeat) if space.build else _call(task, space)
     except (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -30,6 +31,10 @@ class Pace:
             self._warm_workers.add(item.worker)
         if item.status == Status.SUCCESS:
             (self._seconds_of_first if is_first else self._seconds).append(item.seconds)
+
+    def longest_seconds(self) -> float:
+        """Return the longest time of the last trials without warm-up, infinite where nothing is known."""
+        return max(self._seconds, default=math.inf)
 
     def shortest_seconds(self) -> float:
         """Return the shortest time of the last trials without warm-up, 0 where nothing is known."""

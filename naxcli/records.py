@@ -334,8 +334,17 @@ class Records:
         self._next_parquet_at = time.monotonic() + max(PARQUET_MIN_INTERVAL_SECONDS, seconds / PARQUET_TIME_SHARE)
 
     @contextlib.contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def together(self) -> Iterator[None]:
+        """Make one transaction of all that is written in the block: it is kept as a whole, or not at all if the block raises."""
         with _guard(self._path), _transaction(self._connection):
+            yield
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        if self._connection.in_transaction:  # of `together`
+            yield self._connection
+            return
+        with self.together():
             yield self._connection
 
     def _rows(self, query: str) -> list[sqlite3.Row]:

@@ -14,7 +14,7 @@ import shlex
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +31,7 @@ from naxcli.records import OBJECTIVE_COLUMNS, FinishedTrial, Records, objective_
 from naxcli.run_directory import RunDirectory
 from naxcli.space import Space, space_digest
 from naxcli.trial import Result, Status, Trial
-from naxcli.workers import Finished, WorkerLost, WorkerPool
+from naxcli.workers import BATCH, Finished, WorkerLost, WorkerPool
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -44,6 +44,10 @@ MAX_ATTEMPTS = 2
 # way, has limits or a recipe that nothing meets.
 MAX_LEADING_CRASHES = 10
 MAX_LEADING_FAILURES = 20
+# Of trials that are handed over together.
+BATCH_SECONDS = 0.1
+MAX_BATCH = 32
+TINY_SECONDS = 1e-6
 # Beyond its own time-out, before its process is killed: a training looks at the clock once an epoch, an objective of a space's own
 # when it returns.
 TIMEOUT_GRACE_SECONDS = 30.0
@@ -109,6 +113,7 @@ class Search:
         self._threads = threads
         self._checkpoints = CheckpointPolicy(run=run, fidelity=experiment.fidelity, finished=self.finished)
         self._running: dict[int, Trial] = {}
+        self._batches: dict[int, list[int]] = {}  # task of the pool, named by its first trial -> its trials
         self._liveness = Liveness(
             gives_signs=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
         )
@@ -198,18 +203,35 @@ class Search:
     def _start_trials(self) -> EndReason | None:
         """Fill the free workers; return why nothing more can be asked, if so."""
         while (worker := self._pool.free_worker()) is not None:
-            if self._waiting:
-                trial = self._waiting.pop(0)
-            else:
-                if (reason := self.reason_to_stop()) is not None:
-                    return reason
-                asked = self._ask()
-                if asked is None:
-                    is_over = self._arms.is_exhausted and not self._running
-                    return EndReason.EXHAUSTED if is_over else None
-                trial = asked
-            self._submit(trial, worker)
+            if self._waiting:  # alone, for it may be what its worker died of
+                self._submit([self._waiting.pop(0)], worker)
+                continue
+            size = self._batch_size()
+            batch: list[Trial] = []
+            with self._together(size):
+                while len(batch) < size:
+                    reason = self.reason_to_stop()
+                    trial = self._ask() if reason is None else None
+                    if trial is None:
+                        break
+                    self._running[trial.trial_id] = trial
+                    batch.append(trial)
+            if batch:
+                self._submit(batch, worker)
+            elif reason is None and self._arms.is_exhausted and not self._running:
+                return EndReason.EXHAUSTED
+            if len(batch) < size:
+                return reason
         return None
+
+    def _batch_size(self) -> int:
+        """Return how many trials go to a worker at once: one, unless they are much shorter than a message is on its way.
+
+        And unless that changes the search: what a searcher asks may depend on results, and a time-out is each trial's own.
+        """
+        if self._arms.learn or self.space.build is not None or self.experiment.trial_timeout_seconds is not None:
+            return 1
+        return max(1, min(MAX_BATCH, int(BATCH_SECONDS / max(self._pace.longest_seconds(), TINY_SECONDS))))
 
     def _ask(self) -> Trial | None:
         asked = self._arms.ask()
@@ -225,10 +247,14 @@ class Search:
 
     # -- evaluate -----------------------------------------------------------------------------------------------------------
 
-    def _submit(self, trial: Trial, worker: str) -> None:
-        self._running[trial.trial_id] = trial
-        self._liveness.started(trial)
-        self._pool.submit(trial.trial_id, self._task(trial).to_dict(), worker=worker)
+    def _submit(self, batch: list[Trial], worker: str) -> None:
+        for trial in batch:
+            self._running[trial.trial_id] = trial
+            self._liveness.started(trial)
+        payloads = [self._task(trial).to_dict() for trial in batch]
+        task_id = batch[0].trial_id
+        self._batches[task_id] = [trial.trial_id for trial in batch]
+        self._pool.submit(task_id, payloads[0] if len(batch) == 1 else {BATCH: payloads}, worker=worker)
 
     def _task(self, trial: Trial) -> TrialTask:
         experiment = self.experiment
@@ -266,36 +292,45 @@ class Search:
         """Kill trials that run past their time-out or fell silent; a killed worker is replaced by its nanny."""
         timeout = self.experiment.trial_timeout_seconds
         grace = TIMEOUT_GRACE_SECONDS if self.space.build is not None else OBJECTIVE_GRACE_SECONDS
-        for trial_id, trial in list(self._running.items()):
+        for trial_id in list(self._batches):
+            trial = self._running[trial_id]
             seconds = self._liveness.seconds(trial)
             if timeout is not None and self._liveness.is_over(trial, timeout + grace):
                 self._pool.kill(trial_id)
+                del self._batches[trial_id]
                 error = f"killed after {seconds:.0f} s, limit {timeout:g} s"
                 self._record(trial_id, Result(status=Status.TIMEOUT, error=error, seconds=seconds))
             elif (silence := self._liveness.silence_of_hanging(trial)) is not None:
                 self._pool.kill(trial_id)
-                self._retry_or_record(trial_id, f"no sign of life for {silence:.0f} s")
+                self._retry_or_record(self._batches.pop(trial_id), f"no sign of life for {silence:.0f} s")
 
     # -- record, tell -------------------------------------------------------------------------------------------------------
 
     def _take(self, finished: Finished) -> None:
-        if isinstance(finished.outcome, WorkerLost) and self._interruption.is_set:
+        batch, outcome = self._batches.pop(finished.task_id), finished.outcome
+        if isinstance(outcome, WorkerLost) and self._interruption.is_set:
             # A cluster, or `timeout`, ends search and workers with the same signal: the trial is not to blame, and runs again.
-            del self._running[finished.task_id]
-        elif isinstance(finished.outcome, WorkerLost) and finished.outcome.is_blameless:
-            self._waiting.append(self._running.pop(finished.task_id))
-        elif isinstance(finished.outcome, WorkerLost):
-            self._retry_or_record(finished.task_id, finished.outcome.reason)
-        elif isinstance(finished.outcome, NaxcliError):  # its space or data cannot be loaded
-            raise finished.outcome
+            for trial_id in batch:
+                del self._running[trial_id]
+        elif isinstance(outcome, WorkerLost) and outcome.is_blameless:
+            self._waiting += [self._running.pop(trial_id) for trial_id in batch]
+        elif isinstance(outcome, WorkerLost):
+            self._retry_or_record(batch, outcome.reason)
+        elif isinstance(outcome, NaxcliError):  # its space or data cannot be loaded
+            raise outcome
+        elif isinstance(outcome, BaseException):
+            for trial_id in batch:
+                self._record(trial_id, failure(outcome))
         else:
-            with self._blamed(finished.task_id):
-                outcome = finished.outcome
-                result = failure(outcome) if isinstance(outcome, BaseException) else result_from_dict(outcome)
-                self._record(finished.task_id, result)
+            self._record_batch(dict(zip(batch, outcome.get(BATCH, [outcome]), strict=True)))
 
-    def _retry_or_record(self, trial_id: int, reason: str) -> None:
-        """Try a trial that was lost with its worker once more; then it counts as crashed."""
+    def _retry_or_record(self, batch: list[int], reason: str) -> None:
+        """Try a trial that was lost with its worker once more; then it counts as crashed. Of several, each is tried alone."""
+        if len(batch) > 1:
+            self._log("worker_lost", trial_ids=batch, reason=reason)
+            self._waiting += [self._running.pop(trial_id) for trial_id in batch]
+            return
+        trial_id = batch[0]
         attempts = self._attempts.get(trial_id, 0) + 1
         self._attempts[trial_id] = attempts
         self._log("worker_lost", trial_id=trial_id, reason=reason, attempt=attempts)
@@ -314,6 +349,27 @@ class Search:
             self._running[trial_id] = item.trial
             error = f"it ended its worker or the search itself {item.attempts} times, the last time by:\n{item.reason}"
             self._record(trial_id, Result(status=Status.CRASHED, error=error))
+
+    def _record_batch(self, outcomes: Mapping[int, Mapping[str, Any]]) -> None:
+        """Record results that came together; one that raises what is no condition of the whole run counts as an attempt of its trial.
+
+        Only then is it known whose fault it is that the search ends, and would end at each resume. A process that was killed,
+        by whatever signal, or that ran out of disk counts for no trial: those that ran are run again, however often.
+        """
+        trial_id = 0
+        try:
+            with self._together(len(outcomes)):
+                for trial_id, values in outcomes.items():
+                    self._record(trial_id, result_from_dict(values))
+        except NaxcliError:
+            raise
+        except Exception as error:
+            self.records.add_attempt(trial_id, error_text(error))
+            raise
+
+    def _together(self, size: int) -> contextlib.AbstractContextManager[None]:
+        """Return the one transaction of a batch; of a single trial, each step is on disk before the next."""
+        return self.records.together() if size > 1 else contextlib.nullcontext()
 
     def _record(self, trial_id: int, result: Result) -> None:
         trial = self._running.pop(trial_id)
@@ -335,21 +391,6 @@ class Search:
         self._log("finished", trial_id=trial_id, status=str(result.status), cost=cost, seconds=result.seconds)
         self._progress.finished(trial, result, self.incumbent)
         self._refuse_only_failures(result)
-
-    @contextlib.contextmanager
-    def _blamed(self, trial_id: int) -> Iterator[None]:
-        """Count it as an attempt of a trial if recording it raises something that is no condition of the whole run.
-
-        Only then is it known whose fault it is that the search ends, and would end at each resume. A process that was killed,
-        by whatever signal, or that ran out of disk counts for no trial: those that ran are run again, however often.
-        """
-        try:
-            yield
-        except NaxcliError:
-            raise
-        except Exception as error:
-            self.records.add_attempt(trial_id, error_text(error))
-            raise
 
     def _refuse_only_failures(self, result: Result) -> None:
         """Stop a search whose first trials all failed; who resumes it insists."""

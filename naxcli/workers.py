@@ -33,6 +33,8 @@ from naxcli.slurm import SlurmSettings, make_slurm_cluster, read_settings
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Key of a task's result that asks for a new process in place of its worker's.
 IS_BROKEN = "is_worker_broken"
+# Key of a payload and of a result that stand for several short tasks: each message has its price.
+BATCH = "batch"
 # Longest wait for a worker process to answer after it started: it imports no torch before its first trial.
 START_SECONDS = 60.0
 CHECK_INTERVAL_SECONDS = 2.0
@@ -406,7 +408,9 @@ def _kill_process(nanny: Any) -> None:
 
 
 def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Evaluate a task on a worker, reporting each epoch to whoever listens."""
+    """Evaluate a task on a worker, or a batch of them one after another, reporting each epoch to whoever listens."""
+    if BATCH in payload:
+        return {BATCH: [run_trial(task) for task in payload[BATCH]]}
     from distributed import get_worker
 
     from naxcli import worker_setup

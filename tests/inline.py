@@ -12,7 +12,7 @@ from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
 from naxcli.evaluate import TrialTask, evaluate, result_to_dict
 from naxcli.session import SearchEnd, SearchRequest, Session, open_session, run_session
-from naxcli.workers import Finished
+from naxcli.workers import BATCH, Finished
 
 
 class InlinePool:
@@ -37,8 +37,8 @@ class InlinePool:
         return None if self._finished else "here"
 
     def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
-        result = evaluate(TrialTask.from_dict(payload))
-        self._finished.append(Finished(task_id=task_id, outcome=result_to_dict(result)))
+        results = [result_to_dict(evaluate(TrialTask.from_dict(task))) for task in payload.get(BATCH, [payload])]
+        self._finished.append(Finished(task_id=task_id, outcome={BATCH: results} if BATCH in payload else results[0]))
 
     def wait(self, timeout: float) -> Iterator[Finished]:
         while self._finished:

@@ -24,10 +24,12 @@ class Searcher(Protocol):
 
     Attributes:
         name: as on the command line.
+        learns: whether suggestions depend on results; else it does not matter how many are asked at once.
         in_flight: suggestions asked and not yet told, oldest first; after a resume they are to be run again.
     """
 
     name: str
+    learns: bool
 
     @property
     def in_flight(self) -> tuple[Suggestion, ...]: ...
@@ -137,6 +139,7 @@ def make_searcher(
         candidates=Candidates(space=space, configuration_space=configuration_space, is_feasible=is_feasible),
         seed=seed,
         max_in_flight=max_in_flight,
+        learns=name != "random",
         num_random=POPULATION_SIZE if name == "evolution" else 0,
     )
     searcher.restore(history, state)

@@ -40,6 +40,7 @@ class AskTell:
         seed: of every random choice, and the training seed of every suggestion, so that configurations are compared
             with the same initialisation and order of data.
         max_in_flight: `ask` returns None while as many suggestions are untold.
+        learns: whether the proposer looks at results.
         num_random: first suggestions that are random though the name promises more, which `notice` says.
     """
 
@@ -52,6 +53,7 @@ class AskTell:
         candidates: Candidates,
         seed: int,
         max_in_flight: int,
+        learns: bool = True,
         num_random: int = 0,
     ) -> None:
         self.name = name
@@ -61,6 +63,7 @@ class AskTell:
         self._seed = seed
         self._max_in_flight = max_in_flight
         self._num_random = num_random
+        self.learns = learns or schedule.promotes
         self._history = History()
 
     @property
