@@ -162,6 +162,11 @@ class Experiment:
         return 1 - recipe.decay_fraction if recipe.schedule == "trunk" and not self.fidelity.is_single else 1.0
 
     @property
+    def objectives_text(self) -> str:
+        """Return what the search minimises, as `--objective` names it: the cost is always the first."""
+        return ",".join(("cost", *self.objective))
+
+    @property
     def connection(self) -> Connection | None:
         """Return how the workers of the cluster are reached; None is this machine."""
         if self.cluster is None:
@@ -169,11 +174,6 @@ class Experiment:
         return Connection(
             address=self.cluster, tls_ca_file=self.tls_ca_file, tls_cert=self.tls_cert, tls_key=self.tls_key, insecure=self.insecure
         )  # fmt: skip
-
-    @property
-    def objectives_text(self) -> str:
-        """Return what the search minimises, as `--objective` names it: the cost is always the first."""
-        return ",".join(("cost", *self.objective))
 
     @property
     def budget_seconds(self) -> float | None:

@@ -135,9 +135,8 @@ def make_plan(
         raise NaxcliError("a plan needs a budget", hint="naxcli plan --budget 3d")
     data, _, _ = prepare_data(experiment, space)
     slots = slots_of_run(experiment, space, data, session.run, on_notice)
-    calibration = _calibrate(
-        session, data, slots, Share(MAX_CALIBRATION_SHARE * budget), on_result=on_result, on_notice=on_notice
-    )
+    share = Share(MAX_CALIBRATION_SHARE * budget)
+    calibration = _calibrate(session, data, slots, share, on_result=on_result, on_notice=on_notice)
     times, statuses = calibration.times, calibration.statuses
     if not times:
         raise _nothing_timed(session, calibration)
@@ -229,18 +228,14 @@ def _calibrate(
 
     times, statuses, last_error = [], Counter[Status](), ""
     with WorkerPool(
-        run_trial,
-        slots=slots,
-        cluster=experiment.connection,
-        shared_folder=session.run.path,
+        run_trial, slots=slots, cluster=experiment.connection, shared_folder=session.run.path, on_notice=on_notice,
         on_heartbeat=share.hear,
-        on_notice=on_notice,
-    ) as pool:
+    ) as pool:  # fmt: skip
         for _, result in run_tasks(pool, tasks(), should_stop=share.is_spent):
             statuses[result.status] += 1
             on_result(result)
             if result.status != Status.SUCCESS:
-                last_error = next(reversed((result.error or "").strip().splitlines()), "") or last_error
+                last_error = result.reason or last_error
                 continue
             in_epochs = sum(epoch.seconds for epoch in result.curve) if result.curve else result.seconds
             fixed = max(0.0, result.seconds - in_epochs)

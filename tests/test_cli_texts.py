@@ -26,16 +26,17 @@ from naxcli.cli import app
 from naxcli.cli.console import SafeConsole
 from naxcli.cli.output import note, print_error
 from naxcli.cli.progress import LiveProgress, SearchProgress
-from naxcli.errors import NaxcliError, did_you_mean, printable
+from naxcli.errors import ExitCode, NaxcliError, did_you_mean, printable
 from naxcli.experiment import resolve
+from naxcli.incumbent import Incumbent
 from naxcli.inspection import validate_space
 from naxcli.quantities import counted
 from naxcli.report.csv import write_csv
 from naxcli.run_directory import RunDirectory
-from naxcli.search import EndReason, Incumbent
+from naxcli.search import EndReason
 from naxcli.session import SearchEnd, SearchRequest, Session, load_recorded_space, open_session
 from naxcli.space import load_space
-from naxcli.trial import Result, Status, Trial
+from naxcli.trial import Result, Status, Suggestion, Trial
 from tests.commands import ENVIRONMENT, naxcli
 from tests.report_examples import example_data
 
@@ -249,12 +250,16 @@ def _notices(session: Session, act: Callable[[SearchProgress], None]) -> str:
     return console.file.getvalue()
 
 
-TRIAL = Trial(trial_id=3, config={"depth": 1}, fidelity=1.0, seed=0, searcher="smac", bracket=None, rung=0)
+def _trial(number: int, config: dict[str, Any], fidelity: float = 1.0) -> Trial:
+    return Trial(trial_id=number, suggestion=Suggestion(config=config, fidelity=fidelity, seed=0), searcher="smac")
 
 
 def _end(num_finished: int = 1) -> SearchEnd:
-    incumbent = Incumbent(trial=TRIAL, cost=0.25, num_seeds=1)
-    return SearchEnd(reason=EndReason.TRIALS, incumbent=incumbent, num_finished=num_finished, was_terminated=False)
+    incumbent = Incumbent(trial=_trial(3, {"depth": 1}), cost=0.25, num_seeds=1)
+    return SearchEnd(
+        reason=EndReason.TRIALS, incumbent=incumbent, num_finished=num_finished, exit_code=ExitCode.DONE, seconds_left=0.0,
+        seconds_per_trial=1.0,
+    )  # fmt: skip
 
 
 def test_the_next_command_works_as_printed_and_exports_only_networks(
@@ -288,12 +293,12 @@ def _live_lines(session: Session, *, width: int, height: int) -> list[str]:
     console = SafeConsole()
     console.file = io.StringIO()
     console.size = (width, height)  # type: ignore[assignment]
-    trials = [Trial(trial_id=number, config={"learning_rate": 0.1 / 3, "kind": "x" * 300}, fidelity=9.0, seed=0,
-                    searcher="smac", bracket=None, rung=0) for number in range(1, 15)]  # fmt: skip
+    config = {"learning_rate": 0.1 / 3, "kind": "x" * 300}
+    trials = [_trial(number, config, 9.0) for number in range(1, 15)]
     done = [SimpleNamespace(status=Status.SUCCESS, trial=trial, cost=1.0, seconds=1.0) for trial in trials[:12]]
     search: Any = SimpleNamespace(
         finished=done, running={trial.trial_id: trial for trial in trials[12:]}, active_seconds=lambda: 30.0,
-        incumbent=Incumbent(trial=trials[11], cost=0.1234, num_seeds=1),
+        incumbent=Incumbent(trial=trials[11], cost=0.1234, num_seeds=1), status_counts={Status.SUCCESS: 12, Status.CRASHED: 0},
     )  # fmt: skip
     progress = LiveProgress(session, console)
     progress._search = search
@@ -440,12 +445,9 @@ def test_without_trust_the_refusal_names_both_ways(study: Path) -> None:
     assert refused.value.hint == "add --trust, or --space 'a study/tiny.py'"
 
 
-def test_trust_does_not_reach_the_space_that_a_run_names(study: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "experiment.toml").write_text(tomli_w.dumps({"space": str(study.parent / "tiny.py"), "trials": 3}))
+def test_trust_does_not_reach_the_space_that_a_run_names(objective_run: Path) -> None:
     with pytest.raises(NaxcliError, match="the run's space is the file"):
-        open_session(SearchRequest(space=None, flags={}, run=str(run), trust=True))
+        open_session(SearchRequest(space=None, flags={}, run=str(objective_run), trust=True))
 
 
 # -- space validate -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.records import TRIAL_COLUMNS, Records, read_trials_parquet
+from naxcli.incumbent import Incumbent, Leaderboard
+from naxcli.pace import MAX_WARM_UP_SECONDS, Pace
+from naxcli.records import TRIAL_COLUMNS, FinishedTrial, Records, read_trials_parquet
 from naxcli.run_directory import RunDirectory, write_atomically
-from naxcli.trial import EpochRecord, Result, Status, Suggestion, config_id
+from naxcli.trial import EpochRecord, Result, Status, Suggestion, Trial, config_id
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def test_history_keeps_the_order_of_asks_and_results(run: RunDirectory) -> None:
     with Records.open(run) as records:
         events = [(event.trial.trial_id, event.is_result) for event in records.history()]
         assert events == [(1, False), (2, False), (2, True)]
-        assert [trial.trial_id for trial, _ in records.running()] == [first.trial_id]
+        assert [item.trial.trial_id for item in records.running()] == [first.trial_id]
         assert records.searcher_states() == {"s": "b"}
         third = records.add_trial(Suggestion(config=CONFIG, fidelity=1, seed=2), searcher="s", state="c")
         assert third.trial_id == 3
@@ -185,3 +188,65 @@ def test_a_configuration_survives_the_database_and_parquet(seed: int, tmp_path_f
     row = pd.read_parquet(run.trials_file).iloc[0]
     back = {name: row[f"config.{name}"] for name in configuration_space if not pd.isna(row[f"config.{name}"])}
     assert plain_config(back) == plain_config(sampled)
+
+
+COSTS = st.one_of(st.none(), st.sampled_from([0.1, 0.2, 0.3]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([1.0, 3.0]), st.integers(0, 2), COSTS), max_size=14))
+def test_the_incumbent_after_each_result_is_that_of_all_results(
+    results: list[tuple[int, float, int, float | None]],
+) -> None:
+    board, finished = Leaderboard(), list[FinishedTrial]()
+    for number, (config, fidelity, seed, cost) in enumerate(results):
+        suggestion = Suggestion(config={"a": config}, fidelity=fidelity, seed=seed)
+        trial = Trial(trial_id=number, suggestion=suggestion, searcher="random")
+        status = Status.CRASHED if cost is None else Status.SUCCESS
+        finished.append(FinishedTrial(trial=trial, status=status, cost=cost, seconds=1.0))
+        board.add(finished[-1])
+        assert board.incumbent == by_definition(finished)
+
+
+def by_definition(finished: list[FinishedTrial]) -> Incumbent | None:
+    """The lowest mean cost at the highest fidelity, among the configurations with the most results there, the first if equal."""
+    successes = [item for item in finished if item.status == Status.SUCCESS]
+    highest = max((item.trial.fidelity for item in successes), default=None)
+    groups: dict[str, list[FinishedTrial]] = {}
+    for item in successes:
+        if item.trial.fidelity == highest:
+            groups.setdefault(item.trial.config_id, []).append(item)
+    if not groups:
+        return None
+    most = max(map(len, groups.values()))
+    means = [
+        (statistics.fmean(item.cost or 0.0 for item in group), group) for group in groups.values() if len(group) == most
+    ]
+    mean, best = min(means, key=lambda pair: pair[0])
+    first = min(best, key=lambda item: item.cost or 0.0)
+    return Incumbent(trial=first.trial, cost=mean, num_seeds=len({item.trial.seed for item in best}))
+
+
+def ended(seconds: float, *, worker: str | None, status: Status = Status.SUCCESS) -> FinishedTrial:
+    suggestion = Suggestion(config={}, fidelity=1.0, seed=0)
+    trial = Trial(trial_id=1, suggestion=suggestion, searcher="random")
+    return FinishedTrial(trial=trial, status=status, cost=0.5, seconds=seconds, worker=worker)
+
+
+def test_the_first_trial_of_a_worker_does_not_tell_how_long_a_trial_takes() -> None:
+    pace = Pace()
+    assert pace.shortest_seconds() == 0.0
+    pace.add(ended(30.0, worker="a"))
+    assert pace.shortest_seconds() == 0.0
+    pace.add(ended(5.0, worker="a"))
+    pace.add(ended(2.0, worker="b"))
+    assert pace.shortest_seconds() == 5.0
+
+
+def test_a_failure_warms_its_worker_up_and_has_no_length() -> None:
+    pace = Pace([ended(30.0, worker="a", status=Status.CRASHED), ended(7.0, worker="a")])
+    assert pace.shortest_seconds() == 7.0
+
+
+def test_no_warm_up_takes_hours() -> None:
+    """A day's trial is not started for the last hour of a budget because it was its worker's first."""
+    assert Pace([ended(86_400.0, worker="a")]).shortest_seconds() == 86_400.0 - MAX_WARM_UP_SECONDS

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 import random
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,24 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from naxcli.cli.output import stderr_console
+from naxcli.cli.progress import SearchProgress
+from naxcli.search import TIMEOUT_GRACE_SECONDS, EndReason
+from naxcli.session import SearchRequest, open_session
 from tests.commands import naxcli, start
+from tests.inline import search_inline
+
+ENDLESS = """
+from ConfigSpace import ConfigurationSpace, Float
+from naxcli import Space
+
+def configspace(seed=None):
+    space = ConfigurationSpace(seed=seed)
+    space.add(Float("x", (0.0, 1.0)), Float("y", (0.0, 1.0)))
+    return space
+
+SPACE = Space(name="endless", configspace=configspace, evaluate=lambda config, *, fidelity, seed: config["x"] + config["y"])
+"""
 
 
 def search(space: Path, run: Path, *more: str, searcher: str = "random", workers: int = 1) -> Sequence[str | Path]:
@@ -242,27 +262,55 @@ def test_a_worker_that_dies_costs_only_its_trial(tiny_space: Path, tmp_path: Pat
     assert trials[trials["config.depth"] == 1]["error"].str.contains("ValueError: no").all()
 
 
-def test_a_hanging_trial_ends_as_timeout(tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_trial_ends_as_timeout(tiny_space: Path, tmp_path: Path) -> None:
+    """Promptly: an objective does not look at the clock, so there is no grace to give."""
     text = tiny_space.read_text().replace("time.sleep(SLEEP_SECONDS)", 'time.sleep(60 if config["depth"] == 1 else 0)')
     tiny_space.write_text(text)
-    from naxcli import search as loop
-
-    monkeypatch.setattr(loop, "TIMEOUT_GRACE_SECONDS", 0.5)
-    from naxcli.cli.output import stderr_console
-    from naxcli.cli.progress import SearchProgress
-    from naxcli.session import SearchRequest, open_session, run_session
-
-    flags = {
-        "trials": 4,
-        "searcher": "smac",
-        "workers": 2,
-        "trial_timeout": "2s",
-    }  # SMAC's first is the default: depth 1
-    session = open_session(SearchRequest(space=str(tiny_space), flags=flags, run=str(tmp_path / "run")))
-    run_session(session, SearchProgress(session, stderr_console(), is_quiet=True))
+    # SMAC's first is the default: depth 1
+    flags = ["--trials", "4", "--trial-timeout", "2s"]
+    done = naxcli(*search(tiny_space, tmp_path / "run", *flags, searcher="smac", workers=2))
+    assert done.returncode == 0, done.stderr
     trials = trials_of(tmp_path / "run")
-    assert (trials[trials["config.depth"] == 1]["status"] == "timeout").all()
+    overdue = trials[trials["config.depth"] == 1]
+    assert (overdue["status"] == "timeout").all() and (overdue["seconds"] < TIMEOUT_GRACE_SECONDS).all()
     assert "timeout" in trials["status"].to_list() and "success" in trials["status"].to_list()
+
+
+def test_the_work_for_a_result_does_not_grow_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identity of a configuration is computed a fixed number of times a trial, whatever the number of trials."""
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    hashed: list[bytes] = []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr("naxcli.trial.hashlib.sha256", lambda text: hashed.append(text) or sha256(text))
+    for number in (20, 80):
+        search_inline(tmp_path / "endless.py", tmp_path / str(number), monkeypatch, trials=number)
+    counts = Counter(text for text in hashed if text.startswith(b'{"x"'))
+    # The same seed gives the same trials, so that the first 20 came up in both runs.
+    assert sorted(set(counts.values())) == [3, 6]
+
+
+def test_a_budget_that_is_left_over_is_said_with_the_length_of_a_trial(
+    tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = search_inline(tiny_space, tmp_path / "run", monkeypatch, trials=2)
+    session = open_session(SearchRequest(space=str(tiny_space), flags={"trials": 2}, run=str(tmp_path / "run")))
+    end = dataclasses.replace(end, reason=EndReason.BUDGET, seconds_left=12.0, seconds_per_trial=25.0)
+    SearchProgress(session, stderr_console()).summarise(end)
+    assert "12s left, too little for another trial (about 25s)" in capsys.readouterr().err
+
+
+def test_evolution_says_until_when_it_is_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    said = []
+    for trials, searcher in ((3, "evolution"), (60, "evolution"), (61, "evolution"), (3, "random")):
+        search_inline(
+            tmp_path / "endless.py", tmp_path / f"run-{searcher}", monkeypatch,
+            lambda session: SearchProgress(session, stderr_console()), trials=trials, searcher=searcher,
+        )  # fmt: skip
+        said.append("evolution draws at random until its population of 50 is full" in capsys.readouterr().err)
+    assert said == [True, True, False, False]
 
 
 def test_a_space_that_always_crashes_ends_the_search_with_its_reason(tiny_space: Path, tmp_path: Path) -> None:

@@ -234,6 +234,19 @@ def test_a_damaged_or_missing_checkpoint_is_named(content: bytes | None, tmp_pat
         load_checkpoint(path)
 
 
+def test_a_setting_that_came_after_a_checkpoint_had_its_default(few_digits: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    train_small(few_digits, QUICK, epochs=1, schedule_epochs=2, checkpoint_to=path)
+    state = torch.load(path, weights_only=True)
+    del state["identity"]["recipe.label_smoothing"]
+    save_checkpoint(state, path)
+    _, outcome = train_small(few_digits, QUICK, checkpoint_from=path)
+    assert outcome.status is Status.SUCCESS and len(outcome.curve) == 2
+    with pytest.raises(NaxcliError, match="another training") as refused:
+        train_small(few_digits, dataclasses.replace(QUICK, label_smoothing=0.1), checkpoint_from=path)
+    assert refused.value.why == "recipe.label_smoothing was 0.0, is 0.1"
+
+
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
     torch.save({"format": 0}, tmp_path / "a.pt")
     with pytest.raises(NaxcliError, match="not a checkpoint of this version"):

@@ -6,7 +6,7 @@ import os
 import shlex
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,7 +189,7 @@ class LiveProgress(SearchProgress):
 
     def __init__(self, session: Session, console: Console) -> None:
         super().__init__(session, console)
-        self._last: deque[tuple[Trial, Result, bool]] = deque(maxlen=NUM_LAST_RESULTS)
+        self._last: deque[tuple[Trial, Result]] = deque(maxlen=NUM_LAST_RESULTS)
         self._last_failure = ""
         self._epochs: dict[int, Mapping[str, Any]] = {}
         self._seen_at: dict[int, float] = {}
@@ -205,8 +205,7 @@ class LiveProgress(SearchProgress):
 
     def finished(self, trial: Trial, result: Result, incumbent: Incumbent | None) -> None:
         with self._lock:
-            is_new_incumbent = incumbent is not None and incumbent.trial.trial_id == trial.trial_id
-            self._last.append((trial, result, is_new_incumbent))
+            self._last.append((trial, result))
             if result.reason:
                 self._last_failure = f"trial {trial.trial_id}: {result.reason}"
             self._epochs.pop(trial.trial_id, None)
@@ -234,7 +233,7 @@ class LiveProgress(SearchProgress):
         """Return what fits the terminal's height: first goal, best and running trials, then results, then the configuration."""
         assert self._search is not None
         room = self._console.height - NUM_FRAME_LINES
-        rows = self._header_rows(with_rate=room >= 12)
+        rows = self._header_rows(is_high=room >= 12)
         header = Table.grid(padding=(0, 2))
         header.add_column(style="bold")
         header.add_column(no_wrap=True, overflow="ellipsis")
@@ -260,13 +259,13 @@ class LiveProgress(SearchProgress):
             parts.append(section)
         return Group(*parts)
 
-    def _header_rows(self, *, with_rate: bool) -> list[tuple[str, RenderableType]]:
-        """Return label and value of each line of the header."""
+    def _header_rows(self, *, is_high: bool) -> list[tuple[str, RenderableType]]:
+        """Return label and value of each line of the header, more of them where the display is high."""
         assert self._search is not None
         search, experiment = self._search, self._session.experiment
         _, left = self._fraction_and_left()
-        counts = Counter(item.status.replace("_", " ") for item in search.finished if item.status != Status.SUCCESS)
-        failures = ", ".join(f"{number:,} {status}" for status, number in counts.items())
+        counts = {status: number for status, number in search.status_counts.items() if status != Status.SUCCESS}
+        failures = ", ".join(f"{number:,} {status.replace('_', ' ')}" for status, number in counts.items() if number)
         goal = f" of {experiment.trials:,}" if experiment.trials else ""
         trials = f"{len(search.finished):,}{goal} done, {len(search.running):,} running"
         rate = self._rate()
@@ -277,16 +276,13 @@ class LiveProgress(SearchProgress):
         best = "–"
         if search.incumbent is not None:
             best = f"{self._score(search.incumbent.cost)} (trial {search.incumbent.trial.trial_id})"
+        failure = Text(printable(self._last_failure), style="red", no_wrap=True, overflow="ellipsis")
         return [
             ("trials", trials + (f" ({failures})" if failures else "")),
-            *([("rate", speed)] if with_rate else []),
+            *([("rate", speed)] if is_high else []),
             ("active", f"{active}, {format_duration(left)} left" if left is not None else active),
             ("best", Text(best, style="green")),
-            *(
-                [("failed", Text(printable(self._last_failure), style="red"))]
-                if with_rate and self._last_failure
-                else []
-            ),
+            *([("failed", failure)] if is_high and self._last_failure else []),
         ]
 
     def _bar(self) -> Padding:
@@ -316,7 +312,7 @@ class LiveProgress(SearchProgress):
         assert self._search is not None
         table = _table("last results", "result", "time", "searcher")
         best = None if self._search.incumbent is None else self._search.incumbent.trial.trial_id
-        for trial, result, _ in list(reversed(self._last))[:number]:
+        for trial, result in list(reversed(self._last))[:number]:
             is_best = trial.trial_id == best
             style = "green" if is_best else "" if result.status == Status.SUCCESS else "red"
             outcome = Text(self._outcome(result) + (" ★" if is_best else ""), style=style)

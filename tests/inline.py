@@ -1,0 +1,66 @@
+"""A pool that evaluates in the test's own process, so that a search of many trials takes moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from naxcli.cli.output import stderr_console
+from naxcli.cli.progress import SearchProgress
+from naxcli.evaluate import TrialTask, evaluate, result_to_dict
+from naxcli.session import SearchEnd, SearchRequest, Session, open_session, run_session
+from naxcli.workers import Finished
+
+
+class InlinePool:
+    """One worker, in this process; see `WorkerPool`."""
+
+    capacity = 1
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self._finished: list[Finished] = []
+
+    def __enter__(self) -> InlinePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def num_running(self) -> int:
+        return len(self._finished)
+
+    def free_worker(self) -> str | None:
+        return None if self._finished else "here"
+
+    def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
+        result = evaluate(TrialTask.from_dict(payload))
+        self._finished.append(Finished(task_id=task_id, outcome=result_to_dict(result)))
+
+    def wait(self, timeout: float) -> Iterator[Finished]:
+        while self._finished:
+            yield self._finished.pop()
+
+
+def quiet(session: Session) -> SearchProgress:
+    return SearchProgress(session, stderr_console(), is_quiet=True)
+
+
+def search_inline(
+    space: Path,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_progress: Callable[[Session], SearchProgress] = quiet,
+    **flags: Any,
+) -> SearchEnd:
+    """Run a search in this process, with the settings of the flags; the run is resumed if it is there."""
+    monkeypatch.setattr("naxcli.workers.WorkerPool", InlinePool)
+    request = SearchRequest(space=str(space), flags={"workers": "1", "searcher": "random", **flags}, run=str(run))
+    session = open_session(request)
+    with make_progress(session) as progress:
+        end = run_session(session, progress)
+        progress.summarise(end)
+    return end
