@@ -206,12 +206,13 @@ def test_dask_does_not_write_to_the_terminal() -> None:
     """Its log, and its tasks' errors, tell of every connection that ends."""
     code = """
 import asyncio, gc, logging
+from distributed.client import AllExit
 from distributed.comm import CommClosedError
 from naxcli.workers import Slot, WorkerPool
 
-async def main():
+async def main(error):
     async def fail():
-        raise CommClosedError("in <TCP>: Stream is closed")
+        raise error
     task = asyncio.ensure_future(fail())
     await asyncio.sleep(0.01)
     del task
@@ -223,7 +224,8 @@ if __name__ == "__main__":
     for name in ("", ".client", ".comm.tcp", ".utils"):
         logging.getLogger("distributed" + name).error("Failed", exc_info=CommClosedError("closed"))
     logging.getLogger("tornado.application").error("Exception in callback", exc_info=CommClosedError("closed"))
-    asyncio.run(main())
+    for error in (CommClosedError("in <TCP>: Stream is closed"), AllExit()):
+        asyncio.run(main(error))
     logging.getLogger("asyncio").error("an error of another kind is shown")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
