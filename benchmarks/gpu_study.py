@@ -72,10 +72,7 @@ class Study:
         return bool(self.state[name]["is_done"])
 
     def _run(self, command: list[str], log: Path, limit: float) -> tuple[int, bool]:
-        with log.open("a") as file, subprocess.Popen(
-            command, cwd=REPOSITORY, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        ) as process:  # fmt: skip
+        with log.open("a") as file, self._started(command) as process:
             assert process.stdout is not None
             timer = Timer(limit, process)
             for line in process.stdout:
@@ -85,6 +82,20 @@ class Study:
             process.wait()
             timer.stop()
         return process.returncode, timer.is_over
+
+    def _started(self, command: list[str]) -> subprocess.Popen[str]:
+        """Return the process of a command, which can be interrupted.
+
+        In the background of a script SIGINT is ignored, by everything that is started there, unless its parent has a handler.
+        """
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                command, cwd=REPOSITORY, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def save(self) -> None:
         """Write how the stages ended, and pack what is there."""

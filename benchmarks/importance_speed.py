@@ -6,16 +6,25 @@ Prints the median and the range of wall seconds over the repeats, with the CPU s
 code): everything but the bootstrap at 1,000 and 10,000 trials, and a hundred resamples at 1,000 trials.
 
 With `--trees`, prints instead how the intervals of forests of 32 trees, which resamples use, compare with those of 100.
+
+With `--rows 50000`, times instead the whole command `naxcli report` on as many rows, without resamples and with ten: all of one
+fidelity, and three rungs of successive halving with failures. CPU seconds are those of the command, all its threads and imports included.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,16 +74,18 @@ def make_trials(space: ConfigurationSpace, num_trials: int, *, seed: int) -> pd.
     return pd.DataFrame(rows).assign(fidelity=9.0, seed=0, status="success")
 
 
-def measure(name: str, run: Callable[[], Any], *, repeat: int, bar: float) -> None:
+def measure(
+    name: str, run: Callable[[], Any], *, repeat: int, bar: float, clock: Callable[[], float] = time.process_time
+) -> None:
     wall, cpu = [], []
     for _ in range(repeat):
-        started, started_cpu = time.perf_counter(), time.process_time()
+        started, started_cpu = time.perf_counter(), clock()
         run()
         wall.append(time.perf_counter() - started)
-        cpu.append(time.process_time() - started_cpu)
+        cpu.append(clock() - started_cpu)
     spread = f"{min(wall):.2f} to {max(wall):.2f}"
     cpu_seconds = statistics.median(cpu)
-    print(f"{name:<42} {statistics.median(wall):6.2f} s  ({spread}; CPU {cpu_seconds:.2f}; n = {repeat}; bar {bar:g})")
+    print(f"{name:<46} {statistics.median(wall):6.2f} s  ({spread}; CPU {cpu_seconds:.2f}; n = {repeat}; bar {bar:g})")
 
 
 def compare_trees(space: ConfigurationSpace, num_resamples: int) -> None:
@@ -97,11 +108,60 @@ def compare_trees(space: ConfigurationSpace, num_resamples: int) -> None:
     )
 
 
+def make_rungs(trials: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Return as many rows in three rungs, a third of each promoted with new noise, 3 % of them crashed."""
+    rng = np.random.default_rng(seed)
+    sizes = [len(trials) * 9 // 13, len(trials) * 3 // 13]
+    lowest = trials.iloc[: sizes[0]]
+    middle = lowest.nsmallest(sizes[1], "cost")
+    highest = middle.nsmallest(len(trials) - sum(sizes), "cost")
+    rungs = [rows.assign(fidelity=fidelity) for fidelity, rows in ((3.0, lowest), (9.0, middle), (27.0, highest))]
+    table = pd.concat(rungs, ignore_index=True)
+    table["cost"] += rng.normal(0, 0.01, len(table))
+    table.loc[rng.uniform(size=len(table)) < 0.03, ["status", "cost"]] = ["crashed", np.nan]
+    return table
+
+
+def time_command(space: ConfigurationSpace, num_rows: int, *, repeat: int) -> None:
+    """Time `naxcli report` on tables of made-up trials."""
+    trials = make_trials(space, num_rows, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        space_file = Path(folder) / "space.json"
+        space_file.write_text(json.dumps(space.to_serialized_dict()))
+        for name, table in (("one fidelity", trials), ("three rungs", make_rungs(trials, seed=1))):
+            started = 1.7e9 + 10.0 * np.arange(len(table))
+            file = Path(folder) / "trials.parquet"
+            table.assign(
+                trial_id=np.arange(len(table)),
+                searcher=np.where(np.arange(len(table)) % 10 == 0, "random", "smac"),
+                num_params=1_000 + np.arange(len(table)) * 7_919 % 99_991,
+                seconds=10.0,
+                started_at=started,
+                ended_at=started + 10,
+            ).to_parquet(file)
+            for num_resamples, bar in ((0, 20), (10, 80)):
+                command = [sys.executable, "-m", "naxcli", "report", "--trials", str(file), "--space-json", str(space_file),
+                           "--bootstrap", str(num_resamples), "--quiet"]  # fmt: skip
+                measure(
+                    f"{len(table):,} rows, {name}, {num_resamples} resamples",
+                    lambda command=command: subprocess.run(command, check=True, stdout=subprocess.DEVNULL),  # type: ignore[misc]
+                    repeat=repeat,
+                    bar=bar,
+                    clock=children_seconds,
+                )
+
+
+def children_seconds() -> float:
+    """Return the processor seconds of the finished child processes."""
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--resamples", type=int, default=100)
     parser.add_argument("--trees", action="store_true")
+    parser.add_argument("--rows", type=int, help="time the whole command on this many rows")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
           f"numpy {np.__version__}, scikit-learn {sklearn.__version__}")  # fmt: skip
@@ -109,6 +169,9 @@ def main() -> None:
     groups = {"choices": [f"choice_{number}" for number in range(6)]}
     if arguments.trees:
         compare_trees(space, arguments.resamples)
+        return
+    if arguments.rows is not None:
+        time_command(space, arguments.rows, repeat=arguments.repeat)
         return
     thousand, ten_thousand = (make_trials(space, num, seed=0) for num in (1_000, 10_000))
     measure(

@@ -71,7 +71,7 @@ class CheckpointPolicy:
 
     def _prune(self) -> None:
         kept = {trial_id for rung in self._rungs.values() for _, trial_id in rung} | {self._incumbent_id}
-        for path in self._run.checkpoints.glob("*.pt"):
+        for trial_id, path in self._run.checkpoint_files().items():
             # A file of a trial that has not finished is being written by its worker.
-            if path.stem.isdigit() and int(path.stem) in self._successes and int(path.stem) not in kept:
+            if trial_id in self._successes and trial_id not in kept:
                 path.unlink(missing_ok=True)

@@ -86,7 +86,8 @@ def confirm(
         root = request.data_root or experiment.data_root
         data = DataRequest(
             name=experiment.data, root=str(Path(root).resolve()), split_seed=experiment.seed,
-            validation_fraction=experiment.validation_fraction, image_size=experiment.image_size, on_test=True,
+            validation_fraction=experiment.validation_fraction, images_per_class=experiment.images_per_class,
+            image_size=experiment.image_size, on_test=True,
             skip_corrupt=request.skip_corrupt or experiment.skip_corrupt,
             is_lazy=(run.read_json(run.environment_file).get("data") or {}).get("is_lazy", False),
         )  # fmt: skip

@@ -1,7 +1,10 @@
-"""The one error type that users see: what happened, why, and a hint, with an exit code."""
+"""The one error type that users see: what happened, why, and a hint, with an exit code; and how text from elsewhere is shown."""
 
 from __future__ import annotations
 
+import difflib
+import unicodedata
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -40,3 +43,29 @@ class NaxcliError(Exception):
         if self.hint:
             lines.append(f"hint: {self.hint}")
         return "\n".join(lines)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Return text that a terminal shows and does not obey: control and direction characters become `\u001b`, as JSON and TOML write them.
+
+    Everything that a run, a space, a data set or a scheduler names goes through here on its way to a terminal: a stranger may have
+    written it.
+
+    Args:
+        text: from anywhere.
+        keep: control characters that stay, such as the line breaks of a text of several lines.
+    """
+    return text if text.isprintable() else "".join(_shown(character, keep) for character in text)
+
+
+def _shown(character: str, keep: str) -> str:
+    if character.isprintable() or character in keep or unicodedata.category(character) == "Zs":
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """Return the question whether the most similar of the known names was meant, or another hint where none is similar."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]}?" if close else otherwise

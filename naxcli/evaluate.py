@@ -45,6 +45,7 @@ class DataRequest:
     root: str
     split_seed: int
     validation_fraction: float
+    images_per_class: int | None = None
     image_size: int | None = None
     on_test: bool = False
     skip_corrupt: bool = False
@@ -366,7 +367,8 @@ def _dataset(request: DataRequest) -> Any:
 
     dataset = load_dataset(
         request.name, root=Path(request.root), split_seed=request.split_seed,
-        validation_fraction=request.validation_fraction, image_size=request.image_size, with_test=request.on_test,
+        validation_fraction=request.validation_fraction, images_per_class=request.images_per_class,
+        image_size=request.image_size, with_test=request.on_test,
         skip_corrupt=request.skip_corrupt, is_lazy=request.is_lazy,
     )  # fmt: skip
     return dataset.with_test_as_validation() if request.on_test else dataset

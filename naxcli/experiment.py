@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from typing import Any
 
 import tomli_w
 
-from naxcli.errors import NaxcliError
+from naxcli.connection import Connection
+from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.quantities import parse_count, parse_duration
 from naxcli.searchers import SEARCHERS
 from naxcli.searchers.fidelity import FidelityRange
@@ -22,12 +24,16 @@ from naxcli.space import Limits, Space
 from naxcli.training.recipe import Recipe
 
 OBJECTIVES = ("params", "flops", "latency_ms")
+# Settings that are tables of settings.
+TABLES = frozenset({"recipe", "limits"})
 RESIDENCES = ("auto", "always", "never")
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
 OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
+# How workers elsewhere are reached is a fact of one invocation: a file may be a stranger's, and a scheduler or job script runs code.
+CONNECTION_SETTINGS = frozenset({"cluster", "tls_ca_file", "tls_cert", "tls_key", "insecure"})
 # What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
-CHANGEABLE = frozenset({"budget", "trials", "workers", "cluster", "threads", "data_root", "space"})
+CHANGEABLE = frozenset({"budget", "trials", "workers", "threads", "data_root", "space"}) | CONNECTION_SETTINGS
 
 
 RUNG_SCHEDULES = ("trunk", "whole")
@@ -48,6 +54,7 @@ class Experiment:
         image_size: side in pixels that images are resized to; None keeps the source's own.
         width: factor on the network's channels.
         validation_fraction: share of the training set held out, stratified, for the search's cost.
+        images_per_class: images of every class that trials train on, drawn from what is not held out; None is all of them.
         searcher: one of `SEARCHERS`.
         seed: the one seed from which split, trial and searcher seeds are derived.
         fidelity: range of fidelities (epochs) that trials are trained for.
@@ -60,6 +67,10 @@ class Experiment:
         workers: number of trials at once, or `auto`.
         threads: CPU threads of one worker; None shares the cores out.
         cluster: address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
+        tls_ca_file: certificate of the authority that signed those of the scheduler at `tls://...`; None takes Dask's configuration.
+        tls_cert: this side's own certificate there.
+        tls_key: its private key, where it is not in the certificate's file.
+        insecure: whether a scheduler without TLS may be on another machine.
         recipe: how a network is trained.
         rung_schedule: of a search over several fidelities; see `trial_recipe`.
     """
@@ -72,6 +83,7 @@ class Experiment:
     image_size: int | None = None
     width: float = 1.0
     validation_fraction: float = 0.1
+    images_per_class: int | None = None
     searcher: str = "smac"
     seed: int = 0
     fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
@@ -84,24 +96,37 @@ class Experiment:
     workers: int | str = "auto"
     threads: int | None = None
     cluster: str | None = None
+    tls_ca_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    insecure: bool = False
     recipe: Recipe = field(default_factory=Recipe)
     rung_schedule: str = "trunk"
 
     def __post_init__(self) -> None:
         if self.searcher not in SEARCHERS:
-            raise NaxcliError(f"there is no searcher {self.searcher!r}", hint=f"choose one of {', '.join(SEARCHERS)}")
+            raise NaxcliError(
+                f"there is no searcher {self.searcher!r}",
+                hint=did_you_mean(self.searcher, SEARCHERS, otherwise=f"choose one of {', '.join(SEARCHERS)}"),
+            )
         if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
-            raise NaxcliError(f"workers is {self.workers!r}", hint="write a number of at least 1, or auto")
+            raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
         _require(self.data_resident in RESIDENCES, "data_resident", self.data_resident, "auto, always or never")
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
         _require(self.width > 0, "width", self.width, "above 0")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
+        _require(
+            self.images_per_class is None or self.images_per_class >= 1,
+            "images_per_class",
+            self.images_per_class,
+            "at least 1",
+        )
         _require(0 <= self.random_share <= 1, "random_share", self.random_share, "between 0 and 1")
         _require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
         _require(self.seed >= 0, "seed", self.seed, "at least 0")
         is_cluster = self.cluster is None or _CLUSTER.fullmatch(self.cluster) is not None
-        _require(is_cluster, "cluster", self.cluster, "tcp://HOST:PORT, slurm:FILE, or local")
+        _require(is_cluster, "cluster", self.cluster, "tls://HOST:PORT, tcp://HOST:PORT, slurm:FILE, or local")
         unknown = set(self.objective) - set(OBJECTIVES)
         if unknown:
             raise NaxcliError(
@@ -137,6 +162,20 @@ class Experiment:
         return 1 - recipe.decay_fraction if recipe.schedule == "trunk" and not self.fidelity.is_single else 1.0
 
     @property
+    def objectives_text(self) -> str:
+        """Return what the search minimises, as `--objective` names it: the cost is always the first."""
+        return ",".join(("cost", *self.objective))
+
+    @property
+    def connection(self) -> Connection | None:
+        """Return how the workers of the cluster are reached; None is this machine."""
+        if self.cluster is None:
+            return None
+        return Connection(
+            address=self.cluster, tls_ca_file=self.tls_ca_file, tls_cert=self.tls_cert, tls_key=self.tls_key, insecure=self.insecure
+        )  # fmt: skip
+
+    @property
     def budget_seconds(self) -> float | None:
         return None if self.budget is None else parse_duration(self.budget)
 
@@ -153,7 +192,7 @@ class Experiment:
         """Return the nested settings of experiment.toml; None is left out, as TOML has no null."""
         settings = dataclasses.asdict(self)
         settings["fidelity"] = str(self.fidelity)
-        settings["objective"] = ",".join(("cost", *self.objective))
+        settings["objective"] = self.objectives_text
         return _without_none(settings)
 
     def to_toml(self) -> str:
@@ -190,7 +229,7 @@ def resolve(
         has_networks: whether the space builds networks and so needs data.
 
     Raises:
-        NaxcliError: for an unknown setting or a value of the wrong kind, naming it and its source.
+        NaxcliError: for an unknown setting or a value of the wrong kind, naming it and its source, or a cluster that is not safe.
     """
     command_line = _nest({name: value for name, value in flags.items() if value is not None})
     for assignment in assignments:
@@ -209,21 +248,29 @@ def resolve(
         shipped = experiments_folder() / f"{data.partition(':')[0]}.toml"
         if shipped.is_file():
             _merge(lower, read_toml(shipped))
-    _require_named_cluster(lower.pop("cluster", None), upper)
+    _require_named_cluster({name: lower.pop(name, None) for name in CONNECTION_SETTINGS}, upper)
     _merge(lower, upper)
     if has_networks is False:
         lower.pop("data", None)
-    return from_settings(lower, has_networks=has_networks)
+    experiment = from_settings(lower, has_networks=has_networks)
+    if experiment.connection is not None:
+        experiment.connection.require_safe()
+    return experiment
 
 
-def _require_named_cluster(recorded: Any, upper: Mapping[str, Any]) -> None:
-    """Refuse a cluster that only a file names: the file may be a stranger's, and a scheduler or job script runs code."""
-    if recorded is not None and "cluster" not in upper:
-        raise NaxcliError(
-            f"the settings name the cluster {recorded}",
-            why="workers elsewhere, and job scripts, run code, and are only used when you name them",
-            hint=f"add --cluster {recorded}, or --cluster local for workers on this machine",
-        )
+def _require_named_cluster(recorded: Mapping[str, Any], upper: Mapping[str, Any]) -> None:
+    """Refuse a cluster that only a file names."""
+    if recorded["cluster"] is None or "cluster" in upper:
+        return
+    words = ["--cluster", str(recorded["cluster"])]
+    for name in ("tls_ca_file", "tls_cert", "tls_key"):
+        if recorded[name] is not None:
+            words += ["--" + name.replace("_", "-"), str(recorded[name])]
+    raise NaxcliError(
+        f"the settings name the cluster {recorded['cluster']}",
+        why="workers elsewhere, and job scripts, run code, and are only used when you name them",
+        hint=f"add {shlex.join(words)}, or --cluster local for workers on this machine",
+    )
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:
@@ -238,7 +285,9 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
     unknown = sorted(set(values) - known)
     if unknown:
         raise NaxcliError(
-            f"unknown setting {', '.join(unknown)}", why=f"settings: {', '.join(sorted(known))}, recipe.*, limits.*"
+            f"unknown setting {', '.join(unknown)}",
+            why=f"settings: {', '.join(sorted(known - TABLES))}, {', '.join(f'{table}.*' for table in sorted(TABLES))}",
+            hint=_setting_meant(unknown[0], known),
         )
     epochs = values.pop("epochs", None)
     fidelity = values.pop("fidelity", None)
@@ -281,7 +330,10 @@ def find_experiment_file(reference: str) -> Path:
         if path.is_file():
             return path
     shipped = sorted(path.stem for path in experiments_folder().glob("*.toml"))
-    raise NaxcliError(f"there is no experiment file {reference!r}", hint=f"name a file, or one of {', '.join(shipped)}")
+    raise NaxcliError(
+        f"there is no experiment file {reference!r}",
+        hint=did_you_mean(reference, shipped, otherwise=f"name a file, or one of {', '.join(shipped)}"),
+    )
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -300,12 +352,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 _KINDS: dict[str, type] = {
     "space": str, "data": str, "data_root": str, "data_resident": str, "skip_corrupt": bool, "image_size": int,
-    "width": float, "validation_fraction": float, "searcher": str, "seed": int, "random_share": float,
-    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str, "rung_schedule": str,
+    "width": float, "validation_fraction": float, "images_per_class": int, "searcher": str, "seed": int, "random_share": float,
+    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str, "tls_ca_file": str, "tls_cert": str, "tls_key": str,
+    "insecure": bool, "rung_schedule": str,
 }  # fmt: skip
 
 
-_KIND_NAMES: dict[type, str] = {str: "text", bool: "true or false", int: "a number", float: "a number"}
+_KIND_NAMES: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def _convert(name: str, value: Any, kind: type) -> Any:
@@ -341,6 +394,14 @@ def _recipe(values: Any) -> Recipe:
     return Recipe(**converted)
 
 
+def _setting_meant(name: str, known: set[str]) -> str:
+    """Return the question for an unknown setting; `mixup` is most likely recipe.mixup."""
+    tables = {"recipe": Recipe, "limits": Limits}
+    inner = [f"{table}.{item.name}" for table, kind in tables.items() for item in dataclasses.fields(kind)]
+    same = [full for full in inner if full.endswith(f".{name}")]
+    return f"did you mean {same[0]}?" if same else did_you_mean(name, [*known, *inner])
+
+
 def _require_table(table: str, values: Any, names: set[str]) -> None:
     if not isinstance(values, Mapping):
         raise NaxcliError(
@@ -348,7 +409,11 @@ def _require_table(table: str, values: Any, names: set[str]) -> None:
         )
     unknown = sorted(set(values) - names)
     if unknown:
-        raise NaxcliError(f"unknown setting {table}.{unknown[0]}", why=f"{table} has {', '.join(sorted(names))}")
+        raise NaxcliError(
+            f"unknown setting {table}.{unknown[0]}",
+            why=f"{table} has {', '.join(sorted(names))}",
+            hint=did_you_mean(f"{table}.{unknown[0]}", [f"{table}.{name}" for name in names]),
+        )
 
 
 def _require(holds: bool, name: str, value: Any, rule: str) -> None:
@@ -379,7 +444,11 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
         if name.split(".")[0] not in known:
-            raise NaxcliError(f"the environment variable {variable} is no setting of naxcli", hint=f"unset {variable}")
+            names = [ENVIRONMENT_PREFIX + name.upper() for name in known]
+            raise NaxcliError(
+                f"the environment variable {variable} is no setting of naxcli",
+                hint=did_you_mean(variable, names, otherwise=f"unset {shlex.quote(variable)}"),
+            )
         _merge(settings, _nest({name: _parse_value(text)}))
     return settings
 

@@ -167,11 +167,13 @@ class Feasibility:
         closest = self.closest.get(tightest)
         raise NaxcliError(
             f"no configuration of space {self._space.name!r} was found that keeps the limits",
-            why=f"the tightest is {tightest}: it refused {self.rejections[tightest]} of {len(self._known)} configurations tried"
+            why=f"the tightest is {tightest}: it refused {self.rejections[tightest]:,} of {len(self._known):,} configurations tried"
             + (f", whose smallest value is {format_count(closest)}" if closest is not None else ""),
-            hint="raise this limit, or make the network smaller with --set width=0.5"
-            if closest is not None
-            else "look at the space's constraints",
+            hint="look at the space's constraints"
+            if closest is None
+            else "raise this limit"
+            if self._space.build is None
+            else f"raise this limit, or make the networks narrower with --set width={self._width / 2:.2g}",
         )  # fmt: skip
 
     def _is_any_allowed(self, configuration_space: ConfigurationSpace) -> bool:

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,21 @@ from naxcli.devices import choose_device, device_name
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.interruption import Interruption
 from naxcli.run_directory import DISK_FULL, RunDirectory, write_atomically
-from naxcli.training_plan import Plan
+from naxcli.training_plan import Plan, decided_again
 from naxcli.trial import EpochRecord, Status
 
 if TYPE_CHECKING:
     from naxcli.training.data import Dataset
     from naxcli.training.loop import Outcome
     from naxcli.training.processes import Processes
+
+
+# What a training writes into its folder beside `training.toml`, the folders of Weights & Biases excepted, each of which has a new name.
+TRAINING_FILES = (
+    "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/.last.pt.????????.tmp", "checkpoints/.best.pt.????????.tmp",
+    "best/config.json", "best/model.safetensors", "best/README.md", "tensorboard/events.out.tfevents.*", "log.csv",
+    "config.json", "model.safetensors", "README.md", "mlflow_run", "wandb_run",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +74,7 @@ def run_training(plan: Plan, display: Display) -> TrainingEnd:
         if not processes.is_first:
             return _train(plan, display, processes, interruption)
         with _disk_guarded(plan.folder), RunDirectory(path=plan.folder).locked(hint="wait for it, or stop it"):
-            return _train(plan, display, processes, interruption)
+            return _train(decided_again(plan), display, processes, interruption)
 
 
 def _train(plan: Plan, display: Display, processes: Processes, interruption: Interruption) -> TrainingEnd:
@@ -144,20 +151,20 @@ def _prepare_folder(plan: Plan) -> None:
     if not plan.is_new:
         return
     if plan.command.overwrite:
-        for folder in ("checkpoints", "best", "tensorboard", "wandb"):
-            shutil.rmtree(plan.folder / folder, ignore_errors=True)
-        for name in (
-            "training.toml",
-            "log.csv",
-            "config.json",
-            "model.safetensors",
-            "README.md",
-            "mlflow_run",
-            "wandb_run",
-        ):
-            (plan.folder / name).unlink(missing_ok=True)
-    write_atomically(plan.folder / "environment.json", json.dumps(describe_environment(None), indent=1))
+        _remove_training(plan.folder)
     write_atomically(plan.settings_file, tomli_w.dumps(plan.settings))
+    write_atomically(plan.folder / "environment.json", json.dumps(describe_environment(None), indent=1))
+
+
+def _remove_training(folder: Path) -> None:
+    """Delete what a training writes, but for its settings, by which the folder is known as one; files of others stay."""
+    for pattern in TRAINING_FILES:
+        for path in folder.glob(pattern):
+            if path.is_symlink() or path.is_file():
+                path.unlink(missing_ok=True)
+    for name in ("checkpoints", "best", "tensorboard"):
+        with contextlib.suppress(OSError):  # a link, or not empty
+            (folder / name).rmdir()
 
 
 def _is_lazy(plan: Plan, processes: Processes) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from naxcli.enumeration import count_configurations, sample_configs
-from naxcli.space import Limits, Space, describe_domain, plain_config, to_configuration
-from naxcli.trial import Config, config_id
+from naxcli.quantities import counted, format_config
+from naxcli.space import Limits, Space, describe_domain, name_of, plain_config, space_source, to_configuration
+from naxcli.trial import Config
 
 BATCH_SIZE = 4
 NUM_CLASSES = 7
@@ -44,7 +47,7 @@ def describe_space(space: Space) -> dict[str, Any]:
         "num_configurations": count_configurations(configuration_space),
         "hyperparameters": [
             {
-                "name": name, "kind": type(item).__name__.replace("Hyperparameter", "").lower(),
+                "name": name, "kind": _kind_of(item),
                 "domain": describe_domain(item), "default": default.get(name), "condition": conditions[name] or None,
             }
             for name, item in configuration_space.items()
@@ -55,6 +58,12 @@ def describe_space(space: Space) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _kind_of(hyperparameter: Any) -> str:
+    """Return a kind of hyperparameter in words: `integer`, `float`, `normal float`, `categorical`."""
+    name = type(hyperparameter).__name__.removesuffix("Hyperparameter").removeprefix("Uniform")
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
+
+
 def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
     """Yield the checks of the space contract, on `number` sampled configurations, its default and its references."""
     configuration_space = space.configuration_space(seed)
@@ -62,7 +71,7 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
     yield Check(
         name="configspace",
         is_good=True,
-        detail="infinitely many configurations" if count is None else f"{count:,} configurations",
+        detail="infinitely many configurations" if count is None else counted(count, "configuration"),
     )
     first, second = (
         sample_configs(configuration_space, 5, seed),
@@ -73,7 +82,7 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
         is_good=first == second,
         detail="" if first == second else "configspace(seed) must pass the seed on",
     )
-    yield _attempt("values survive JSON", _check_values, configuration_space)
+    yield _attempt(space, "values survive JSON", _check_values, configuration_space)
     unknown = {name: set(members) - set(configuration_space) for name, members in space.groups.items()}
     for name, members in unknown.items():
         yield Check(
@@ -82,7 +91,7 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
             detail=f"unknown hyperparameters: {', '.join(sorted(members))}" if members else "",
         )
     for name, config in space.reference.items():
-        yield _attempt(f"reference {name}", to_configuration, configuration_space, config)
+        yield _attempt(space, f"reference {name}", to_configuration, configuration_space, config)
     configs = [
         space.default_config(),
         *map(dict, space.reference.values()),
@@ -90,29 +99,61 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
     ]
     for constraint in space.constraints:
         if not isinstance(constraint, Limits):
-            yield _attempt(f"constraint {constraint.__name__}", list, map(constraint, configs))
+            yield _attempt(space, f"constraint {name_of(constraint)}", list, map(constraint, configs))
     if space.canonical is not None:
-        yield _attempt("canonical", _check_canonical, space, configs)
-    check = _build_and_run if space.build else _evaluate
-    failed = 0
+        yield _attempt(space, "canonical", _check_canonical, space, configs)
+    yield from _run_all(space, configs, seed)
+
+
+def _run_all(space: Space, configs: list[dict[str, Any]], seed: int) -> Iterator[Check]:
+    """Yield one check per kind of failure, with one of its configurations, and the sum."""
+    action, name = (_build_and_run, "build, forward and backward") if space.build else (_evaluate, "evaluate")
+    failed: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    details: dict[tuple[str, str], str] = {}
     for config in configs:
-        result = _attempt(f"configuration {config_id(config)}", check, space, config, seed)
-        if not result.is_good:
-            failed += 1
-            text = " ".join(f"{name}={value}" for name, value in config.items())
-            yield Check(name=result.name, is_good=False, detail=f"{result.detail}\n        {text}")
-    done = "build, forward and backward" if space.build else "evaluate"
-    yield Check(name=f"{done}: {len(configs) - failed} of {len(configs)} configurations", is_good=not failed)
+        try:
+            action(space, config, seed)
+        except Exception as error:  # noqa: BLE001 - as in `_attempt`
+            # A message may name the configuration: what fails at the same line of the user's fails for the same reason.
+            where = _place_of(error, space)
+            key = (type(error).__name__, where or str(error))
+            failed.setdefault(key, []).append(config)
+            details.setdefault(key, _describe(error, where or _definition_of(space.build or space.evaluate)))
+    for key, examples in failed.items():
+        found = f"{counted(len(examples), 'configuration')}, such as {format_config(examples[0])}"
+        yield Check(name=f"{name}: {key[0]}", is_good=False, detail=f"{details[key]}\n{found}")
+    num_good = len(configs) - sum(map(len, failed.values()))
+    yield Check(
+        name=f"{name}: {num_good:,} of {counted(len(configs), 'configuration')}", is_good=num_good == len(configs)
+    )
 
 
-def _attempt(name: str, action: Callable[..., Any], *arguments: Any) -> Check:
+def _attempt(space: Space, name: str, action: Callable[..., Any], *arguments: Any) -> Check:
     try:
         action(*arguments)
     except Exception as error:  # noqa: BLE001 - any failure of the user's code is the answer
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "naxcli/" not in frame.filename]
-        where = f" (line {frames[0].lineno} of {frames[0].filename})" if frames else ""
-        return Check(name=name, is_good=False, detail=f"{type(error).__name__}: {error}{where}")
+        return Check(name=name, is_good=False, detail=_describe(error, _place_of(error, space)))
     return Check(name=name, is_good=True)
+
+
+def _describe(error: Exception, where: str) -> str:
+    message = "".join(traceback.format_exception_only(error)).strip()
+    return f"{message}\n{where}" if where else message
+
+
+def _place_of(error: Exception, space: Space) -> str:
+    """Return the line of the space's own file that an error came through last, nothing where it came through none."""
+    file = str(space_source(space).resolve())
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if str(Path(frame.filename).resolve()) == file
+    ]
+    return f"line {frames[-1].lineno} of {file}: {frames[-1].line}" if frames else ""
+
+
+def _definition_of(function: Any) -> str:
+    """Return where the function begins that broke the contract without an exception of its own."""
+    code = getattr(function, "__code__", None)
+    return "" if code is None else f"{function.__name__} is at line {code.co_firstlineno} of {code.co_filename}"
 
 
 def _check_values(configuration_space: Any) -> None:
@@ -160,5 +201,12 @@ def _build_and_run(space: Space, config: Config, seed: int) -> None:
 def _evaluate(space: Space, config: Config, seed: int) -> None:
     assert space.evaluate is not None
     outcome = space.evaluate(dict(config), fidelity=1.0, seed=seed)
-    cost = outcome["cost"] if isinstance(outcome, dict) else outcome
-    float(cost)  # type: ignore[arg-type]
+    if isinstance(outcome, Mapping) and "cost" not in outcome:
+        raise ValueError(f"evaluate returned no cost, only {', '.join(map(str, outcome)) or 'an empty dict'}")
+    cost: Any = outcome["cost"] if isinstance(outcome, Mapping) else outcome
+    try:
+        number = float(cost)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"evaluate returned the cost {cost!r}, which is not a number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"the cost is {number}")

@@ -1,4 +1,4 @@
-"""Interruption: Ctrl-C and SIGTERM as a request to stop at the next safe point, so that no write is cut in two."""
+"""Interruption: Ctrl-C, SIGTERM and SIGHUP as a request to stop at the next safe point, so that no write is cut in two."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from naxcli.errors import ExitCode
 
 
 class Interruption:
-    """Notes SIGINT and SIGTERM while its block runs; a second Ctrl-C stops at once."""
+    """Notes SIGINT, SIGTERM and SIGHUP while its block runs; Ctrl-C after one of them stops at once."""
 
     def __init__(self) -> None:
         self._signal: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it, to outlive the terminal
+            numbers.append(signal.SIGHUP)
+        self._previous = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -33,10 +37,10 @@ class Interruption:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Of a command that stopped because of it: SIGTERM, as a cluster sends it, differs from Ctrl-C."""
-        return ExitCode.STOPPED if self._signal == signal.SIGTERM else ExitCode.INTERRUPTED
+        """Of a command that stopped because of it: a signal from a cluster or a lost terminal differs from Ctrl-C."""
+        return ExitCode.INTERRUPTED if self._signal in (None, signal.SIGINT) else ExitCode.STOPPED
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._signal == signal.SIGINT:
+        if number == signal.SIGINT and self.is_set:
             raise KeyboardInterrupt
         self._signal = number

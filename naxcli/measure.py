@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.networks import REDUCED, build_network
 from naxcli.space import Space
+from naxcli.timing import time_until_stable
 from naxcli.trial import Config
 
 # On the meta device torch finds the shape of these by decompositions in Python that cost more than all the rest.
@@ -24,6 +23,7 @@ _SHAPE_KEEPING_ACTIVATIONS = {torch.ops.aten.gelu, torch.ops.aten.elu}
 _SHAPE_KEEPING_NORMALIZATIONS = {torch.ops.aten.native_batch_norm, torch.ops.aten.native_layer_norm}
 
 TARGET_TOLERANCE = 0.02
+LATENCY_SECONDS = 0.1
 _MIN_WIDTH = 0.01
 _MAX_WIDTH = 64.0
 _NUM_HALVINGS = 24
@@ -174,38 +174,24 @@ def width_for_target(
     return width
 
 
-def latency_ms(
-    network: nn.Module,
-    input_shape: tuple[int, ...],
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 1,
-    num_repetitions: int = 30,
-    num_warmup: int = 5,
-) -> float:
-    """Return the median time in milliseconds of one forward pass in evaluation mode, synchronised with the device.
+def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> float:
+    """Return the median time in milliseconds of a forward pass of one image in evaluation mode, synchronised with the device.
+
+    A trial has to have a number, however busy its machine is with the trials beside it: the median is returned where the
+    repetitions do not agree, too.
 
     Args:
         network: is moved to `device`.
         input_shape: of one image, (channels, height, width).
         device: to run on.
-        batch_size: images in one pass.
-        num_repetitions: timed passes, at least 1.
-        num_warmup: passes before them, in which memory is reserved and algorithms are chosen.
     """
-    device = torch.device(device)
     network.to(device)
-    images = torch.randn(batch_size, *input_shape, device=device)
-    milliseconds = []
+    images = torch.randn(1, *input_shape, device=device)
     with _evaluation_mode(network), torch.inference_mode():
-        for repetition in range(num_warmup + num_repetitions):
-            _synchronise(device)
-            started = time.perf_counter()
-            network(images)
-            _synchronise(device)
-            if repetition >= num_warmup:
-                milliseconds.append(1000 * (time.perf_counter() - started))
-    return statistics.median(milliseconds)
+        timing = time_until_stable(
+            lambda: network(images), min_seconds=LATENCY_SECONDS, max_seconds=10 * LATENCY_SECONDS
+        )
+    return 1000 * timing.seconds
 
 
 def reset_peak_memory(device: torch.device | str) -> None:
@@ -236,11 +222,6 @@ def peak_memory_bytes(device: torch.device | str) -> int | None:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class _MultiplyAddCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -20,6 +20,7 @@ from typing import Any
 from naxcli.errors import NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask
 from naxcli.experiment import Experiment
+from naxcli.quantities import counted
 from naxcli.run_directory import RunDirectory, write_atomically
 from naxcli.space import Space, plain_config
 from naxcli.workers import Slot, WorkerPool, cuda_devices, local_slots
@@ -70,7 +71,7 @@ def slots_of_run(
     devices = cuda_devices()
     if experiment.workers != "auto" or experiment.cluster is not None or not devices or data is None:
         return slots
-    file = run.path / "packing.json"
+    file = run.packing_file
     stored = run.read_json(file)
     if stored.get("devices") == devices:
         return local_slots(workers=stored["per_device"] * len(devices), threads=experiment.threads)
@@ -88,7 +89,7 @@ def slots_of_run(
     ]  # fmt: skip
     write_atomically(file, json.dumps({"per_device": num, "devices": devices, "measured": values}, indent=1))
     rates = ", ".join(f"{item.num}: {item.steps_per_second:.1f}" for item in measured)
-    notice(f"{num} trials per GPU (steps a second by number of trials: {rates})")
+    notice(f"{counted(num, 'trial')} per GPU (steps a second by number of trials: {rates})")
     return local_slots(workers=num * len(devices), threads=experiment.threads)
 
 

@@ -1,9 +1,11 @@
-"""Durations (`3d`, `2d12h`, `90m`, SLURM's `3-00:00:00`) and counts (`5M`, `4.5G`) as users write them."""
+"""Durations (`3d`, `2d12h`, `90m`, SLURM's `3-00:00:00`), counts (`5M`, `4.5G`) and values as users write and read them."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from naxcli.errors import NaxcliError
 
@@ -81,3 +83,22 @@ def format_count(number: float | None) -> str:
         if abs(number) >= factor:
             return f"{number / factor:.3g}{suffix}"
     return f"{number:.3g}"
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a whole number with its noun: `1 trial`, `1,200 trials`."""
+    return f"{int(number):,} {noun}" + ("" if number == 1 else "s")
+
+
+def format_value(value: Any) -> str:
+    """Return a value of a configuration, a fidelity or a setting: integers without `.0`, floats in six digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    return str(value)
+
+
+def format_config(config: Mapping[str, Any]) -> str:
+    """Return a configuration on one line."""
+    return " ".join(f"{name}={format_value(value)}" for name, value in config.items())

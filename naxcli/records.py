@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
@@ -50,6 +51,7 @@ CREATE TABLE curves (trial_id INTEGER NOT NULL, {", ".join(f"{name} REAL" for na
 CREATE TABLE searcher (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE activity (session INTEGER PRIMARY KEY, started_at REAL NOT NULL, active_seconds REAL NOT NULL);
 """
+_TABLES = {"meta", "trials", "curves", "searcher", "activity"}
 TRIAL_COLUMNS = (
     "trial_id", "config_id", "searcher", "bracket", "rung", "fidelity", "seed", "status", "cost", "val_accuracy", "train_loss",
     "num_params", "flops", "latency_ms", "peak_memory_bytes", "seconds", "started_at", "ended_at", "worker", "device",
@@ -111,15 +113,21 @@ class Records:
         self._last_event: int = row[0] or 0
 
     @classmethod
-    def create(cls, run: RunDirectory) -> Records:
-        """Return the empty records of a new run."""
-        with _guard(run.database):
-            connection = _connect(run.database)
-            with _transaction(connection):
+    def create(cls, run: RunDirectory, meta: Mapping[str, str] = MappingProxyType({})) -> Records:
+        """Return the records of a new run, with the facts of `meta` and no trial; their file appears whole or not at all."""
+        temporary = run.database.with_name(f".search.db.{os.getpid()}.tmp")
+        with _guard(run.database), discard_on_error(temporary):
+            temporary.unlink(missing_ok=True)
+            with (
+                contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection,
+                _transaction(connection),
+            ):
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
-                connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
-        return cls(connection, run.database)
+                facts = {"schema_version": str(SCHEMA_VERSION), **meta}
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+            temporary.replace(run.database)
+        return cls.open(run)
 
     @classmethod
     def open(cls, run: RunDirectory, *, to_write: bool = False) -> Records:
@@ -277,6 +285,10 @@ class Records:
         rows = self._rows("SELECT * FROM trials WHERE finished_event IS NULL ORDER BY asked_event")
         return [UnfinishedTrial(trial=_trial(row), attempts=row["attempts"], reason=row["error"]) for row in rows]
 
+    def has_trials(self) -> bool:
+        """Return whether anything was ever asked for."""
+        return bool(self._rows("SELECT 1 FROM trials LIMIT 1"))
+
     def searcher_states(self) -> dict[str, str]:
         """Return the last recorded state of each searcher by name."""
         return {row["name"]: row["state"] for row in self._rows("SELECT * FROM searcher")}
@@ -338,6 +350,25 @@ class Records:
     def _rows(self, query: str) -> list[sqlite3.Row]:
         with _guard(self._path):
             return self._connection.execute(query).fetchall()
+
+
+def is_database(path: Path) -> bool:
+    """Return whether a file is a database that `Records.create` made.
+
+    It is read as it lies there: no lock is taken, and no journal is rolled back, in case that it is somebody else's.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+        ) as connection:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not tables >= _TABLES:
+                return False
+            return connection.execute("SELECT 1 FROM meta WHERE key = 'schema_version'").fetchone() is not None
+    except (sqlite3.Error, OSError):
+        return False
 
 
 _CURVES_QUERY = "SELECT curves.* FROM curves JOIN trials USING (trial_id) WHERE finished_event IS NOT NULL ORDER BY finished_event, epoch"

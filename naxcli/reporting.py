@@ -15,6 +15,7 @@ from naxcli.space import plain_config
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
+    from pandas import DataFrame
 
     from naxcli.report.data import ReportData
 
@@ -57,6 +58,7 @@ def report_run(
         trials, curves = records.trials_frame(), records.curves_frame()
         facts = json.loads(records.meta("space") or "{}")
     configuration_space = read_space(run.space_file)
+    trials = with_every_hyperparameter(trials, configuration_space)
     summary = _summarise(
         trials, configuration_space, request, progress, groups=facts.get("groups", {}), references=facts.get("reference", {}),
         run=str(run.path), space=facts.get("name", experiment.space), merged=facts.get("merged", ()),
@@ -64,6 +66,7 @@ def report_run(
     return ReportData(
         summary=summary, trials=trials, curves=curves, environment=run.read_json(run.environment_file),
         experiment=experiment.to_settings(), confirmation=run.read_json(run.confirmation_file) or None,
+        scales=_scales(configuration_space),
     )  # fmt: skip
 
 
@@ -110,7 +113,24 @@ def report_table(
         run=str(trials_file),
         space=space_file.stem,
     )
-    return ReportData(summary=summary, trials=trials)
+    return ReportData(summary=summary, trials=trials, scales=_scales(configuration_space))
+
+
+def with_every_hyperparameter(trials: DataFrame, configuration_space: ConfigurationSpace) -> DataFrame:
+    """Return a run's trials with a column for those hyperparameters too that were inactive in all of them."""
+    columns = [f"config.{name}" for name in configuration_space]
+    absent = [column for column in columns if column not in trials]
+    return trials.reindex(columns=[*trials.columns, *absent]) if len(trials) else trials
+
+
+def _scales(configuration_space: ConfigurationSpace) -> dict[str, str]:
+    from ConfigSpace.hyperparameters import NumericalHyperparameter
+
+    return {
+        name: "log" if getattr(hyperparameter, "log", False) else "linear"
+        for name, hyperparameter in configuration_space.items()
+        if isinstance(hyperparameter, NumericalHyperparameter)
+    }
 
 
 def read_space(path: Path) -> ConfigurationSpace:

@@ -7,7 +7,8 @@ import errno
 import fcntl
 import json
 import os
-import shutil
+import re
+import shlex
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,21 @@ from typing import Any
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.experiment import Experiment, from_settings, read_toml
 
+FileState = tuple[int, int, int]
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DATABASE_FILES = ("search.db", "search.db.backup")
+RECORD_FILES = (
+    "experiment.toml", "space.json", "environment.json", "confirmation.json", "log.jsonl", "stop", "trials.parquet",
+    "curves.parquet", "search.db-journal",
+)  # fmt: skip
+PLAN_FILES = ("plan.json", "packing.json")  # may be there before the run
+_TEMPORARY = re.compile(
+    rf"\.({'|'.join(map(re.escape, (*DATABASE_FILES, *RECORD_FILES, *PLAN_FILES)))})\.(\d+\.)?tmp(-journal)?", re.ASCII
+)
+_CHECKPOINT = re.compile(r"(\d+)\.pt", re.ASCII)
+# As `save_checkpoint` names what it is writing.
+_TEMPORARY_CHECKPOINT = re.compile(r"\.\d+\.pt\.[a-z0-9_]{8}\.tmp", re.ASCII)
+_LOCK_TEXT = re.compile(r"process \d+ on ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +62,10 @@ class RunDirectory:
         return self.path / "search.db"
 
     @property
+    def backup(self) -> Path:
+        return self.path / "search.db.backup"
+
+    @property
     def trials_file(self) -> Path:
         return self.path / "trials.parquet"
 
@@ -63,6 +82,10 @@ class RunDirectory:
         return self.path / "plan.json"
 
     @property
+    def packing_file(self) -> Path:
+        return self.path / "packing.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -75,12 +98,16 @@ class RunDirectory:
         return self.path / "stop"
 
     @property
-    def exists(self) -> bool:
-        """Whether a search was started here: its settings are written before anything else."""
-        return self.experiment_file.exists()
+    def lock_file(self) -> Path:
+        return self.path / "lock"
 
     def checkpoint(self, trial_id: int) -> Path:
         return self.checkpoints / f"{trial_id}.pt"
+
+    def checkpoint_files(self) -> dict[int, Path]:
+        """Return the files of trained networks by trial; files of other names in the folder are not naxcli's."""
+        found = {_CHECKPOINT.fullmatch(path.name): path for path in self.checkpoints.glob("*.pt")}
+        return {int(match[1]): path for match, path in found.items() if match}
 
     def settings(self) -> dict[str, Any]:
         """Return the stored settings.
@@ -88,8 +115,12 @@ class RunDirectory:
         Raises:
             NaxcliError: if there is no run here, or its file is damaged.
         """
-        if not self.exists:
-            raise NaxcliError(f"there is no run in {self.path}", hint="naxcli search starts one; --run DIR names one")
+        if not self.experiment_file.exists():
+            raise NaxcliError(
+                f"there is no run in {self.path}",
+                why=f"{self.experiment_file} is missing" if self.database.exists() else "",
+                hint="naxcli search starts one, or restores one that lost its settings; --run DIR names one",
+            )
         return read_toml(self.experiment_file)
 
     def experiment(self) -> Experiment:
@@ -107,14 +138,27 @@ class RunDirectory:
             raise NaxcliError(f"{path} does not hold a JSON object")
         return content
 
-    def remove(self) -> None:
-        """Delete the files naxcli writes; files of others in the folder stay."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        names = ("experiment.toml", "space.json", "environment.json", "confirmation.json", "log.jsonl", "stop")
-        for name in (*names, "trials.parquet", "curves.parquet"):
-            (self.path / name).unlink(missing_ok=True)
-        for path in self.path.glob("search.db*"):
-            path.unlink(missing_ok=True)
+    def clear(self) -> None:
+        """Delete the files that belong to its trials, but for the database and its copy, by which the folder is known as a run.
+
+        Files of others stay, and so does what a link in the place of `checkpoints` leads to.
+        """
+        if not self.checkpoints.is_symlink():
+            for path in self.checkpoint_files().values():
+                _remove_file(path)
+        self.remove_leftovers()
+        for name in RECORD_FILES:
+            _remove_file(self.path / name)
+
+    def remove_leftovers(self) -> None:
+        """Delete the temporary files of a process that was killed while it wrote."""
+        for path in self.path.glob(".*.tmp*"):
+            if _TEMPORARY.fullmatch(path.name):
+                _remove_file(path)
+        if not self.checkpoints.is_symlink():
+            for path in self.checkpoints.glob(".*.tmp"):
+                if _TEMPORARY_CHECKPOINT.fullmatch(path.name):
+                    _remove_file(path)
 
     @contextlib.contextmanager
     def locked(self, *, hint: str = "") -> Iterator[None]:
@@ -124,40 +168,70 @@ class RunDirectory:
             hint: what to do where another process holds it; that of a search where empty.
 
         Raises:
-            NaxcliError: if another process holds it.
+            NaxcliError: if another process holds it, or the file `lock` is somebody else's.
         """
         with guard_disk(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / "lock").open("a+", encoding="utf-8")
-        with handle:
+            if not self.is_lock_ours():
+                raise NaxcliError(
+                    f"{self.lock_file} is not a lock of naxcli",
+                    why="naxcli writes a file of that name",
+                    hint="name another folder, or move the file away",
+                )
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o666)
+        with os.fdopen(descriptor, "r+", encoding="utf-8") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 handle.seek(0)
+                name = shlex.quote(str(self.path))
                 raise NaxcliError(
                     f"another process is running {self.path}",
                     why=f"held by {handle.read().strip() or 'an unknown process'}",
-                    hint=hint or f"naxcli status {self.path} shows it, naxcli stop {self.path} ends it",
+                    hint=hint or f"naxcli status {name} shows it, naxcli stop {name} ends it",
                     exit_code=ExitCode.FAILED,
                 ) from error
-            handle.seek(0)
-            handle.truncate()
             with guard_disk(self.path):
+                # Over the old text, so that a kill never leaves a lock that nobody knows as naxcli's.
                 handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-                handle.flush()
+                handle.truncate()
             yield
+
+    def is_lock_ours(self) -> bool:
+        """Return whether `lock` is a lock of naxcli, or not there; an empty one is where nothing else is in the folder."""
+        if not os.path.lexists(self.lock_file):
+            return True
+        if not self.lock_file.is_file():
+            return False
+        with self.lock_file.open("rb") as handle:
+            start = handle.read(100).decode("utf-8", "replace")
+        return bool(_LOCK_TEXT.match(start)) or (not start and list(self.path.iterdir()) == [self.lock_file])
 
     def is_locked(self) -> bool:
         """Return whether a process is running this search now."""
-        lock = self.path / "lock"
-        if not lock.exists():
+        if not self.lock_file.exists():
             return False
-        with lock.open("a") as handle:
+        with self.lock_file.open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return True
         return False
+
+
+def _remove_file(path: Path) -> None:
+    """Delete a file or a link; a folder of that name is not naxcli's."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+
+
+def file_state(path: Path) -> FileState | None:
+    """Return what tells a file from the one that was there before, or that will be there after it was written; None without one."""
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

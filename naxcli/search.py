@@ -10,13 +10,12 @@ import contextlib
 import dataclasses
 import json
 import math
-import signal
+import shlex
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from naxcli.arms import Arms
@@ -25,6 +24,7 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask, error_text, failure, result_from_dict
 from naxcli.experiment import Experiment
 from naxcli.incumbent import Incumbent, Leaderboard
+from naxcli.interruption import Interruption
 from naxcli.liveness import Liveness
 from naxcli.pace import Pace
 from naxcli.records import OBJECTIVE_COLUMNS, FinishedTrial, Records, objective_costs
@@ -89,6 +89,7 @@ class Search:
         arms: Arms,
         pool: WorkerPool,
         progress: Progress,
+        interruption: Interruption,
         data: DataRequest | None,
         threads: int,
     ) -> None:
@@ -107,6 +108,7 @@ class Search:
         self._arms = arms
         self._pool = pool
         self._progress = progress
+        self._interruption = interruption
         self._data = data
         self._threads = threads
         self._checkpoints = CheckpointPolicy(run=run, fidelity=experiment.fidelity, finished=self.finished)
@@ -119,8 +121,6 @@ class Search:
         self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
         self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
         self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
-        self._signal: EndReason | None = None
-        self.was_terminated = False  # by SIGTERM, as a cluster sends it, rather than Ctrl-C
         self._clock_start = time.monotonic()
         self._log_lock = threading.Lock()
 
@@ -137,7 +137,6 @@ class Search:
         self._progress.started(self)
         for notice in self._arms.notices():
             self._progress.notice(notice)
-        restore = self._catch_signals()
         self.records.back_up()
         beat, backup = Every(ACTIVITY_INTERVAL_SECONDS), Every(BACKUP_INTERVAL_SECONDS)
         try:
@@ -160,7 +159,6 @@ class Search:
                 self.records.write_parquet_if_due(self.run_directory, self._configuration_space)
                 self._progress.tick()
         finally:
-            restore()
             self.records.set_active_seconds(session, self._session_seconds())
             self.records.write_parquet(self.run_directory, self._configuration_space)
         self._log("ended", reason=str(reason), finished=len(self.finished))
@@ -168,8 +166,8 @@ class Search:
 
     def reason_to_stop(self) -> EndReason | None:
         """Return why no further trial may start, or None."""
-        if self._signal is not None:
-            return self._signal
+        if self._interruption.is_set:
+            return EndReason.INTERRUPTED
         if self.run_directory.stop_file.exists():
             return EndReason.STOPPED
         limit = self.experiment.trials
@@ -310,10 +308,12 @@ class Search:
 
     def _take(self, finished: Finished) -> None:
         batch, outcome = self._batches.pop(finished.task_id), finished.outcome
-        if isinstance(outcome, WorkerLost) and self._signal is not None:
+        if isinstance(outcome, WorkerLost) and self._interruption.is_set:
             # A cluster, or `timeout`, ends search and workers with the same signal: the trial is not to blame, and runs again.
             for trial_id in batch:
                 del self._running[trial_id]
+        elif isinstance(outcome, WorkerLost) and outcome.is_blameless:
+            self._waiting += [self._running.pop(trial_id) for trial_id in batch]
         elif isinstance(outcome, WorkerLost):
             self._retry_or_record(batch, outcome.reason)
         elif isinstance(outcome, NaxcliError):  # its space or data cannot be loaded
@@ -404,33 +404,15 @@ class Search:
         raise NaxcliError(
             f"the first {counts.total()} trials all {'crashed' if only_crashes else f'failed: {ended}'}",
             why=result.reason,
-            hint=f"naxcli space validate {self.space.origin} says what is wrong with a space; the run's `error` column has every reason",
+            hint=f"naxcli space validate {shlex.quote(self.space.origin)} says what is wrong with a space; "
+            "the run's `error` column has every reason",
             exit_code=ExitCode.FAILED,
         )
 
-    # -- time and signals ---------------------------------------------------------------------------------------------------
+    # -- time ---------------------------------------------------------------------------------------------------------------
 
     def _session_seconds(self) -> float:
         return time.monotonic() - self._clock_start
-
-    def _catch_signals(self) -> Callable[[], None]:
-        """Turn Ctrl-C and SIGTERM into a reason to stop, so that no write is cut in two; return the undo."""
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            if number == signal.SIGINT and self._signal is EndReason.INTERRUPTED:
-                raise KeyboardInterrupt
-            self._signal = EndReason.INTERRUPTED
-            self.was_terminated = number == signal.SIGTERM
-
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def restore() -> None:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-        return restore
 
     def _log(self, event: str, **values: Any) -> None:
         line = json.dumps({"at": time.time(), "event": event, **values})

@@ -11,6 +11,7 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.config import read_config
 from naxcli.exported_file import is_exported_file, load_exported_file
 from naxcli.incumbent import find_incumbent
+from naxcli.quantities import counted
 from naxcli.records import FinishedTrial, Records
 from naxcli.run_directory import RunDirectory, open_run
 from naxcli.session import load_recorded_space
@@ -147,7 +148,7 @@ def _find_trial(run: RunDirectory, finished: list[FinishedTrial], trial: str) ->
         incumbent = find_incumbent(finished)
         if incumbent is None:
             raise NaxcliError(
-                f"{run.path} has no successful trial", why=f"{len(finished)} trials finished", exit_code=ExitCode.FAILED,
+                f"{run.path} has no successful trial", why=f"{counted(len(finished), 'trial')} finished", exit_code=ExitCode.FAILED,
                 hint="naxcli report shows why they failed",
             )  # fmt: skip
         return by_id[incumbent.trial.trial_id]

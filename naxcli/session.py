@@ -6,17 +6,29 @@ import ast
 import contextlib
 import difflib
 import json
+import os
+import shlex
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naxcli.errors import NaxcliError
+from naxcli.errors import ExitCode, NaxcliError
 from naxcli.evaluate import DataRequest
-from naxcli.experiment import Experiment, differences, resolve
+from naxcli.experiment import (
+    ENVIRONMENT_PREFIX,
+    Experiment,
+    differences,
+    find_experiment_file,
+    from_settings,
+    read_toml,
+    resolve,
+)
 from naxcli.feasibility import Feasibility, NetworkShape
+from naxcli.interruption import Interruption
 from naxcli.reporting import read_space
-from naxcli.run_directory import RunDirectory, write_atomically
+from naxcli.run_directory import FileState, RunDirectory, file_state, guard_disk, write_atomically
 from naxcli.space import Space, load_space, shipped_spaces, space_source
 
 if TYPE_CHECKING:
@@ -24,7 +36,7 @@ if TYPE_CHECKING:
 
     from naxcli.incumbent import Incumbent
     from naxcli.records import Records
-    from naxcli.search import EndReason, Progress
+    from naxcli.search import EndReason, Progress, Search
 
 # Settings that are shown in a refusal, not the whole list.
 MAX_DIFFERENCES_SHOWN = 8
@@ -33,7 +45,10 @@ MAX_DIFF_LINES = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """What a user asked for: a space by name, settings by source, and where the run lives."""
+    """What a user asked for: a space by name, settings by source, and where the run lives.
+
+    `trust` lets the experiment file name the space's file, which is code, by a path relative to itself.
+    """
 
     space: str | None
     flags: Mapping[str, Any]
@@ -41,21 +56,29 @@ class SearchRequest:
     experiment_file: str | None = None
     run: str | None = None
     overwrite: bool = False
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A resolved request: the space, its settings and its run directory."""
+    """A resolved request: the space, its settings and its run directory.
 
+    Args:
+        is_new: whether a run is made, in the place of one that is there, if so.
+        found: what tells the state of the database in the folder from an earlier and a later one; None without one.
+    """
+
+    request: SearchRequest
     space: Space
     experiment: Experiment
     run: RunDirectory
     is_new: bool
+    found: FileState | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchEnd:
-    """How a session ended. `num_finished` counts all sessions; `was_terminated` tells SIGTERM from Ctrl-C.
+    """How a session ended. `num_finished` counts all sessions.
 
     `seconds_left` of a budget may be too few for one more trial, which takes at least `seconds_per_trial`.
     """
@@ -63,21 +86,26 @@ class SearchEnd:
     reason: EndReason
     incumbent: Incumbent | None
     num_finished: int
-    was_terminated: bool
+    exit_code: ExitCode
     seconds_left: float
     seconds_per_trial: float
 
 
-def open_session(request: SearchRequest) -> Session:
+def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Session:
     """Return the session that a request describes, without writing anything.
 
+    Args:
+        loaded: the space, where it was loaded before.
+
     Raises:
-        NaxcliError: if the settings are wrong, or differ from those of the existing run.
+        NaxcliError: if the settings are wrong, or differ from those of the existing run, or the folder is somebody else's.
     """
     named = None if request.run is None else RunDirectory(path=Path(request.run))
-    stored = named.settings() if named is not None and named.exists and not request.overwrite else None
-    reference = request.space or _space_of_file(request.experiment_file)
-    if reference is not None:
+    stored = None if named is None else _stored_settings(named, request)
+    reference = request.space or _space_of_file(request.experiment_file, trust=request.trust)
+    if loaded is not None:
+        space = loaded
+    elif reference is not None:
         space = load_space(reference, only_outline=True)
     elif stored is not None:
         space = load_recorded_space(stored, only_outline=True)
@@ -93,17 +121,66 @@ def open_session(request: SearchRequest) -> Session:
             has_networks=has_networks,
         )  # fmt: skip
 
-    run = named or RunDirectory(path=resolved(None).default_run_dir(space))
-    if run.exists and not request.overwrite:
+    if named is not None:
+        run = named
+    else:
+        run = RunDirectory(path=resolved(None).default_run_dir(space))
+        stored = _stored_settings(run, request)
+    found = file_state(run.database)
+    if stored is not None:
         try:
-            experiment = resolved(run.settings())
-            _refuse_differences(run, RunDirectory.experiment(run), experiment)
-            return Session(space=space, experiment=experiment, run=run, is_new=False)
+            experiment = resolved(stored)
+            _refuse_differences(request, run, from_settings(stored), experiment)
+            return Session(request=request, space=space, experiment=experiment, run=run, is_new=False, found=found)
         except NaxcliError:
             # Settings with which nothing was ever finished, such as a cluster that is not there, bind nobody.
             if reference is None or not _is_untried(run):
                 raise
-    return Session(space=space, experiment=resolved(None), run=run, is_new=True)
+    return Session(request=request, space=space, experiment=resolved(None), run=run, is_new=True, found=found)
+
+
+def _stored_settings(run: RunDirectory, request: SearchRequest) -> dict[str, Any] | None:
+    """Return the settings of the run in a folder, from its records where its file of them was lost; None of one to be made.
+
+    Raises:
+        NaxcliError: if the folder is somebody else's, or neither settings nor records can be read.
+    """
+    from naxcli.ownership import require_ours
+    from naxcli.records import Records
+
+    require_ours(run)
+    if request.overwrite or not run.database.exists():
+        return None
+    if run.experiment_file.exists():
+        return run.settings()
+    with Records.open(run) as records:
+        recorded = records.meta("experiment")
+        if recorded is not None and records.has_trials():
+            return tomllib.loads(recorded)
+        if records.has_trials():
+            raise NaxcliError(
+                f"{run.path} holds records but no experiment.toml",
+                why="its settings are gone, so it cannot be resumed, and naxcli does not delete trials unasked",
+                hint="restore the file, name another folder with --run, or delete this one with --overwrite",
+            )
+    return None  # left by a process that was killed while it made the run
+
+
+def _decided_again(session: Session) -> Session:
+    """Return the session as its request stands now that no other process can change the run.
+
+    Raises:
+        NaxcliError: if another process changed what the request means, before this one held the run.
+    """
+    now = open_session(session.request, loaded=session.space)
+    if now.is_new != session.is_new or (now.is_new and now.found != session.found):
+        raise NaxcliError(
+            f"another process searched in {session.run.path} while this one was starting",
+            why="what it left is kept",
+            hint="the same command again goes on from there, or with --overwrite replaces it",
+            exit_code=ExitCode.FAILED,
+        )
+    return now
 
 
 def _is_untried(run: RunDirectory) -> bool:
@@ -128,21 +205,24 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
     from naxcli.search import Search
     from naxcli.workers import WorkerPool, run_trial
 
-    experiment, space, run = session.experiment, session.space, session.run
+    experiment, run = session.experiment, session.run
     if experiment.budget is None and experiment.trials is None:
         raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
     recorded = None if session.is_new else run.read_json(run.environment_file).get("data")
-    data, description, shape = prepare_data(experiment, space, recorded=recorded)
+    data, description, shape = prepare_data(experiment, session.space, recorded=recorded)
     for notice in (description or {}).get("notices", ()):
         progress.notice(notice)
-    configuration_space = space.configuration_space(experiment.seed)
-    feasibility = Feasibility(space, experiment.limits, width=experiment.width, shape=shape, on_notice=progress.notice)
+    configuration_space = session.space.configuration_space(experiment.seed)
+    feasibility = Feasibility(
+        session.space, experiment.limits, width=experiment.width, shape=shape, on_notice=progress.notice
+    )
     if feasibility:
         feasibility.require_one(experiment.seed)
     with run.locked():
+        session = _decided_again(session)
+        experiment, space = session.experiment, session.space
         run.stop_file.unlink(missing_ok=True)  # of an earlier session; one made from here on is meant for this one
-        for leftover in run.path.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        run.remove_leftovers()
         records = (
             _create(session, configuration_space, description)
             if session.is_new
@@ -156,12 +236,18 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
                 for listener in heard:
                     listener(message)
 
-            with WorkerPool(
-                run_trial,
-                slots=slots,
-                cluster=experiment.cluster,
-                on_heartbeat=hear,
-            ) as pool:
+            # Around the pool, whose workers take a while to start and to end.
+            with (
+                Interruption() as interruption,
+                WorkerPool(
+                    run_trial,
+                    slots=slots,
+                    cluster=experiment.connection,
+                    shared_folder=run.path,
+                    on_heartbeat=hear,
+                    on_notice=progress.notice,
+                ) as pool,
+            ):
                 arms = make_arms(
                     experiment=experiment, space=space, configuration_space=configuration_space,
                     is_feasible=feasibility if feasibility else None,
@@ -169,19 +255,29 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
                 )  # fmt: skip
                 search = Search(
                     experiment=experiment, space=space, configuration_space=configuration_space, run=run, records=records,
-                    arms=arms, pool=pool, progress=progress, data=data, threads=slots[0].threads,
+                    arms=arms, pool=pool, progress=progress, interruption=interruption, data=data, threads=slots[0].threads,
                 )  # fmt: skip
                 heard.append(search.heard)
                 with _records_kept_on_error(records, run, configuration_space):
                     reason = search.run()
-                return SearchEnd(
-                    reason=reason,
-                    incumbent=search.incumbent,
-                    num_finished=len(search.finished),
-                    was_terminated=search.was_terminated,
-                    seconds_left=search.seconds_left(),
-                    seconds_per_trial=search.seconds_per_trial(),
-                )
+            return SearchEnd(
+                reason=reason,
+                incumbent=search.incumbent,
+                num_finished=len(search.finished),
+                exit_code=_exit_code(reason, search, interruption),
+                seconds_left=search.seconds_left(),
+                seconds_per_trial=search.seconds_per_trial(),
+            )
+
+
+def _exit_code(reason: EndReason, search: Search, interruption: Interruption) -> ExitCode:
+    from naxcli.search import EndReason
+
+    if reason is EndReason.INTERRUPTED:
+        return interruption.exit_code
+    if reason is EndReason.STOPPED:
+        return ExitCode.STOPPED
+    return ExitCode.DONE if search.incumbent is not None else ExitCode.FAILED
 
 
 @contextlib.contextmanager
@@ -208,26 +304,35 @@ def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None
     if named is None and recorded not in shipped_spaces():
         raise NaxcliError(
             f"the run's space is the file {recorded}", why="a space file is code, and is only loaded when you name it",
-            hint=f"add --space {recorded}",
+            hint=f"add --space {shlex.quote(recorded)}",
         )  # fmt: skip
     return load_space(named or recorded, only_outline=only_outline)
 
 
-def _space_of_file(experiment_file: str | None) -> str | None:
+def _space_of_file(experiment_file: str | None, *, trust: bool) -> str | None:
+    """Return the space that an experiment file names: one that ships, or, where the user trusts the file, any.
+
+    A path is relative to the file; with a colon and no slash it is a module, as on the command line.
+    """
     if experiment_file is None:
         return None
-    from naxcli.experiment import find_experiment_file, read_toml
-
-    space = read_toml(find_experiment_file(experiment_file)).get("space")
-    if space is not None and space not in shipped_spaces():
+    file = find_experiment_file(experiment_file)
+    named = read_toml(file).get("space")
+    if named is None or named in shipped_spaces():
+        return named
+    space = str(named)
+    is_module = ":" in space and "/" not in space
+    reference = space if is_module else os.path.relpath(file.parent / space)
+    if not trust:
         raise NaxcliError(
-            f"the space of {experiment_file} is the file {space}",
-            why="a space file is code, and is only loaded when you name it", hint=f"add --space {space}",
-        )  # fmt: skip
-    return None if space is None else str(space)
+            f"the space of {experiment_file} is the {'module' if is_module else 'file'} {space}",
+            why="a space is code, and is only loaded when you name it, or trust the file that names it",
+            hint=f"add --trust, or --space {shlex.quote(reference)}",
+        )
+    return reference if is_module or "/" in reference else f"./{reference}"
 
 
-def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
+def _refuse_differences(request: SearchRequest, run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
     changed = differences(stored, wanted)
     if not changed:
         return
@@ -235,8 +340,22 @@ def _refuse_differences(run: RunDirectory, stored: Experiment, wanted: Experimen
     raise NaxcliError(
         f"{run.path} is a run with other settings",
         why="; ".join(lines),
-        hint="the same command resumes it; --run DIR starts another; --overwrite deletes it and starts anew",
+        hint=f"leave out {' and '.join(dict.fromkeys(_source_of(request, name) for name, _, _ in changed))} to resume; "
+        "--run DIR starts another; --overwrite deletes it and starts anew",
     )
+
+
+def _source_of(request: SearchRequest, setting: str) -> str:
+    """Return what the user wrote to give a setting another value than an existing run has."""
+    names = {setting, "epochs"} if setting == "fidelity" else {setting, setting.partition(".")[0]}
+    for name in (assignment.partition("=")[0].strip() for assignment in request.assignments):
+        if name in names:
+            return name
+    for name, value in request.flags.items():
+        if value is not None and name in names:
+            return f"--{name.rpartition('.')[2].replace('_', '-')}"
+    variables = [ENVIRONMENT_PREFIX + name.upper().replace(".", "__") for name in sorted(names)]
+    return next((variable for variable in variables if variable in os.environ), "--experiment")
 
 
 def prepare_data(
@@ -265,7 +384,8 @@ def prepare_data(
     )
     request = DataRequest(
         name=experiment.data, root=str(root.resolve()), split_seed=experiment.seed,
-        validation_fraction=experiment.validation_fraction, image_size=size, skip_corrupt=experiment.skip_corrupt, is_lazy=lazy,
+        validation_fraction=experiment.validation_fraction, images_per_class=experiment.images_per_class, image_size=size,
+        skip_corrupt=experiment.skip_corrupt, is_lazy=lazy,
     )  # fmt: skip
     notices = [*part.notices, *([notice_of(experiment.data, residence=experiment.data_resident)] if lazy else [])]
     mean, std = channel_statistics(part.images)
@@ -281,35 +401,33 @@ def prepare_data(
 
 
 def _create(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
-    """Write the files of a new run, its settings last: they are what makes it one. One that is there is replaced."""
+    """Write the files of a new run, its records first: they are what makes it one. One that is there is replaced."""
     from naxcli.environment import describe_environment
     from naxcli.records import Records
 
-    run = session.run
-    if run.exists:  # to be overwritten, or nothing was finished in it
-        run.remove()
-    elif run.database.exists() and run.trials_file.exists():
-        raise NaxcliError(
-            f"{run.path} holds records but no experiment.toml",
-            why="its settings are gone, so it cannot be resumed, and naxcli does not delete trials unasked",
-            hint="restore the file, name another folder with --run, or delete this one with --overwrite",
-        )
-    else:
-        run.remove()
-    records = Records.create(run)
-    space = session.space
-    records.set_meta("space_source", space_source(space).read_text(encoding="utf-8"))
+    run, space = session.run, session.space
+    run.clear()
     facts = {
         "name": space.name, "version": space.version, "groups": {name: list(members) for name, members in space.groups.items()},
         "reference": {name: dict(config) for name, config in space.reference.items()}, "has_networks": space.build is not None,
         "merged": space.merged_choices() if space.canonical else [],
     }  # fmt: skip
-    records.set_meta("space", json.dumps(facts))
+    settings = session.experiment.to_toml()
+    meta = {
+        "space_source": space_source(space).read_text(encoding="utf-8"), "space": json.dumps(facts), "experiment": settings,
+    }  # fmt: skip
+    records = Records.create(run, meta)
+    records.back_up()  # that of a run which this one replaces would bring its trials back
     write_atomically(run.space_file, json.dumps(configuration_space.to_serialized_dict(), indent=1, default=_plain))
     write_atomically(run.environment_file, json.dumps(describe_environment(data), indent=1))
-    run.checkpoints.mkdir(exist_ok=True)
-    write_atomically(run.experiment_file, session.experiment.to_toml())
+    _make_checkpoints(run)
+    write_atomically(run.experiment_file, settings)
     return records
+
+
+def _make_checkpoints(run: RunDirectory) -> None:
+    with guard_disk(run.checkpoints):
+        run.checkpoints.mkdir(exist_ok=True)
 
 
 def _reopen(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
@@ -332,8 +450,10 @@ def _reopen(session: Session, configuration_space: ConfigurationSpace, data: dic
             why=f"content hash {before} then, {data['content_hash']} now: trials would not be comparable",
             hint="name the folder of the first images with --data-root, or start another run with --run DIR",
         )
-    run.checkpoints.mkdir(exist_ok=True)
-    write_atomically(run.experiment_file, session.experiment.to_toml())
+    _make_checkpoints(run)
+    settings = session.experiment.to_toml()
+    records.set_meta("experiment", settings)
+    write_atomically(run.experiment_file, settings)
     return records
 
 

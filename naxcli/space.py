@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from naxcli.errors import NaxcliError
+from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.outline import DEFERRED, PREFIX, DeferredVariants, outline_of
 from naxcli.trial import Config, ConfigValue
 
@@ -239,7 +239,11 @@ def load_space(reference: str, *, only_outline: bool = False) -> Space:
         raise NaxcliError(
             f"there is no space named {reference!r}",
             why=f"shipped spaces: {', '.join(shipped_spaces())}",
-            hint="name one of these, a file (path/to/space.py) or a module (package.module:SPACE)",
+            hint=did_you_mean(
+                reference,
+                shipped_spaces(),
+                otherwise="name one of these, a file (path/to/space.py) or a module (package.module:SPACE)",
+            ),
         )
     return dataclasses.replace(_load_file(path, only_outline=only_outline), origin=reference)
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from naxcli.errors import NaxcliError
+from naxcli.errors import ExitCode, NaxcliError
 from naxcli.experiment import Experiment, read_toml, resolve
 from naxcli.networks import REDUCED, usual_image_size, variant_names
+from naxcli.run_directory import FileState, file_state
 from naxcli.selection import Selection, select
 from naxcli.space import space_source
 from naxcli.trial import config_id
@@ -25,6 +26,8 @@ PAPER_EPOCHS = 300
 LARGE_IMAGE_SIZE = 64
 PAPER_TEST_CROP = 0.95
 MAX_DIFFERENCES_SHOWN = 8
+# By which `training.toml` is known as naxcli's.
+_SETTINGS_OF_ALL = {"space", "space_code", "variant", "epochs", "seed", "config", "recipe"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,8 @@ class Plan:
         experiment: data, recipe, seed and width.
         image_size: of training and test images, in pixels.
         test_crop: share of the side of test images that is seen.
-        is_new: whether nothing was trained in the folder before.
+        is_new: whether a training is begun, in the place of one that is there, if so.
+        found: what tells the state of the training in the folder from an earlier and a later one.
         initial_weights: to start from; None starts from random ones.
     """
 
@@ -85,6 +89,7 @@ class Plan:
     test_crop: float
     folder: Path
     is_new: bool
+    found: tuple[FileState | None, ...]
     initial_weights: Path | None
 
     @property
@@ -159,14 +164,28 @@ def make_plan(command: TrainCommand) -> Plan:
     test_crop = command.test_crop or (PAPER_TEST_CROP if image_size > LARGE_IMAGE_SIZE else 1.0)
     data = "".join(c if c.isalnum() else "-" for c in str(experiment.data)).strip("-")
     default = Path("trained") / f"{space.name}-{variant}-{data}-{config_id(selection.config)[:6]}"
+    folder = Path(command.out) if command.out else default
     plan = Plan(
         command=command, selection=selection, experiment=experiment, variant=variant, image_size=image_size,
-        test_crop=test_crop, folder=Path(command.out) if command.out else default, is_new=True,
+        test_crop=test_crop, folder=folder, is_new=True, found=(),
         initial_weights=selection.weights if starts_trained else None,
     )  # fmt: skip
-    if command.overwrite or not plan.folder.exists():
-        return plan
     return _checked_against_folder(plan)
+
+
+def decided_again(plan: Plan) -> Plan:
+    """Return the plan as it stands now that no other process can change the folder.
+
+    Raises:
+        NaxcliError: if another process trained there after the plan was made.
+    """
+    now = _checked_against_folder(plan)
+    if now.is_new != plan.is_new or (now.is_new and now.found != plan.found):
+        raise NaxcliError(
+            f"another process trained in {plan.folder} while this one was starting", why="what it left is kept",
+            hint="the same command again goes on from there, or with --overwrite replaces it", exit_code=ExitCode.FAILED,
+        )  # fmt: skip
+    return now
 
 
 def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Experiment:
@@ -206,15 +225,21 @@ def _image_size(experiment: Experiment, selection: Selection, variant: str) -> i
 
 
 def _checked_against_folder(plan: Plan) -> Plan:
-    """Return the plan as a resumption, or as it is where the folder is empty.
+    """Return the plan as a resumption, or as that of a new training where the folder holds none or its own is overwritten.
 
     Raises:
         NaxcliError: if the folder holds another training, or something else.
     """
-    if not plan.settings_file.is_file():
-        if plan.folder.is_dir() and not any(path.name != "lock" for path in plan.folder.iterdir()):
-            return plan
-        raise NaxcliError(f"{plan.folder} holds something else than a training", hint="name another folder with --out")
+    plan = dataclasses.replace(plan, is_new=True, found=(file_state(plan.settings_file), file_state(plan.last)))
+    if not plan.settings_file.is_file() or not read_toml(plan.settings_file).keys() >= _SETTINGS_OF_ALL:
+        is_fresh = plan.folder.is_dir() and all(_is_leftover(path.name) for path in plan.folder.iterdir())
+        if plan.folder.exists() and not is_fresh:
+            raise NaxcliError(
+                f"{plan.folder} holds something else than a training", hint="name another folder with --out"
+            )
+        return plan
+    if plan.command.overwrite:
+        return plan
     before, after = _flat(read_toml(plan.settings_file)), _flat(plan.settings)
     changed = [
         f"{name}: {before.get(name)!r} in the folder, {after.get(name)!r} now"
@@ -228,6 +253,11 @@ def _checked_against_folder(plan: Plan) -> Plan:
             hint="the same command resumes it; --out DIR starts another; --overwrite deletes it and starts anew",
         )
     return dataclasses.replace(plan, is_new=False)
+
+
+def _is_leftover(name: str) -> bool:
+    """Return whether a file is what a process leaves that was killed before it wrote the settings."""
+    return name == "lock" or (name.startswith(".training.toml.") and name.endswith(".tmp"))
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

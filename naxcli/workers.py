@@ -2,6 +2,9 @@
 
 A trial is pinned to one worker. A worker that dies, whatever killed it, costs its trial only, which is reported as `WorkerLost`;
 its nanny starts another. Nothing here retries: that is the search's policy.
+
+Whoever can connect to a scheduler, a nanny or a worker of Dask runs code as its user. Those started here listen on loopback only
+(SLURM's: on the network), speak TLS only, and take nobody without the certificate of this very search; docs/clusters.md says more.
 """
 
 from __future__ import annotations
@@ -13,14 +16,19 @@ import os
 import queue
 import signal
 import socket
+import tempfile
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from naxcli.admission import Admission
+from naxcli.connection import Connection
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.slurm import PREFIX, SlurmSettings, make_slurm_cluster, read_settings
+from naxcli.quantities import format_duration
+from naxcli.slurm import SlurmSettings, make_slurm_cluster, read_settings
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Key of a task's result that asks for a new process in place of its worker's.
@@ -31,14 +39,17 @@ BATCH = "batch"
 START_SECONDS = 60.0
 CHECK_INTERVAL_SECONDS = 2.0
 CONNECT_SECONDS = 10.0
+# A cluster without workers for this long is worth a line.
+NO_WORKERS_SECONDS = 60.0
 DEVICE_FOLDER, DRIVER_FOLDER = Path("/dev"), Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """A trial whose worker process ended without an answer."""
+    """A trial whose worker process ended without an answer, or with whose scheduler the connection broke: then it is not to blame."""
 
     reason: str
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +100,11 @@ class WorkerPool:
 
     Args:
         function: what a task calls on the worker: `function(payload) -> dict`; importable by name there.
-        slots: the local workers to start; ignored where `cluster` names a scheduler.
-        cluster: address of a running Dask scheduler, `slurm:FILE`, or None for this machine.
+        slots: the local workers to start; ignored where `cluster` names another.
+        cluster: a running Dask scheduler or SLURM; None is this machine.
+        shared_folder: folder that SLURM's workers see too, where they find their certificates.
         on_heartbeat: called with each message that a running trial sends.
+        on_notice: called with what the user should know of the cluster.
     """
 
     def __init__(
@@ -99,66 +112,72 @@ class WorkerPool:
         function: Callable[[Mapping[str, Any]], dict[str, Any]],
         *,
         slots: list[Slot],
-        cluster: str | None = None,
+        cluster: Connection | None = None,
+        shared_folder: Path = Path(),
         on_heartbeat: Callable[[Mapping[str, Any]], None] | None = None,
+        on_notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._function = function
         self._slots = slots
-        self._address = cluster
+        self._connection = cluster
+        self._shared_folder = shared_folder
         self._on_heartbeat = on_heartbeat
+        self._on_notice = on_notice
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._running: dict[int, tuple[Any, str]] = {}  # task id -> (future, worker address)
         self._next_check_at = 0.0
         self._known_workers: list[str] = []
+        self._admission: Admission | None = None
+        self._had_workers_at = time.monotonic()
+        self._is_absence_said = False
         self._cluster: Any = None
         self._slurm: SlurmSettings | None = None
+        self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> WorkerPool:
+        with contextlib.ExitStack() as stack:
+            self._start(stack)
+            self._resources = stack.pop_all()
+        return self
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
         import dask
 
-        dask.config.set(
-            {
-                "distributed.scheduler.allowed-failures": 0,  # a worker killed by its trial is not fed it again
-                "distributed.worker.daemon": False,  # data loaders of a trial may have children
-                "distributed.worker.memory.target": False,  # Dask must not spill, pause or kill: trials have their own policy
-                "distributed.worker.memory.spill": False,
-                "distributed.worker.memory.pause": False,
-                "distributed.worker.memory.terminate": False,
-                "distributed.worker.profile.enabled": False,
-                "distributed.admin.log-format": "%(message)s",
-                "distributed.comm.timeouts.connect": "60s",
-                "distributed.scheduler.worker-ttl": None,  # a long convolution holds the interpreter lock, it is not dead
-            }
-        )
-        for name in (
-            "distributed",
-            "distributed.nanny",
-            "distributed.worker",
-            "distributed.scheduler",
-            "distributed.core",
-        ):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        from distributed import Client
+        from naxcli.worker_setup import silence_dask
 
-        self._slurm = read_settings(self._address) if self._address and self._address.startswith(PREFIX) else None
-        if self._slurm is not None:
-            self._cluster = make_slurm_cluster(self._slurm)
-            self._cluster.scale(jobs=self._slurm.jobs)
-        elif self._address is None:
+        # Dask would use, and import modules from, a folder in /tmp that any user of the machine may have made before.
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="naxcli-", ignore_cleanup_errors=True))
+        stack.enter_context(
+            dask.config.set(
+                {
+                    "temporary-directory": scratch,
+                    "distributed.scheduler.allowed-failures": 0,  # a worker killed by its trial is not fed it again
+                    "distributed.worker.daemon": False,  # data loaders of a trial may have children
+                    "distributed.worker.memory.target": False,  # Dask must not spill, pause or kill: trials have their own policy
+                    "distributed.worker.memory.spill": False,
+                    "distributed.worker.memory.pause": False,
+                    "distributed.worker.memory.terminate": False,
+                    "distributed.worker.profile.enabled": False,
+                    "distributed.admin.log-format": "%(message)s",
+                    "distributed.comm.timeouts.connect": "60s",
+                    "distributed.scheduler.worker-ttl": None,  # a long convolution holds the interpreter lock, it is not dead
+                }
+            )
+        )
+        silence_dask()
+        if self._connection is None:
             # Dask would give a worker up that happens to be restarting this long after an earlier one of its slot died.
-            dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 days"})
+            stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 days"}))
             self._cluster = self._start_local()
-        try:
-            if self._cluster is None:
-                _require_listener(str(self._address))
-            self._client = Client(self._cluster or self._address, set_as_default=False, timeout="30s")
-        except (OSError, TimeoutError) as error:
-            raise NaxcliError(
-                f"no Dask scheduler answers at {self._address}", why=str(error), hint="start one with: dask scheduler"
-            ) from error
+        elif self._connection.is_slurm:
+            self._slurm = read_settings(self._connection.address)
+            self._cluster = stack.enter_context(make_slurm_cluster(self._slurm, shared_folder=self._shared_folder))
+            self._cluster.scale(jobs=self._slurm.jobs)
+        self._client = self._connect()
+        if self._connection is not None:
+            self._admission = Admission(self._client, on_notice=self._on_notice)
         if self._on_heartbeat:
             self._client.subscribe_topic(HEARTBEAT_TOPIC, lambda event: self._on_heartbeat(event[1]))
-        return self
 
     def __exit__(self, *_: object) -> None:
         # Running trials are not waited for: the search decided before what it waits for.
@@ -170,26 +189,50 @@ class WorkerPool:
         if self._cluster is not None:
             if self._slurm is None:
                 for nanny in self._cluster.workers.values():
+                    nanny.close_gracefully()  # it starts no other worker
                     _kill_process(nanny)
             with contextlib.suppress(Exception):
                 self._cluster.close(timeout=5)
+        self._resources.close()
 
     def _start_local(self) -> Any:
-        from distributed import Nanny, Scheduler, SpecCluster
+        from distributed import Nanny, Security, SpecCluster
 
+        from naxcli.worker_setup import LocalScheduler, LocalWorker, start_resource_tracker
+
+        start_resource_tracker()
+        security = Security.temporary()
+        common = {"host": "127.0.0.1", "port": 0, "protocol": "tls://", "security": security, "dashboard": False}
         specification = {
             index: {
                 "cls": Nanny,
                 "options": {
-                    "nthreads": 1, "env": slot.environment(), "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL,
-                    "preload": "naxcli.worker_setup", "local_directory": None,
+                    **common, "worker_class": LocalWorker, "nthreads": 1, "env": slot.environment(), "memory_limit": 0,
+                    "silence_logs": logging.CRITICAL, "preload": "naxcli.worker_setup",
                 },
             }
             for index, slot in enumerate(self._slots)
         }  # fmt: skip
-        options = {"dashboard": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1", "port": 0}
-        scheduler = {"cls": Scheduler, "options": options}
-        return SpecCluster(workers=specification, scheduler=scheduler, silence_logs=logging.CRITICAL)
+        scheduler = {"cls": LocalScheduler, "options": common}
+        return SpecCluster(workers=specification, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL)
+
+    def _connect(self) -> Any:
+        from distributed import Client
+
+        if self._cluster is not None:
+            return Client(self._cluster, set_as_default=False, timeout="30s")
+        assert self._connection is not None
+        address = self._connection.address
+        security = _client_security(self._connection) if self._connection.is_encrypted else None
+        try:
+            _require_listener(address)
+            return Client(address, security=security, set_as_default=False, timeout="30s")
+        except (OSError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+            raise NaxcliError(
+                f"no Dask scheduler answers at {address}", why=reason,
+                hint="start one with dask scheduler, and name it as it does, with tcp:// or tls://",
+            ) from error  # fmt: skip
 
     @property
     def num_running(self) -> int:
@@ -200,12 +243,14 @@ class WorkerPool:
         """Trials that can run at once: the local slots, or the cluster's workers of this moment."""
         if self._slurm is not None:
             return self._slurm.jobs
-        return len(self._slots) if self._cluster is not None else len(self._workers())
+        return len(self._slots) if self._cluster is not None else len(self._usable_workers())
 
     def free_worker(self) -> str | None:
         """Return the address of a worker without a trial, or None."""
+        if self._client.status == "connecting":
+            return None
         busy = {address for _, address in self._running.values()}
-        return next((address for address in self._workers() if address not in busy), None)
+        return next((address for address in self._usable_workers() if address not in busy), None)
 
     def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
         """Start a task on a worker."""
@@ -257,10 +302,19 @@ class WorkerPool:
         if self._client.status in ("closing", "closed"):
             # The connection broke, and a scheduler started anew knows nothing of our tasks.
             raise NaxcliError(
-                f"the Dask scheduler at {self._address or 'this machine'} is gone", why="finished trials are recorded",
+                f"the Dask scheduler of {self._place} is gone", why="finished trials are recorded",
                 hint="start a scheduler; the same search command resumes", exit_code=ExitCode.STOPPED,
             )  # fmt: skip
         return self._known_workers
+
+    def _usable_workers(self) -> list[str]:
+        """Return the addresses of the workers that can run this search's trials."""
+        workers = self._workers()
+        return workers if self._admission is None else self._admission.admitted(workers)
+
+    @property
+    def _place(self) -> str:
+        return "this machine" if self._connection is None else self._connection.address
 
     def _note_done(self, task_id: int, future: Any) -> None:
         self._done.put((task_id, future))
@@ -274,7 +328,22 @@ class WorkerPool:
             if type(error).__name__ == "KilledWorker":
                 return WorkerLost(reason="the worker process died (killed, out of memory, or a segmentation fault)")
             return error
-        return WorkerLost(reason=f"the task was {future.status}")
+        # Of those that are still waited for, nobody but the client cancels any, where it loses its scheduler.
+        return WorkerLost(reason="the connection to the scheduler was lost", is_blameless=True)
+
+    def _say_absence(self) -> None:
+        """Say once that a cluster has had no worker for long."""
+        if self._connection is None:
+            return
+        now = time.monotonic()
+        if self._usable_workers():
+            self._had_workers_at, self._is_absence_said = now, False
+        elif not self._is_absence_said and now - self._had_workers_at > NO_WORKERS_SECONDS:
+            self._is_absence_said = True
+            hint = "squeue --me shows its jobs" if self._slurm else f"dask worker {self._place} --nthreads 1 starts one"
+            self._on_notice(
+                f"no workers for {format_duration(NO_WORKERS_SECONDS)} at {self._place}: the search waits; {hint}"
+            )
 
     def _lost_tasks(self) -> Iterator[Finished]:
         """Yield the tasks whose worker is gone: a scheduler that is not ours would wait for its return for ever."""
@@ -283,6 +352,7 @@ class WorkerPool:
         self._next_check_at = time.monotonic() + CHECK_INTERVAL_SECONDS
         if self._slurm is not None:
             self._cluster.scale(jobs=self._slurm.jobs)  # jobs that reached their walltime are replaced
+        self._say_absence()
         alive = set(self._workers())
         for task_id, (future, address) in list(self._running.items()):
             if address not in alive and not future.done():
@@ -291,11 +361,42 @@ class WorkerPool:
                 yield Finished(task_id=task_id, outcome=WorkerLost(reason=f"the worker {address} is gone"))
 
 
+def _client_security(connection: Connection) -> Any:
+    """Return the certificates that a client shows and trusts: the files that were named, else those of Dask's configuration.
+
+    Raises:
+        NaxcliError: if there are none, or they cannot be used.
+    """
+    import dask
+    from distributed import Security
+
+    named = {
+        "tls_ca_file": connection.tls_ca_file,
+        "tls_client_cert": connection.tls_cert,
+        "tls_client_key": connection.tls_key,
+    }
+    files = {name: file for name, file in named.items() if file is not None}
+    if not files and dask.config.get("distributed.client.security-loader"):
+        return None  # the client asks it
+    security = Security(require_encryption=True, **files)
+    if security.tls_ca_file is None or security.tls_client_cert is None:
+        raise NaxcliError(
+            f"{connection.address} needs certificates",
+            why="over TLS both sides show one that the other's authority has signed",
+            hint="--tls-ca-file, --tls-cert and --tls-key name them, or Dask's configuration distributed.comm.tls",
+        )
+    try:
+        security.get_connection_args("client")
+    except OSError as error:
+        raise NaxcliError(f"the certificates for {connection.address} cannot be used", why=str(error)) from error
+    return security
+
+
 def _require_listener(address: str) -> None:
     """Raise OSError at once where nobody listens; Dask would try again for half a minute."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if address.startswith("tcp://") and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme in ("tcp", "tls") and parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), timeout=CONNECT_SECONDS).close()
 
 
 def _kill_process(nanny: Any) -> None:
@@ -312,10 +413,12 @@ def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
         return {BATCH: [run_trial(task) for task in payload[BATCH]]}
     from distributed import get_worker
 
+    from naxcli import worker_setup
     from naxcli.evaluate import TrialTask, evaluate, is_device_broken, result_to_dict
 
     task = TrialTask.from_dict(payload)
     worker = get_worker()
+    worker_setup.guard_children(has_nanny=worker.nanny is not None)
 
     def heartbeat(epoch: Mapping[str, Any]) -> None:
         worker.log_event(HEARTBEAT_TOPIC, {"trial_id": task.trial_id, **epoch})

@@ -39,13 +39,12 @@ Deviations, and decisions where the papers are silent
       stochastic depth grows linearly over all blocks as in ConvNeXt; the released code uses the stage's own list.
 """
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import torch
 from ConfigSpace import Categorical, ConfigurationSpace
@@ -75,7 +74,7 @@ class Design:
     normalizes_after: tuple[bool, ...]
 
     @classmethod
-    def from_config(cls, config: Mapping[str, str | int | float | bool]) -> Design:
+    def from_config(cls, config: Mapping[str, str | int | float | bool]) -> Self:
         return cls(
             kernel_size=int(config["kernel_size"]),
             stem=str(config["stem"]),
@@ -186,13 +185,29 @@ class DownsamplingBlock(nn.Module):
         return out
 
 
+class Stage(nn.Sequential):
+    """Layers in sequence, which can trade time for memory: `grad_checkpointing` keeps their inputs only, and computes the rest again."""
+
+    def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
+        super().__init__(*layers)
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
+            x = checkpoint_seq(self, x)
+        else:
+            for layer in self:
+                x = layer(x)
+        return x
+
+
 class Network(nn.Module):
     """Stem, stages of falling resolution, and timm's classifier head; with timm's methods for features and classifiers.
 
     Args:
         stem: (batch, in_channels, n, n) -> (batch, stem channels, n / 2, n / 2), or n / 4 (TP).
-        stages: each a sequence of blocks.
-        feature_info: for timm's feature extraction, see `feature_info`.
+        stages: of blocks.
+        feature_info: for timm's feature extraction, see `feature_info`: of the stages, or of the stem and the stages.
         num_classes: of the classifier, 0 for none.
         head_norm: whether the pooled features are batch-normalized (TP).
     """
@@ -200,7 +215,7 @@ class Network(nn.Module):
     def __init__(
         self,
         stem: nn.Sequential,
-        stages: list[nn.Sequential],
+        stages: list[Stage],
         *,
         feature_info: list[dict[str, str | int]],
         num_classes: int,
@@ -208,7 +223,6 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.grad_checkpointing = False
         self.stem = stem
         self.stages = nn.Sequential(*stages)
         self.feature_info = feature_info
@@ -218,10 +232,8 @@ class Network(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map, (batch, num_features, n / reduction, n / reduction)."""
-        x = self.stem(x)
-        for stage in self.stages:
-            x = checkpoint_seq(stage, x) if self.grad_checkpointing and self.training else stage(x)
-        return x
+        features: Tensor = self.stages(self.stem(x))
+        return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits (batch, num_classes), or the pooled features (batch, num_features) before the classifier."""
@@ -230,6 +242,65 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the last feature map and the ones in between, as timm's feature wrappers want them.
+
+        Args:
+            x: images, (batch, in_channels, n, n).
+            indices: which of `feature_info`: these, the last so many, or all (None).
+            norm: no matter here, as no normalization follows the last stage.
+            stop_early: whether to leave out the stages after the last map that is wanted.
+            output_fmt: NCHW, the only layout.
+            intermediates_only: whether to return the list alone.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"feature maps are laid out as NCHW, not {output_fmt}")
+        taken = self._feature_indices(indices)
+        first = len(self.feature_info) - len(self.stages)  # 1 where the stem's map is a feature too
+        x = self.stem(x)
+        intermediates = [x] if first and 0 in taken else []
+        for index, stage in enumerate(self.stages, start=first):
+            if stop_early and index > max(taken):
+                break
+            x = stage(x)
+            if index in taken:
+                intermediates.append(x)
+        return intermediates if intermediates_only else (x, intermediates)
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the stages after the last of these feature maps, and the classifier; return the indices of the maps.
+
+        Args:
+            indices: as in `forward_intermediates`.
+            prune_norm: no matter here, as no normalization follows the last stage.
+            prune_head: whether the classifier goes where all stages stay.
+        """
+        taken = self._feature_indices(indices)
+        num_stages = max(taken) + 1 - (len(self.feature_info) - len(self.stages))
+        if prune_head or num_stages < len(self.stages):
+            self.stages = self.stages[:num_stages]
+            self.feature_info = self.feature_info[: max(taken) + 1]
+            self.num_classes = 0
+            self.num_features = self.head_hidden_size = int(self.feature_info[-1]["num_chs"])
+            self.head = NormMlpClassifierHead(self.num_features, 0, pool_type="", norm_layer=nn.Identity)
+        return taken
+
+    def _feature_indices(self, indices: int | Sequence[int] | None) -> list[int]:
+        every = range(len(self.feature_info))
+        wanted = every if indices is None else range(-indices, 0) if isinstance(indices, int) else indices
+        return [every[index] for index in wanted]
 
     def get_classifier(self) -> nn.Module:
         """Return the last linear layer."""
@@ -243,7 +314,13 @@ class Network(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory: keep only the blocks' inputs for the backward pass and compute the rest again."""
-        self.grad_checkpointing = enable
+        for stage in self.stages:
+            stage.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str | list[tuple[str, None]]]:
+        """Return which parameters lie at one depth, for timm's learning rates by layer: stages (coarse) or blocks."""
+        blocks = [(r"^stages\.(\d+)\.(\d+)", None), (r"^stages\.(\d+)\.\D", None)]  # the exit flow is one block
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else blocks}
 
     def set_drop_path_rate(self, rate: float) -> None:
         """Set stochastic depth: each block is skipped with probability `rate` times its `rate_scale` (1 but in TP)."""
@@ -289,10 +366,10 @@ def make_stem(design: Design, in_channels: int, width: float) -> tuple[nn.Sequen
     return nn.Sequential(layers), out_channels
 
 
-def exit_flow(design: Design, in_channels: int, width: float) -> nn.Sequential:
+def exit_flow(design: Design, in_channels: int, width: float) -> Stage:
     """Return Xception's exit flow: a downsampling block to 1024, then separable 3 x 3 to 1536 and 2048 channels."""
     c1, c2, c3 = (scaled(channels, width) for channels in (1024, 1536, 2048))
-    return nn.Sequential(
+    return Stage(
         OrderedDict(
             block=DownsamplingBlock(design, in_channels, c1, grows_first=False),
             conv1=SeparableConv2d(c1, c2, 3),
@@ -327,7 +404,7 @@ def three_flows(
     design = Design.from_config(config)
     stem, stem_channels = make_stem(design, in_channels, width)
     channels = (stem_channels, *(scaled(channels, width) for channels in entry_channels))
-    stages = [nn.Sequential(DownsamplingBlock(design, c_in, c_out)) for c_in, c_out in pairwise(channels)]
+    stages = [Stage(DownsamplingBlock(design, c_in, c_out)) for c_in, c_out in pairwise(channels)]
     stages[-1].extend(MiddleBlock(design, channels[-1]) for _ in range(middle_depth))
     stages.append(exit_flow(design, channels[-1], width))
     last_stem_layer = list(dict(stem.named_children()))[-1]
@@ -400,7 +477,7 @@ def nexception_tp(
     scales = iter(torch.linspace(0, 1, sum(depths), device="cpu").tolist())
     stages = []
     for index, (depth, c_out) in enumerate(zip(depths, channels, strict=True)):
-        stage = nn.Sequential()
+        stage = Stage()
         if index > 0:
             c_in = channels[index - 1]
             stage.extend([nn.BatchNorm2d(c_in), nn.Conv2d(c_in, c_out, 2, stride=2)])

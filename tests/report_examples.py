@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,49 @@ def example_data(num_trials: int = 400, *, seed: int = 0, hostile: str = "") -> 
     return _with_hostile_text(data, hostile) if hostile else data
 
 
+def with_numbers(data: ReportData) -> ReportData:
+    """Return the run with a log float, a conditional float, a log integer, a small integer, and an ordinal of floats as well."""
+    rng = np.random.default_rng(1)
+    config = data.trials.groupby("config_id").ngroup().to_numpy()
+    count = config.max() + 1
+    block = data.trials.groupby("config_id")["config.block"].first().to_numpy()
+    columns: dict[str, Any] = {
+        "learning_rate": 10.0 ** rng.uniform(-5, 0, count),
+        "momentum": np.where(block == "xception", rng.uniform(0.5, 0.99, count), np.nan),
+        "hidden_width": (2 ** rng.uniform(4, 10, count)).astype(int),
+        "num_layers": rng.integers(1, 9, count),
+        "epsilon": rng.choice([1e-8, 1e-6, 1e-4], count),
+    }
+    values: dict[str, list[Any]] = {
+        "learning_rate": list(10.0 ** np.linspace(-5, 0, 16)),
+        "momentum": list(np.linspace(0.5, 0.99, 16)),
+        "hidden_width": [int(width) for width in 2 ** np.linspace(4, 10, 16)],
+        "num_layers": list(range(1, 9)),
+        "epsilon": [1e-8, 1e-6, 1e-4],
+    }
+    # The incumbent is a bottleneck: without momentum.
+    incumbent = data.summary["incumbent"]["config"] | {
+        "learning_rate": 3e-4, "hidden_width": 300, "num_layers": 4, "epsilon": 1e-6,
+    }  # fmt: skip
+    curves = [
+        {"name": name, "values": chosen, "mean": list(np.linspace(0.3, 0.25, len(chosen))), "std": [0.01] * len(chosen)}
+        for name, chosen in values.items()
+    ]
+    importance = [
+        entry | {"partial_dependence": [*entry["partial_dependence"], *curves]} for entry in data.summary["importance"]
+    ]
+    return replace(
+        data,
+        summary={
+            **data.summary,
+            "importance": importance,
+            "incumbent": data.summary["incumbent"] | {"config": incumbent},
+        },
+        trials=data.trials.assign(**{f"config.{name}": column[config] for name, column in columns.items()}),
+        scales={"learning_rate": "log", "momentum": "linear", "hidden_width": "log", "num_layers": "linear"},
+    )
+
+
 def _config(row: pd.Series) -> dict[str, Any]:
     return {name: row[f"config.{name}"] for name in CHOICES}
 
@@ -233,7 +277,9 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
              "verdict": "weak: 3 epochs misleads at the top"},
             {"fidelity": 9.0, "to": 27.0, "num_configs": 31, "spearman": 0.86, "kendall": 0.69, "low": 0.72, "high": 0.94,
              "verdict": "good"}],
-        "random_arm": {"num_searcher": 360, "num_random": 40, "searcher_best": 0.2301, "random_best": 0.2388, "difference": -0.0087,
+        "random_arm": {"num_searcher": 360, "num_random": 40, "num_searcher_in_all": 360,
+                       "num_random_in_all": 40, "is_equal_time": True,
+                       "searcher_best": 0.2301, "random_best": 0.2388, "difference": -0.0087,
                        "low": -0.0151, "high": -0.0012, "verdict": "the searcher beat random"},
         "marginal_value": {"per_day_improvement": 0.0021, "low": 0.0, "high": 0.0063, "method": "power law through the trajectory"},
         "pareto": front,
@@ -298,7 +344,8 @@ def _with_hostile_text(data: ReportData, text: str) -> ReportData:
         "config_id",
     ]:
         trials[name] = trials[name] + text
-    return ReportData(summary=summary, trials=trials, curves=data.curves, environment=poison({**data.environment}),
+    scales = {name + text: scale for name, scale in data.scales.items()}
+    return ReportData(summary=summary, trials=trials, scales=scales, curves=data.curves, environment=poison({**data.environment}),
                       experiment=poison({**data.experiment}), confirmation=poison(CONFIRMATION))  # fmt: skip
 
 
@@ -320,6 +367,7 @@ FIXED_KEYS = frozenset(
     failures status count example trajectory ended_at elapsed_seconds trial_seconds_sum importance num_trials num_configs r2
     survivors_of note lpi fanova names mean std low high rank_group inactive groups members ablation from to shapley value
     partial_dependence values proxy_audit spearman kendall verdict random_arm num_searcher num_random searcher_best random_best
+    num_searcher_in_all num_random_in_all is_equal_time
     difference marginal_value per_day_improvement method pareto num_params flops latency_ms warnings
     schema settings results sentence winner num_candidates
     left_out gains optimism costs search_cost

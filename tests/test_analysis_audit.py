@@ -70,7 +70,7 @@ def test_few_or_equal_configurations_give_no_correlation() -> None:
     (few,) = audit(rungs(4, 0.9))
     (equal,) = audit(pd.concat([trials(np.ones(10), fidelity=3.0), trials(np.arange(10.0))]))
     assert few["spearman"] is equal["spearman"] is None
-    assert few["verdict"] == "4 configurations in common are too few to tell"
+    assert few["verdict"] == "4 configurations in common: too few to tell"
 
 
 def test_the_interval_of_a_rank_correlation_covers_it() -> None:
@@ -208,20 +208,37 @@ def test_the_marginal_value_counts_trials_per_day_of_active_time() -> None:
     frame = trials(np.random.default_rng(0).beta(5, 3, 40))
     paused = frame.copy()
     paused.loc[20:, ["started_at", "ended_at"]] += DAY
-    first, second = (marginal_value(check_table(each, space())[0]) for each in (frame, paused))
+    first, second = (marginal_value(*check_table(each, space())) for each in (frame, paused))
     assert first == second
     assert first is not None and 0 <= first["low"] <= first["per_day_improvement"] <= first["high"]
-    assert "the 8640 such trials of one more day" in first["method"]
-    assert marginal_value(check_table(trials(np.arange(10.0)), space())[0]) is None
+    assert "the 8,640 such trials of one more day" in first["method"]
+    assert marginal_value(*check_table(trials(np.arange(10.0)), space())) is None
     json.dumps(first, allow_nan=False)
 
 
 def test_the_marginal_value_ends_with_the_space() -> None:
-    frame = check_table(trials(np.random.default_rng(0).beta(5, 3, 40)), space())[0]
-    num_tried = len(frame.filter(like="config.").drop_duplicates())
-    unlimited, little = marginal_value(frame), marginal_value(frame, num_configs=num_tried + 2)
+    table, vectors = check_table(trials(np.random.default_rng(0).beta(5, 3, 40)), space())
+    num_tried = len(table.filter(like="config.").drop_duplicates())
+    unlimited, little = (marginal_value(table, vectors, num_configs=num) for num in (None, num_tried + 2))
     assert unlimited is not None and little is not None
     assert "the 2 configurations that are left" in little["method"]
     assert little["per_day_improvement"] < unlimited["per_day_improvement"]
-    nothing = marginal_value(frame, num_configs=num_tried)
+    nothing = marginal_value(table, vectors, num_configs=num_tried)
     assert nothing is not None and nothing["high"] == 0
+
+
+def test_a_configuration_that_failed_is_not_left_and_one_seen_at_a_lower_fidelity_is() -> None:
+    frame = trials(np.random.default_rng(0).beta(5, 3, 40))
+    frame.loc[:4, ["status", "cost"]] = ["crashed", np.nan]
+    frame.loc[5:8, "fidelity"] = 3.0
+    found = marginal_value(*check_table(frame, space()), num_configs=50)
+    assert found is not None and "the 14 configurations that are left" in found["method"]
+
+
+def test_one_more_day_promises_no_error_rate_below_zero() -> None:
+    costs = 0.01 + np.random.default_rng(0).exponential(0.1, 40)
+    rates = trials(costs, val_accuracy=1 - costs)
+    bounded, unbounded = (marginal_value(*check_table(each, space())) for each in (rates, trials(costs)))
+    assert bounded is not None and unbounded is not None
+    assert unbounded["high"] > costs.min() >= bounded["high"] >= bounded["per_day_improvement"] > 0
+    assert "no cost below 0" in bounded["method"] and "no cost below 0" not in unbounded["method"]

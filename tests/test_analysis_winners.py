@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from naxcli.analysis.winners import confirmed_gain
+from naxcli.analysis.winners import confirmed_gain, mean_interval
 
 
 def draw(
@@ -80,7 +80,7 @@ def test_optimism_is_confirmed_minus_the_searchs_own_number() -> None:
     assert optimism["name"] == "top 1"
     assert optimism["optimism"] == pytest.approx(np.mean(list(costs["top 1"].values())) - 0.28)
     assert 0 < optimism["low"] < optimism["optimism"] < optimism["high"]
-    assert "too good" in found["sentence"]
+    assert "than confirmed" in found["sentence"]
 
 
 def test_seeds_that_failed_somewhere_are_left_out_and_a_failing_configuration_too() -> None:
@@ -108,3 +108,35 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     costs = draw(np.random.default_rng(5), {"top 1": 0.3, "xception": 0.35}, 3)
     first, again = (confirmed_gain(costs, candidates=["top 1"], references=["xception"], seed=7) for _ in range(2))
     assert first == again
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.3, 0.01), (0.02, 0.01), (0.98, 0.01)])
+@pytest.mark.parametrize("num_seeds", [2, 5])
+def test_the_interval_of_an_error_rate_stays_between_zero_and_one_and_holds_its_mean(
+    mean: float, std: float, num_seeds: int
+) -> None:
+    total = mean * (1 - mean) / std**2 - 1
+    draws = np.random.default_rng(0).beta(mean * total, (1 - mean) * total, (1_000, num_seeds))
+    intervals = np.array([mean_interval(costs, is_error_rate=True) for costs in draws])
+    assert (intervals > 0).all() and (intervals < 1).all()
+    assert np.mean((intervals[:, 0] <= mean) & (mean <= intervals[:, 1])) > 0.92
+    students = np.array([mean_interval(costs, is_error_rate=False) for costs in draws])
+    assert num_seeds > 2 or mean == 0.3 or (students < 0).any() or (students > 1).any()
+
+
+def test_rates_without_spread_have_no_width() -> None:
+    for rate in (0.0, 0.25, 1.0):
+        assert mean_interval(np.full(3, rate), is_error_rate=True) == (rate, rate)
+
+
+def test_an_interval_from_two_seeds_says_that_it_hardly_is_one_and_stays_possible() -> None:
+    costs = {"top 1": {1: 0.02, 2: 0.3}, "xception": {1: 0.9, 2: 0.5}}
+    found = confirmed_gain(costs, candidates=["top 1"], references=["xception"], is_error_rate=True)
+    assert "An interval from two seeds hardly is one" in found["sentence"]
+    assert all(0 < entry["low"] <= entry["mean"] <= entry["high"] < 1 for entry in found["costs"])
+    (gain,) = found["gains"]
+    assert -1 <= gain["low"] <= gain["gain"] <= gain["high"] <= 1
+    three = confirmed_gain(
+        {name: row | {3: 0.4} for name, row in costs.items()}, candidates=["top 1"], references=["xception"]
+    )
+    assert three["caveat"] is None and "hardly" not in three["sentence"]

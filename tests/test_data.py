@@ -37,6 +37,19 @@ def test_digits_load_offline_with_a_fixed_stratified_split(tmp_path: Path) -> No
         assert shares == pytest.approx(torch.full((10,), 0.1), abs=0.01)
 
 
+def test_a_limit_per_class_thins_the_training_images_and_nothing_else(tmp_path: Path) -> None:
+    whole = load("digits", tmp_path, with_test=True)
+    limited = load("digits", tmp_path, with_test=True, images_per_class=20)
+    assert limited.train_labels.bincount().tolist() == [20] * 10
+    assert torch.equal(limited.validation_images, whole.validation_images)
+    assert torch.equal(limited.test_images, whole.test_images)
+    known = {image.numpy().tobytes() for image in whole.train_images}
+    assert all(image.numpy().tobytes() in known for image in limited.train_images)
+    again = load("digits", tmp_path, images_per_class=20)
+    assert torch.equal(again.train_images, limited.train_images)
+    assert torch.equal(load("digits", tmp_path, images_per_class=10**6).train_images, whole.train_images)
+
+
 def test_the_three_parts_of_digits_are_all_images_once(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 

@@ -120,7 +120,7 @@ def test_a_cluster_that_only_a_file_names_is_refused(source: str, tmp_path: Path
         resolve(flags={"space": "nexception"}, **sources)
     assert "--cluster slurm:evil.toml" in error.value.hint
     assert resolve(flags={"space": "nexception", "cluster": "local"}, **sources).cluster is None
-    assert resolve(flags={"space": "nexception", "cluster": "tcp://a:1"}, **sources).cluster == "tcp://a:1"
+    assert resolve(flags={"space": "nexception", "cluster": "tls://a:1"}, **sources).cluster == "tls://a:1"
 
 
 def test_rungs_branch_from_a_trunk_unless_the_whole_schedule_is_asked_for() -> None:

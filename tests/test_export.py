@@ -98,6 +98,17 @@ def test_overwrite_replaces_the_exported_files_and_nothing_else(tmp_path: Path) 
     assert json.loads(exported.files[0].read_text())["space"] == "nexception"
 
 
+def test_overwrite_spares_files_of_common_names_that_no_export_wrote(tmp_path: Path) -> None:
+    for name in ("README.md", "config.json"):
+        (tmp_path / name).write_text('{"mine": true}')
+    with pytest.raises(NaxcliError, match="is not of an export"):
+        export_network(request(tmp_path, format="weights", overwrite=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json"]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {'{"mine": true}'}
+    export_network(request(tmp_path / "export", format="weights"))
+    export_network(request(tmp_path / "export", format="weights", overwrite=True))
+
+
 def test_an_exported_folder_has_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     exported = export_network(request(tmp_path / "deep" / "out"))

@@ -21,6 +21,7 @@ from naxcli.export import Exported, ExportRequest, export_network
 from naxcli.export.source_slice import slice_source
 from naxcli.networks import build_network
 from naxcli.space import load_space
+from tests.commands import load_alone
 
 SPACE = load_space("nexception")
 NEXCEPTION = dict(SPACE.reference["nexception"])
@@ -58,12 +59,7 @@ def python_file(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path
 
 @pytest.fixture(scope="module")
 def module(python_file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("mynet", python_file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mynet"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_alone(python_file)
 
 
 IMAGES = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -125,6 +121,26 @@ def test_the_python_file_loads_its_weights(module: Any) -> None:
     assert torch.allclose(outputs_of(module.load_weights()), outputs_of(trained_network()), atol=1e-5)
     assert module.CONFIG == NEXCEPTION
     assert module.create(num_classes=3).get_classifier().out_features == 3
+
+
+def test_loading_a_file_by_importlib_alone_leaves_no_module_behind(module: Any, python_file: Path) -> None:
+    assert "mynet" not in sys.modules
+    assert timm.get_pretrained_cfg("mynet").file == str(python_file.with_suffix(".safetensors"))
+    assert timm.create_model("mynet").default_cfg["architecture"] == "mynet"
+
+
+def test_a_users_dataclass_with_annotations_as_text_loads_by_importlib_alone(tmp_path: Path) -> None:
+    text = user_space(tmp_path, helper="from dataclasses import dataclass\nfrom typing import ClassVar").read_text()
+    text = "from __future__ import annotations\n" + text.replace('"""A user\'s space."""\n', "")
+    text = text.replace(
+        "class Net(", "@dataclass\nclass Sizes:\n    channels: int\n    least: ClassVar[int] = 8\n\n\nclass Net("
+    )
+    path = tmp_path / "with_dataclass.py"
+    path.write_text(text.replace("pass\n", "self.sizes = Sizes(channels)\n"))
+    exported = export(
+        "python", tmp_path / "out", space=load_space(str(path)), config={"depth": 2}, name="sized_net", width=1.0
+    )
+    assert load_alone(exported.files[0]).create().sizes.channels == 1
 
 
 def test_timm_creates_the_exported_network_in_all_its_ways(module: Any) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from naxcli.exporting import export as export_selection
 from naxcli.networks import build_network
 from naxcli.selection import select
 from naxcli.space import load_space
+from naxcli.timing import Timing
 
 SPACE = load_space("nexception")
 NEXCEPTION = dict(SPACE.reference["nexception"])
@@ -52,15 +54,26 @@ def weights(tmp_path_factory: pytest.TempPathFactory, network: nn.Module) -> Pat
     return path
 
 
+def timing(**changes: Any) -> Timing:
+    """Return what a calm machine measures, with changes."""
+    values = {"seconds": 0.004, "spread": 0.02, "num_repetitions": 50, "num_threads": 2, "num_cpus": 2, "load": 0.1}
+    return Timing(**{**values, **changes})
+
+
+def measure_at_once(call: Callable[[], Any], **_: float) -> Timing:
+    call()
+    return timing()
+
+
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "SECONDS_PER_BATCH_SIZE", 0.0)
+    monkeypatch.setattr(speed, "time_until_stable", measure_at_once)
 
 
 @pytest.fixture(scope="module")
 def python_file(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(speed, "SECONDS_PER_BATCH_SIZE", 0.0)
+        monkeypatch.setattr(speed, "time_until_stable", measure_at_once)
         return export_from(weights, "python", tmp_path_factory.mktemp("code") / "leaf_net.py", bench=True)
 
 
@@ -80,20 +93,22 @@ def outputs_of(network: nn.Module) -> torch.Tensor:
         return network.eval()(IMAGES)
 
 
-@pytest.mark.parametrize("format", ["config", "weights", "onnx", "torch"])
-def test_every_export_says_how_fast_it_is_and_where(format: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["weights", "onnx", "torch"])
+def test_every_export_of_a_network_says_how_fast_it_is_and_where(format: str, tmp_path: Path) -> None:
     if format == "onnx":
         pytest.importorskip("onnxscript")
     request = ExportRequest(space=SPACE, config=NEXCEPTION, format=format, out=tmp_path / "o", bench=True, **SIZES)
     exported = export_network(request)
     assert exported.speed is not None
-    assert exported.speed["latency_ms"] > 0 and exported.speed["images_per_second"] > 0
-    assert exported.speed["latency_repetitions"] == exported.speed["throughput_repetitions"] == speed.MIN_REPETITIONS
+    assert (exported.speed["latency_ms"], exported.speed["images_per_second"]) == (4.0, 8 / 0.004)
+    for measure in ("latency", "throughput"):
+        recorded = {name: exported.speed[f"{measure}_{name}"] for name in ("spread", "repetitions", "load")}
+        assert recorded == {"spread": 0.02, "repetitions": 50, "load": 0.1}
     path = exported.files[0]
     assert recorded_facts(format, path)["speed"] == exported.speed
     assert recorded_facts(format, path)["num_params"] == exported.num_params
     if format == "weights":
-        assert f"{exported.speed['latency_ms']:.3g} ms for one image" in (path.parent / "README.md").read_text()
+        assert "4 ms for one image (IQR 2%)" in (path.parent / "README.md").read_text()
     if format == "onnx":
         assert exported.speed["runtime"].startswith("onnxruntime")
 
@@ -101,8 +116,145 @@ def test_every_export_says_how_fast_it_is_and_where(format: str, tmp_path: Path)
 def test_the_header_of_a_python_export_says_how_fast_it_is_and_where(python_file: Path) -> None:
     header = " ".join(python_file.read_text().split('"""')[1].split())
     assert re.search(
-        r"speed: [\d.e+]+ ms for one image, [\d.e+]+ images/s in batches of 8, float32, by torch \S+ on \S", header
+        r"speed: 4 ms for one image \(IQR 2%\), 2e\+03 images/s in batches of 8 \(IQR 2%\), float32, by torch \S+ on \S",
+        header,
     )
+
+
+BUSY = ({"load": 1.5}, "1.5 of 2 CPUs busy")
+UNSTEADY = ({"spread": 0.4}, "spreads over 40% of their median")
+
+
+@pytest.mark.parametrize(
+    ("format", "seen", "why"),
+    [("python", *BUSY), ("weights", *UNSTEADY), ("onnx", *BUSY), ("torch", *UNSTEADY)],
+    ids=["python", "weights", "onnx", "torch"],
+)
+def test_on_a_busy_machine_an_export_warns_and_records_no_speed(
+    format: str, seen: dict[str, float], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnxscript")
+    monkeypatch.setattr(speed, "time_until_stable", lambda call, **_: timing(**seen))
+    lines = export("nexception:nexception", tmp_path / "out", format=format, width=0.05, name=f"busy_{format}")
+    (warning,) = (line for line in lines if line.startswith("warning: no speed is recorded"))
+    assert why in warning
+    assert not any(line.startswith("speed:") for line in lines)
+    path = next(path for path in (tmp_path / "out").iterdir() if path.suffix in (".py", ".json", ".onnx", ".pt2"))
+    if format == "python":
+        assert "speed:" not in path.read_text().split('"""')[1]
+    else:
+        assert "speed" not in recorded_facts(format, path)
+
+
+class Worked(Exception):
+    """Something was built, run or measured."""
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise Worked
+
+    for function in (
+        "naxcli.export.bundle.build_network",
+        "naxcli.measure.build_network",
+        "naxcli.export.speed.time_until_stable",
+    ):
+        monkeypatch.setattr(function, work)
+
+
+REFUSALS = {
+    "format": ({"format": "gguf"}, "no format 'gguf'"),
+    "folder": ({"out": "."}, "exists already and is not empty"),
+    "variant": ({"variant": "XXL"}, "no variant 'XXL'"),
+    "name": ({"name": "resnet18"}, "timm has a network named"),
+    "name in use": ({"name": "Network"}, "is used in the network's code"),
+    "opset": ({"format": "onnx", "opset": 9}, "opset 9 cannot be written"),
+    "fold": ({"format": "weights", "fold": True}, "cannot fold"),
+    "two targets": ({"target_flops": "1G", "target_params": "1M"}, "both fix the width"),
+    "width and target": ({"width": 0.5, "target_params": "1M"}, "both fix the width"),
+    "target": ({"target_params": "many"}, "--target-params"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("target", [None, "1M"])
+@pytest.mark.usefixtures("no_work")
+def test_a_request_that_is_refused_is_refused_before_any_work(refusal: str, target: str | None, tmp_path: Path) -> None:
+    changes, message = REFUSALS[refusal]
+    if "opset" in changes:
+        pytest.importorskip("onnxscript")
+    (tmp_path / "mine.txt").write_text("mine")
+    out = tmp_path / changes.get("out", "new")
+    changes = {"target_params": target, **{name: value for name, value in changes.items() if name != "out"}}
+    with pytest.raises(NaxcliError, match=message):
+        export("nexception:nexception", out, **changes)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.usefixtures("no_work")
+def test_missing_packages_and_weights_are_seen_before_any_work(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(NaxcliError, match="no weights at"):
+        export_from(weights.with_name("other.safetensors"), "torch", tmp_path / "out")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
+    with pytest.raises(NaxcliError, match="needs onnx"):
+        export("nexception:nexception", tmp_path / "out", format="onnx", target_params="1M")
+
+
+def test_a_file_that_needs_a_neighbour_is_refused_before_it_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: object, **__: object) -> None:
+        raise Worked
+
+    monkeypatch.setattr(speed, "time_until_stable", measure)
+    monkeypatch.setattr("naxcli.export.python._LOAD_BACK", "import a_neighbour")
+    with pytest.raises(NaxcliError, match="does not run without naxcli"):
+        export("nexception:nexception", tmp_path / "out", width=0.05, name="neighbourly")
+
+
+def test_a_configuration_is_exported_without_making_or_measuring_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise Worked
+
+    monkeypatch.setattr(speed, "time_until_stable", work)
+    monkeypatch.setattr("naxcli.export.bundle.build_network", work)
+    lines = export("nexception:nexception", tmp_path / "best.json", format="config", variant="T")
+    assert lines == [f"wrote {tmp_path / 'best.json'}"]
+    facts = json.loads((tmp_path / "best.json").read_text())
+    assert (facts["num_params"], facts["flops"]) == (24_544_976, 4_600_086_016)
+    assert "speed" not in facts
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"target_params": "100k"}, ["the width changes from 0.05 to ", "those of another network: width 0.05, not "]),
+        ({"width": 0.1}, ["those of another network: width 0.05, not 0.1"]),
+        ({"num_classes": 9}, ["those of another network: 5 classes, not 9"]),
+        ({"variant": "T", "width": 0.05}, ["those of another network: variant reduced, not T"]),
+    ],
+    ids=["target", "width", "classes", "variant"],
+)
+def test_an_export_without_its_weights_says_what_changed(
+    changes: dict[str, Any], said: list[str], tmp_path: Path, weights: Path
+) -> None:
+    folder = export_from(weights, "weights", tmp_path / "hub").parent
+    lines = export(folder, tmp_path / "out", format="torch", bench=False, **changes)
+    for text in said:
+        assert any(text in line for line in lines), lines
+    assert any("untrained weights" in line for line in lines)
+
+
+def test_the_width_that_the_weights_have_keeps_them(tmp_path: Path, weights: Path) -> None:
+    folder = export_from(weights, "weights", tmp_path / "hub").parent
+    lines = export(folder, tmp_path / "same", format="torch", bench=False, width=0.05)
+    assert any(line.endswith("multiply-adds, trained weights") for line in lines)
 
 
 def recorded_facts(format: str, path: Path) -> dict[str, Any]:
@@ -119,14 +271,14 @@ def recorded_facts(format: str, path: Path) -> dict[str, Any]:
 
 
 def test_the_command_measures_unless_told_not_to(tmp_path: Path) -> None:
-    arguments = ["export", "--config", "nexception:nexception", "--width", "0.05", "--format", "config"]
+    arguments = ["export", "--config", "nexception:nexception", "--width", "0.05", "--format", "torch"]
     measured = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "measured")])
     assert measured.exit_code == 0, measured.output
-    assert "images/s in batches of 8, float32, by torch" in " ".join(measured.output.split())
+    assert "images/s in batches of 8 (IQR 2%), float32, by torch" in " ".join(measured.output.split())
     silent = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "silent"), "--no-bench"])
     assert silent.exit_code == 0 and "images/s" not in silent.output
     (path,) = (tmp_path / "silent").iterdir()
-    assert "speed" not in json.loads(path.read_text())
+    assert "speed" not in recorded_facts("torch", path)
 
 
 def test_the_command_folds(tmp_path: Path, weights: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,16 @@ def study(tmp_path: Path) -> gpu_study.Study:
     )
 
 
+@pytest.fixture(params=["a terminal", "the background of a script"])
+def started_in(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How SIGINT is met: with Python's own handler, or not at all, as a shell starts what a script does not wait for."""
+    handler = signal.default_int_handler if request.param == "a terminal" else signal.SIG_IGN
+    before = signal.signal(signal.SIGINT, handler)
+    yield
+    assert signal.signal(signal.SIGINT, before) is handler
+
+
+@pytest.mark.usefixtures("started_in")
 def test_a_stage_out_of_time_is_interrupted_and_goes_on_next_time(study: gpu_study.Study) -> None:
     study.deadline = time.monotonic() + gpu_study.STOP_SECONDS + 1.0
     waiting = (

@@ -16,7 +16,7 @@ SPACES = PACKAGE.parent / "spaces"
 # Each of these dependencies has one door.
 DOORS = {
     "smac": {"searchers/smac.py"},
-    "distributed": {"workers.py"},
+    "distributed": {"workers.py", "worker_setup.py", "slurm.py"},
     "dask": {"workers.py"},
     "dask_jobqueue": {"slurm.py"},
     "pyarrow": {"records.py"},
@@ -36,6 +36,7 @@ DOORS = {
         "bench",
         "devices.py",
         "roofline.py",
+        "timing.py",
         "trackers.py",
     },
 }

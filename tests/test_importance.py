@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from naxcli.analysis.encoding import Encoding
 from naxcli.analysis.summary import summarise
 from naxcli.errors import NaxcliError
+from naxcli.trial import config_id
 
 Cost = Callable[[dict[str, Any]], float]
 
@@ -241,19 +242,97 @@ def test_crashed_trials_are_left_out_and_counted() -> None:
     assert any("6 of 66 trials failed" in warning for warning in summary["warnings"])
 
 
-def test_a_constant_of_the_space_is_dropped_and_one_of_the_trials_has_no_number() -> None:
+def test_a_constant_of_the_space_and_one_of_the_trials_are_dropped() -> None:
     space = ConfigurationSpace()
     space.add(Categorical("a", [0, 1]), Categorical("b", [0, 1]), Constant("classes", 10))
     frame = sample(space, 40, lambda config: config["a"]).assign(**{"config.b": 1})
     summary = summarise(frame, space, bootstrap=0)
     entry = at_highest(summary)
-    assert means(entry, "lpi") == {"a": pytest.approx(1), "b": None}
-    assert {tuple(row["names"]): row["mean"] is None for row in entry["fanova"]} == {
-        ("a",): False,
-        ("b",): True,
-        ("a", "b"): True,
-    }
+    assert means(entry, "lpi") == {"a": pytest.approx(1)}
+    assert [row["names"] for row in entry["fanova"]] == [["a"]]
+    assert entry["never_varied"] == [{"name": "b", "value": 1, "reason": None}]
     assert any("nothing is known about b" in warning for warning in summary["warnings"])
+
+
+def test_a_value_whose_trials_all_failed_is_told_from_one_that_was_never_tried() -> None:
+    space = ConfigurationSpace()
+    space.add(Categorical("a", [0, 1]), Categorical("b", ["x", "y"]), Categorical("c", ["p", "q", "r", "s"]))
+    frame = sample(space, 60, lambda config: config["a"])
+    frame = frame[frame["config.c"] != "s"].reset_index(drop=True)
+    failed = (frame["config.b"] == "y") | (frame["config.c"] == "r")
+    frame.loc[failed, ["status", "cost"]] = ["crashed", np.nan]
+    frame.loc[((frame["config.c"] == "r") & (frame["config.b"] == "x")).idxmax(), "status"] = "out_of_memory"
+    num_y, num_r = int((frame["config.b"] == "y").sum()), int((frame["config.c"] == "r").sum())
+    summary = summarise(frame, space, bootstrap=0)
+    (entry,) = summary["importance"]
+    assert entry["never_varied"] == [{"name": "b", "value": "x", "reason": f"b=y: all its {num_y} trials crashed"}]
+    assert (
+        f"at fidelity 9: never varied, so nothing is known about b (b=y: all its {num_y} trials crashed)"
+        in summary["warnings"]
+    )
+    how = f"all its {num_r} trials failed ({num_r - 1} crashed, 1 ran out of memory)"
+    assert f"at fidelity 9: without a result: c=r ({how})" in summary["warnings"]
+    assert "at fidelity 9: never tried: c=s" in summary["warnings"]
+
+
+def test_partial_dependence_stops_where_the_trials_do() -> None:
+    space = ConfigurationSpace()
+    space.add(
+        Categorical("c", ["p", "q", "r"]),
+        OrdinalHyperparameter("o", [1, 2, 3]),
+        Integer("i", (1, 9)),
+        Float("f", (0, 1)),
+    )
+    frame = sample(space, 600, lambda config: config["f"] + config["i"])
+    inside = frame["config.i"].between(3, 7) & (frame["config.i"] != 5) & frame["config.f"].between(0.25, 0.5)
+    frame = frame[inside & (frame["config.c"] != "q") & (frame["config.o"] != 1)]
+    curves = {curve["name"]: curve for curve in at_highest(summarise(frame, space, bootstrap=0))["partial_dependence"]}
+    assert curves["c"]["values"] == ["p", "r"] and curves["o"]["values"] == [2, 3]
+    assert curves["i"]["values"] == [3, 4, 5, 6, 7]
+    assert min(curves["f"]["values"]) > 0.2 and max(curves["f"]["values"]) < 0.55
+    for curve in curves.values():
+        assert len(curve["values"]) == len(curve["mean"]) == len(curve["std"]) > 1
+
+
+@pytest.mark.parametrize("bootstrap", [0, 2])
+def test_a_fidelity_that_lacks_what_the_incumbent_has_still_explains_the_rest(bootstrap: int) -> None:
+    space = mixed_space()
+    low = sample(space, 120, mixed_cost, fidelity=3)
+    low = low[(low["config.se"] == "no") & (low["config.width"] == "s")].reset_index(drop=True)
+    high = sample(space, 60, lambda config: mixed_cost(config) - (config["se"] == "yes"), seed=1)
+    frame = pd.concat([low, high]).assign(trial_id=range(len(low) + 60))
+    summary = summarise(
+        frame, space, bootstrap=bootstrap, groups={"squeeze": ["se", "ratio"], "rest": ["lr", "block", "width"]}
+    )
+    entry = summary["importance"][0]
+    assert summary["incumbent"]["config"]["se"] == "yes"
+    assert {row["name"]: row["value"] for row in entry["never_varied"]} == {"ratio": None, "se": "no", "width": "s"}
+    assert [(group["name"], group["members"]) for group in entry["groups"]] == [("rest", ["block", "lr"])]
+    assert entry["groups"][0]["lpi"]["mean"] == pytest.approx(1)
+    assert entry["groups"][0]["fanova"]["mean"] == pytest.approx(1, abs=0.02)
+    assert {name for step in entry["ablation"] for name in step["name"].split(", ")} <= {"default", "block", "lr"}
+    gain = entry["ablation"][0]["cost"] - entry["ablation"][-1]["cost"]
+    assert sum(row["value"] for row in entry["shapley"]) == pytest.approx(gain)
+
+
+def test_deepcave_looks_around_the_best_of_each_fidelity_and_naxcli_around_the_incumbent() -> None:
+    space = ConfigurationSpace()
+    space.add(Categorical("parent", ["off", "on"]), Categorical("child", [1, 2, 3]), Categorical("other", [1, 2, 3]))
+    space.add(EqualsCondition(space["child"], space["parent"], "on"))
+    early = sample(space, 60, lambda config: config["parent"] == "on", fidelity=3)
+    late = sample(space, 60, lambda config: config["parent"] == "off", seed=1, fidelity=9)
+    frame = pd.concat([early, late]).assign(trial_id=range(120))
+    inactive = {
+        lpi: [
+            {row["name"]: row["inactive"] for row in entry["lpi"]}["child"]
+            for entry in summarise(frame, space, bootstrap=0, methods=("lpi",), lpi=lpi)["importance"]
+        ]
+        for lpi in ("deepcave", "naxcli")
+    }
+    assert inactive == {"deepcave": [True, False], "naxcli": [False, False]}
+    best = early[early["config.parent"] == "off"].groupby("config.other")["cost"].mean().idxmin()
+    entries = summarise(frame, space, bootstrap=0, methods=("lpi",), lpi="deepcave")["importance"]
+    assert entries[0]["lpi_incumbent"] == config_id({"parent": "off", "other": int(best)})
 
 
 def test_the_incumbent_is_the_best_mean_among_those_with_the_most_seeds() -> None:
@@ -355,8 +434,9 @@ def test_what_has_no_number_says_why() -> None:
         summary = summarise(table, space, bootstrap=3, groups={"squeeze": ["se", "ratio"]})
         entry = at_highest(summary)
         assert entry["note"] == reason
-        assert entry["r2"] is None and entry["ablation"] == []
-        assert all(row["mean"] is None for row in (*entry["lpi"], *entry["fanova"], entry["groups"][0]["lpi"]))
+        assert entry["r2"] is None
+        for name in ("lpi", "fanova", "groups", "ablation", "shapley", "partial_dependence"):
+            assert entry[name] == []
         json.dumps(summary, allow_nan=False)
 
 
@@ -367,7 +447,7 @@ def test_an_empty_run_and_one_of_failures_only_have_no_incumbent() -> None:
     failed = summarise(frame.assign(status="out_of_memory", cost=None), space)
     assert empty["incumbent"] is failed["incumbent"] is None
     assert empty["warnings"] == ["there are no trials yet"]
-    assert failed["warnings"] == ["all 5 trials failed"]
+    assert failed["warnings"] == ["5 trials failed, and none succeeded"]
     assert failed["references"][0]["cost"] is None
     json.dumps([empty, failed], allow_nan=False)
 

@@ -115,16 +115,18 @@ CASES = {
 class Oracle:
     """Enumeration in plain Python, from values alone."""
 
-    def __init__(self, space: ConfigurationSpace, cost: Cost) -> None:
-        self.space, self.cost = space, cost
-        self.names = sorted(name for name in space if space[name].size > 1)
-        self.default = self.repaired(dict(space.get_default_configuration()))
+    def __init__(self, space: ConfigurationSpace, cost: Cost, *, fixed: Raw | None = None) -> None:
+        self.space, self.cost, self.fixed = space, cost, fixed or {}
+        self.default = self.repaired({**space.get_default_configuration(), **self.fixed})
         self.all = list(
             {tuple(sorted(c.items(), key=str)): c for c in map(self.repaired, self.raw()) if self.is_legal(c)}.values()
         )
+        self.names = sorted(name for name in space if len({c[name] for c in self.all if name in c}) > 1)
         self.incumbent = min(self.all, key=cost)
 
     def values(self, name: str) -> list[Any]:
+        if name in self.fixed:
+            return [self.fixed[name]]
         hyperparameter = self.space[name]
         for attribute in ("choices", "sequence"):
             if hasattr(hyperparameter, attribute):
@@ -142,7 +144,7 @@ class Oracle:
         for name in self.space:
             conditions = self.space.parent_conditions_of[name]
             if all(self.holds(condition, kept) for condition in conditions):
-                default = self.space[name].default_value
+                default = self.fixed.get(name, self.space[name].default_value)
                 kept[name] = config.get(name, default.item() if hasattr(default, "item") else default)
         return kept
 
@@ -235,17 +237,33 @@ class Oracle:
         return pd.DataFrame(rows).assign(fidelity=1, seed=0, status="success")
 
 
-@pytest.fixture(scope="module", params=CASES)
+# What all trials had in common: it must count as a constant, whatever the default and the rest of the space say.
+FIXED: dict[str, tuple[str, Raw]] = {
+    "plain without an activation": ("plain", {"activation": "gelu"}),
+    "plain of one depth and width": ("plain", {"depth": 4, "width": "large"}),
+    "conditional without a parent": ("conditional", {"block": "attention"}),
+    "conditional without children": ("conditional", {"block": "plain"}),
+    "conditional with one child's value": ("conditional", {"ratio": 16}),
+    "conditional with one value of a parent in the middle": ("conditional", {"heads": 3, "kernel": 3}),
+    "forbidden without a choice": ("forbidden", {"c": 2}),
+    "forbidden with one child's value": ("forbidden", {"d": 1}),
+}
+
+
+@pytest.fixture(scope="module", params=[*CASES, *FIXED])
 def case(request: pytest.FixtureRequest) -> tuple[str, Oracle, dict[str, Any]]:
-    make_space, cost = CASES[request.param]
-    oracle = Oracle(make_space(), cost)
+    name, fixed = FIXED.get(request.param, (request.param, {}))
+    make_space, cost = CASES[name]
+    oracle = Oracle(make_space(), cost, fixed=fixed)
     groups = {"first two": oracle.names[:2], "last three": oracle.names[-3:]}
     summary = summarise(oracle.table(), oracle.space, groups=groups, exact_model=True)
     return request.param, oracle, summary
 
 
 # A space with forbidden clauses has no complete factorial, which the product measure asks for.
-COMPLETE = pytest.mark.parametrize("case", ["plain", "conditional"], indirect=True)
+COMPLETE = pytest.mark.parametrize(
+    "case", [*(n for n in CASES if n != "forbidden"), *(n for n in FIXED if FIXED[n][0] != "forbidden")], indirect=True
+)
 
 
 def importance(summary: Mapping[str, Any]) -> dict[str, Any]:

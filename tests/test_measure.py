@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,9 +17,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from naxcli import measure
+from naxcli import timing as timing_module
 from naxcli.errors import NaxcliError
 from naxcli.networks import build_network, usual_image_size, variant_names
 from naxcli.space import Space, load_space
+from naxcli.timing import LARGEST_SPREAD, Timing, time_until_stable
 
 SPACE = load_space("nexception")
 NEXCEPTION = SPACE.reference["nexception"]
@@ -116,7 +124,96 @@ def test_variants_name_their_usual_image_size() -> None:
 
 def test_a_slower_network_has_a_higher_latency() -> None:
     small, large = nn.Conv2d(3, 8, 1), nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 3))
-    assert 0 < measure.latency_ms(small, (3, 8, 8)) < measure.latency_ms(large, (3, 64, 64), num_repetitions=5)
+    assert 0 < measure.latency_ms(small, (3, 8, 8)) < measure.latency_ms(large, (3, 64, 64))
+
+
+def test_latency_is_measured_in_evaluation_mode_which_is_left_again() -> None:
+    class Noting(nn.Module):
+        modes: ClassVar[set[bool]] = set()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.modes.add(self.training or torch.is_grad_enabled())
+            return x
+
+    network = Noting()
+    measure.latency_ms(network, (3, 8, 8))
+    assert network.modes == {False} and network.training
+
+
+class Work:
+    """A call that takes the next of these seconds on a clock of its own; the last ones again and again."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.now, self.seconds, self.num_calls = 0.0, itertools.cycle(seconds), 0
+
+    def __call__(self) -> None:
+        self.now += next(self.seconds)
+        self.num_calls += 1
+
+    def time(self, **limits: float) -> Timing:
+        return time_until_stable(self, timer=lambda: self.now, **{"min_seconds": 1.0, "max_seconds": 5.0, **limits})
+
+
+def test_calls_that_agree_are_repeated_for_the_least_time() -> None:
+    work = Work(0.25)
+    timing = work.time()
+    assert (timing.seconds, timing.spread, timing.num_repetitions) == (0.25, 0.0, 4)
+    assert work.num_calls == 5  # the first warms up
+
+
+def test_a_few_slow_calls_do_not_move_the_median_and_are_waited_for() -> None:
+    timing = Work(0.1, 0.1, 2.0, 2.0, *[0.1] * 100).time(max_seconds=10)
+    assert timing.seconds == pytest.approx(0.1)
+    assert timing.spread <= LARGEST_SPREAD
+
+
+def test_calls_that_never_agree_are_given_up_and_known_as_unstable() -> None:
+    timing = Work(0.0035, 0.642).time()
+    assert timing.num_repetitions * 0.32 == pytest.approx(5, rel=0.2)
+    assert timing.spread > LARGEST_SPREAD
+    assert "spreads over" in dataclasses.replace(timing, load=0.0).why_unstable
+
+
+def test_a_call_that_is_too_slow_for_the_time_is_made_once_after_the_warm_up() -> None:
+    timing = Work(30.0).time()
+    assert (timing.seconds, timing.num_repetitions) == (30.0, 1)
+
+
+CALM = Timing(seconds=1.0, spread=0.05, num_repetitions=9, num_threads=2, num_cpus=4, load=0.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"load": None}, ""),
+        ({"spread": 0.1}, ""),
+        ({"load": 2.3}, ""),  # 1.7 CPUs are left for two threads
+        ({"load": 2.5}, "other processes kept 2.5 of 4 CPUs busy"),
+        ({"spread": 0.2}, "9 repetitions spreads over 20% of their median (10% at most)"),
+        ({"spread": float("nan")}, "spreads over nan%"),
+    ],
+    ids=str,
+)
+def test_a_median_is_trusted_where_repetitions_agree_on_a_machine_with_cpus_to_spare(
+    changes: dict[str, float], why: str
+) -> None:
+    assert why in dataclasses.replace(CALM, **changes).why_unstable
+    assert bool(dataclasses.replace(CALM, **changes).why_unstable) == bool(why)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the load is read from Linux's /proc")
+def test_the_load_is_that_of_other_processes_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # user, nice, system, idle, waiting, two kinds of interrupts, stolen, guests (who count as users already)
+    stat = tmp_path / "stat"
+    monkeypatch.setattr(timing_module, "_STAT_FILE", stat)
+    ticks = os.sysconf("SC_CLK_TCK")
+    numbers = [100, 10, 20, 5000, 300, 3, 4, 5, 50, 0]
+    stat.write_text("cpu  " + " ".join(str(n * ticks) for n in numbers) + "\ncpu0 1 2 3\n")
+    monkeypatch.setattr(time, "process_time", lambda: 42.0)
+    assert timing_module._cpu_seconds_of_others() == 100 + 10 + 20 + 3 + 4 + 5 - 42
+    stat.unlink()
+    assert timing_module._cpu_seconds_of_others() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from Linux's /proc")

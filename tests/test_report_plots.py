@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naxcli.errors import NaxcliError
-from naxcli.report import ReportData, charts
+from naxcli.report import ReportData, charts, importance_charts
 from naxcli.report.plots import write_plots
 from tests.report_examples import all_failed, empty_run, example_data, one_trial
 
@@ -28,6 +28,7 @@ def data() -> ReportData:
     return example_data(150)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_the_best_cost_so_far_never_rises(costs: list[float]) -> None:
     points = [
@@ -83,33 +84,33 @@ def test_an_inactive_value_has_its_own_tick(data: ReportData) -> None:
     found = charts.parallel(dataclasses.replace(data, trials=trials))
     assert found is not None
     axis = next(axis for axis in found.axes if axis.name == "se")
-    assert [label for _, label in axis.ticks] == ["no", "yes", "inactive"]
+    assert [label for _, label in axis.ticks] == ["inactive", "no", "yes"]
     assert axis.heights.min() > 0
     assert axis.heights.max() < 1
 
 
 def test_bars_are_ordered_by_the_highest_fidelity_and_error_bars_are_never_negative(data: ReportData) -> None:
-    bars = charts.importance_bars(data, "lpi", by_group=False)
+    bars = importance_charts.importance_bars(data, "lpi", by_group=False)
     assert bars is not None
     assert list(bars.fidelities) == [3, 9, 27]
     assert list(np.nan_to_num(bars.mean[-1])) == sorted(np.nan_to_num(bars.mean[-1]), reverse=True)
     outside = [row | {"low": 0.9, "high": 0.95} for row in data.summary["importance"][-1]["lpi"]]
     summary = {**data.summary, "importance": [data.summary["importance"][-1] | {"lpi": outside}]}
-    bars = charts.importance_bars(dataclasses.replace(data, summary=summary), "lpi", by_group=False)
+    bars = importance_charts.importance_bars(dataclasses.replace(data, summary=summary), "lpi", by_group=False)
     assert bars is not None
     assert np.nanmin(bars.below) >= 0
     assert np.nanmin(bars.above) >= 0
 
 
 def test_groups_take_the_place_of_their_members(data: ReportData) -> None:
-    bars = charts.importance_bars(data, "lpi", by_group=True)
+    bars = importance_charts.importance_bars(data, "lpi", by_group=True)
     assert bars is not None
     assert {"activation_positions", "normalization_positions", "block"} <= set(bars.names)
     assert not {"activation_1", "normalization_1"} & set(bars.names)
 
 
 def test_the_pair_matrix_is_symmetric_and_holds_every_pair(data: ReportData) -> None:
-    found = charts.pair_matrix(data.summary["importance"][-1])
+    found = importance_charts.pair_matrix(data.summary["importance"][-1])
     assert found is not None
     names, matrix = found
     assert len(names) == 14
@@ -145,7 +146,15 @@ def test_learning_curves_are_thinned_and_the_incumbent_s_is_apart(
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"), [([1.0, 2.0], False), ([0.001, 10.0], True), ([0.0, 10.0], False), ([], False)]
+    ("values", "expected"),
+    [
+        ([1.0, 2.0], False),
+        ([0.001, 10.0], True),
+        ([0.0, 10.0], False),
+        ([], False),
+        ([1e-8, *[0.5, 0.6, 0.7] * 20], False),  # one good trial
+        ([1e8, *[0.5, 0.6, 0.7] * 20], True),  # one bad trial would press all others on the floor
+    ],
 )
 def test_a_log_axis_is_for_positive_values_over_orders_of_magnitude(values: list[float], expected: bool) -> None:
     assert charts.needs_log(np.array(values)) is expected
@@ -191,21 +200,24 @@ def test_missing_matplotlib_and_unknown_formats_are_clear_errors(tmp_path, monke
     assert "pip install" in caught.value.hint
 
 
-def test_numbers_have_a_scale_and_names_and_few_whole_numbers_a_row() -> None:
-    assert charts.is_continuous([0.1, 0.2])
-    assert charts.is_continuous(list(range(100)))
-    assert not charts.is_continuous([3, 5, 7, 9])
-    assert not charts.is_continuous([True, False])
-    assert not charts.is_continuous(["a", "b"])
-    assert not charts.is_continuous([])
+def test_numbers_have_a_scale_and_choices_and_few_whole_numbers_a_row(data: ReportData) -> None:
+    data = dataclasses.replace(data, scales={"rate": "log", "depth": "linear"})
+    assert charts.is_number(data, "rate", [1, 10, 100])
+    assert charts.is_number(data, "depth", list(range(100)))
+    assert charts.is_number(data, "depth", [0.1, 0.2])
+    assert not charts.is_number(data, "depth", [3, 5, 7, 9])
+    assert not charts.is_number(data, "depth", [])
+    assert not charts.is_number(data, "ordinal", [1e-8, 1e-6, 1e-4])
+    assert not charts.is_number(data, "flag", [True, False])
 
 
-def test_an_axis_of_numbers_is_logarithmic_where_they_ask_for_it_and_has_inactive_trials_at_its_foot(
+def test_an_axis_of_numbers_is_logarithmic_where_the_space_is_and_has_inactive_trials_at_its_foot(
     data: ReportData,
 ) -> None:
     rates = 10.0 ** np.linspace(-4, 0, len(data.trials))
     rates[data.trials["config.block"] == "xception"] = np.nan
-    found = charts.parallel(dataclasses.replace(data, trials=data.trials.assign(**{"config.rate": rates})))
+    trials = data.trials.assign(**{"config.rate": rates})
+    found = charts.parallel(dataclasses.replace(data, trials=trials, scales={"rate": "log"}))
     assert found is not None
     axis = next(axis for axis in found.axes if axis.name == "rate")
     assert axis.ticks[0] == (0.0, "inactive")

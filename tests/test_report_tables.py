@@ -7,14 +7,22 @@ import dataclasses
 import io
 import re
 
+import pandas as pd
 import pytest
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 from rich.console import Console
+from typer.testing import CliRunner
 
-from naxcli.errors import NaxcliError
+from naxcli.analysis.table import check_table
+from naxcli.cli import app
+from naxcli.errors import ExitCode, NaxcliError
 from naxcli.report import ReportData, checklist
 from naxcli.report.csv import write_csv
+from naxcli.report.html import write_html
 from naxcli.report.markdown import render_markdown, write_markdown
+from naxcli.report.plots import write_plots
 from naxcli.report.tables import print_report
+from naxcli.reporting import with_every_hyperparameter
 from tests.report_examples import CONFIRMATION, all_failed, empty_run, example_data, one_trial
 
 RUNS = {"full": lambda: example_data(150), "empty": empty_run, "one trial": one_trial, "all failed": all_failed}
@@ -164,9 +172,53 @@ def test_markdown_starts_no_html_of_a_run() -> None:
     assert not re.search(r"(?<!\\)[<`]", text)
 
 
-def test_markdown_is_written_into_a_folder_that_does_not_exist_yet(tmp_path, data: ReportData) -> None:
-    write_markdown(tmp_path / "new" / "report.md", data)
-    assert (tmp_path / "new" / "report.md").read_text(encoding="utf-8") == render_markdown(data)
+def test_a_file_of_the_report_holds_the_whole_report(tmp_path, data: ReportData) -> None:
+    write_markdown(tmp_path / "report.md", data)
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == render_markdown(data)
+
+
+def test_a_file_in_a_missing_folder_is_refused_and_no_folder_made(tmp_path, data: ReportData) -> None:
+    missing = tmp_path / "slip of the pen"
+    for write in (
+        lambda: write_markdown(missing / "report.md", data),
+        lambda: write_html(missing / "report.html", empty_run()),
+        lambda: write_csv(missing / "tables", data),
+        lambda: write_plots(missing / "plots", empty_run()),
+    ):
+        with pytest.raises(NaxcliError, match="cannot be written") as caught:
+            write()
+        assert caught.value.why == f"there is no folder {missing}"
+        assert caught.value.hint == f"mkdir -p '{missing}'"
+    assert not missing.exists()
+
+
+def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_are_refused(tmp_path, data: ReportData) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NaxcliError, match="cannot be written"):
+        write_markdown(tmp_path, data)
+    with pytest.raises(NaxcliError, match="cannot be written"):
+        write_csv(tmp_path / "file", data)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_command_refuses_a_missing_folder_before_it_reads_the_run(tmp_path) -> None:
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "no run"), "--html", str(tmp_path / "no" / "x.html")])
+    assert done.exit_code == ExitCode.USAGE
+    assert "mkdir -p" in done.output
+
+
+def test_a_run_that_never_activated_a_conditional_hyperparameter_has_a_column_for_it() -> None:
+    space = ConfigurationSpace()
+    optimizer, momentum = Categorical("optimizer", ["adam", "sgd"]), Float("momentum", (0.0, 1.0))
+    space.add(optimizer, momentum)
+    space.add(EqualsCondition(momentum, optimizer, "sgd"))
+    trials = pd.DataFrame({"trial_id": [1, 2], "status": "success", "cost": [0.1, 0.2], "config.optimizer": "adam"})
+    found = with_every_hyperparameter(trials, space)
+    assert found["config.momentum"].isna().all()
+    assert list(found["config.optimizer"]) == ["adam", "adam"]
+    check_table(found.assign(fidelity=1.0, seed=0), space)
+    with pytest.raises(NaxcliError, match="no column for momentum"):
+        check_table(trials.assign(fidelity=1.0, seed=0), space)
 
 
 def read(path) -> list[dict[str, str]]:
@@ -185,6 +237,15 @@ def test_csv_rows_say_what_they_rest_on_and_hold_the_exact_numbers(tmp_path, dat
     assert float(row["r2"]) == entry["r2"]
     assert all(float(row[key]) == expected[key] for key in ("mean", "std", "low", "high"))
     assert len(rows) == sum(len(entry["lpi"]) for entry in data.summary["importance"])
+
+
+def test_csv_replaces_tables_of_a_report_and_nothing_else(tmp_path, data: ReportData) -> None:
+    paths = {path.stem: path for path in write_csv(tmp_path, data)}
+    assert write_csv(tmp_path, data) == list(paths.values())
+    paths["failures"].write_text("date,part\n")
+    with pytest.raises(NaxcliError, match=r"failures\.csv is not a table of a report"):
+        write_csv(tmp_path, data)
+    assert paths["failures"].read_text() == "date,part\n"
 
 
 def test_csv_leaves_what_is_not_available_empty(tmp_path, data: ReportData) -> None:

@@ -23,13 +23,13 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export import ExportRequest, export_network
 from naxcli.export.config import read_config
 from naxcli.exported_file import import_file
-from naxcli.final_training import TrainingEnd, run_training
+from naxcli.final_training import TrainingEnd, _prepare_folder, run_training
 from naxcli.networks import build_network
 from naxcli.selection import select
 from naxcli.space import load_space
 from naxcli.training.checkpoint import load_weights
 from naxcli.training.data import load_dataset
-from naxcli.training_plan import Plan, TrainCommand, make_plan
+from naxcli.training_plan import Plan, TrainCommand, decided_again, make_plan
 from naxcli.trial import EpochRecord
 from tests.commands import ENVIRONMENT, naxcli, start
 
@@ -196,6 +196,40 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(NaxcliError, match="something else"):
         make_plan(command(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["README.md", "training.toml", "checkpoints/last.pt", "lock.txt", "best/config.json"])
+def test_overwriting_deletes_nothing_in_a_folder_without_a_training(name: str, tmp_path: Path) -> None:
+    for file in (name, "wandb/run", "tensorboard/events.out.tfevents.1"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("mine = true")
+    with pytest.raises(NaxcliError, match="something else"):
+        make_plan(command(tmp_path, overwrite=True))
+    assert (tmp_path / name).read_text() == (tmp_path / "wandb" / "run").read_text() == "mine = true"
+
+
+def test_overwriting_a_training_keeps_the_files_of_others(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    _prepare_folder(make_plan(command(folder)))
+    others = ("notes.txt", "checkpoints/mine.pt", "tensorboard/notes.txt", "wandb/run", "config.json.orig")
+    own = ("checkpoints/last.pt", "checkpoints/.last.pt.ab_12345.tmp", "best/README.md", "log.csv", "README.md")
+    for file in (*others, *own):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text("written")
+    _prepare_folder(make_plan(command(folder, epochs=7, overwrite=True)))
+    assert all((folder / file).exists() for file in others) and not any((folder / file).exists() for file in own)
+    assert not make_plan(command(folder, epochs=7)).is_new
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_training_that_another_process_made_meanwhile_is_kept(overwrite: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    first, late = (make_plan(command(folder, overwrite=overwrite)) for _ in range(2))
+    _prepare_folder(decided_again(first))
+    with pytest.raises(NaxcliError, match="another process trained"):
+        decided_again(late)
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_a_class_without_a_readable_image_is_refused(broken_folder: Path) -> Non
 def test_a_search_refuses_corrupt_images_or_leaves_them_out_as_it_is_set(broken_folder: Path) -> None:
     (broken_folder / "a" / "text.png").write_text("no image")
     space, name = load_space("nexception"), f"folder:{broken_folder}"
-    with pytest.raises(NaxcliError, match="1 unreadable images of 17") as caught:
+    with pytest.raises(NaxcliError, match="1 unreadable image of 17") as caught:
         prepare_data(Experiment(space="nexception", data=name), space)
     assert "text.png" in caught.value.why and "skip_corrupt=true" in caught.value.hint
     request, description, _ = prepare_data(Experiment(space="nexception", data=name, skip_corrupt=True), space)

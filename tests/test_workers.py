@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
-from naxcli import evaluate, workers
+from naxcli import evaluate, worker_guard, workers
 from naxcli.trial import Status
 from naxcli.workers import IS_BROKEN, Slot, WorkerPool, cuda_devices, local_slots
+from tests.commands import ENVIRONMENT, start
 
 
 def report_process(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,3 +96,103 @@ def test_gpus_are_counted_by_device_file_then_by_driver(tmp_path: Path, monkeypa
     assert [slot.cuda_device for slot in local_slots(workers=4, threads=1)] == ["0", "1", "0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, 1")
     assert cuda_devices() == ["GPU-a", "1"]
+
+
+LEAVING_SPACE = '''
+"""Each evaluation leaves processes behind: a program, a program in a session of its own, and a fork."""
+
+import multiprocessing
+import pathlib
+import subprocess
+import time
+
+from ConfigSpace import Categorical, ConfigurationSpace
+
+from naxcli import Space
+
+FOLDER = pathlib.Path({folder!r})
+
+
+def configspace(seed=None):
+    space = ConfigurationSpace(seed=seed)
+    space.add(Categorical("a", list(range(40))))
+    return space
+
+
+def evaluate(config, *, fidelity, seed):
+    started = [subprocess.Popen(["sleep", "600"]), subprocess.Popen(["sleep", "600"], start_new_session=True)]
+    started.append(multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)))
+    started[-1].start()
+    (FOLDER / str(started[-1].pid)).write_text("\\n".join(str(process.pid) for process in started))
+    time.sleep(3)
+    return 0.0
+
+
+SPACE = Space(name="leaving", configspace=configspace, evaluate=evaluate)
+'''
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not worker_guard.is_supported(), reason="processes are not shown as files")
+@pytest.mark.parametrize("killed", ["worker", "search"])
+def test_what_a_trial_started_ends_with_its_worker(killed: str, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    left.mkdir()
+    space = tmp_path / "leaving.py"
+    space.write_text(LEAVING_SPACE.format(folder=str(left)))
+    search = start("search", "--space", space, "--trials", "40", "--run", tmp_path / "run", "--workers", "1", "-q")
+    try:
+        wait_until(lambda: any(file.read_text() for file in left.iterdir()))
+        started = [int(pid) for pid in next(left.iterdir()).read_text().split()]
+        assert all(psutil.pid_exists(pid) for pid in started)
+        (worker,) = [psutil.Process(started[0]).parent()]
+        assert worker is not None and search.pid != worker.pid
+        (worker if killed == "worker" else psutil.Process(search.pid)).kill()
+        wait_until(lambda: not any(is_running(pid) for pid in [*started, worker.pid]), seconds=30)
+        if killed == "worker":  # the search goes on with another
+            wait_until(lambda: len(list(left.iterdir())) > 1)
+            assert search.poll() is None
+    finally:
+        search.kill()
+        search.communicate()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_dask_does_not_write_to_the_terminal() -> None:
+    """Its log, and its tasks' errors, tell of every connection that ends."""
+    code = """
+import asyncio, gc, logging
+from distributed.comm import CommClosedError
+from naxcli.workers import Slot, WorkerPool
+
+async def main():
+    async def fail():
+        raise CommClosedError("in <TCP>: Stream is closed")
+    task = asyncio.ensure_future(fail())
+    await asyncio.sleep(0.01)
+    del task
+    gc.collect()
+
+if __name__ == "__main__":
+    with WorkerPool(print, slots=[Slot(threads=1)]):
+        pass
+    for name in ("", ".client", ".comm.tcp", ".utils"):
+        logging.getLogger("distributed" + name).error("Failed", exc_info=CommClosedError("closed"))
+    logging.getLogger("tornado.application").error("Exception in callback", exc_info=CommClosedError("closed"))
+    asyncio.run(main())
+    logging.getLogger("asyncio").error("an error of another kind is shown")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert done.stderr.strip() == "an error of another kind is shown"

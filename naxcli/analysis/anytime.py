@@ -10,7 +10,8 @@ from scipy.stats import mannwhitneyu
 
 from naxcli.analysis.audit import end_order
 from naxcli.analysis.encoding import Flags, Floats, distinct_rows
-from naxcli.analysis.incumbent import config_of_row
+from naxcli.analysis.incumbent import config_of_row, group_means
+from naxcli.analysis.table import is_error_rate
 from naxcli.trial import config_id
 
 SECONDS_PER_DAY = 86_400
@@ -63,17 +64,18 @@ def pareto_front(table: pd.DataFrame, vectors: Floats) -> list[dict[str, Any]]:
     if len(rows) == 0 or not sizes:
         return []
     _, config = distinct_rows(vectors[rows])
-    costs = table["cost"].to_numpy(dtype=float)
-    best_rows = [min(rows[config == number], key=lambda row: (costs[row], row)) for number in range(config.max() + 1)]
-    mean_costs = np.array([costs[rows[config == number]].mean() for number in range(config.max() + 1)])
+    costs = table["cost"].to_numpy(dtype=float)[rows]
+    # The first row of each configuration when rows are in the order of configuration, cost and place.
+    order = np.lexsort([costs, config])
+    best_rows = rows[order[np.unique(config[order], return_index=True)[1]]]
+    mean_costs = group_means(costs, config)
     on_front = np.zeros(len(best_rows), dtype=bool)
     for name in sizes:
         size = table[name].to_numpy(dtype=float)[best_rows]
-        best = np.inf
-        for candidate in np.lexsort([size, mean_costs]):
-            if np.isfinite(size[candidate]) and size[candidate] < best:
-                best = size[candidate]
-                on_front[candidate] = True
+        candidates = np.lexsort([size, mean_costs])
+        candidates = candidates[np.isfinite(size[candidates])]
+        smallest_before = np.concatenate([[np.inf], np.minimum.accumulate(size[candidates])[:-1]])
+        on_front[candidates[size[candidates] < smallest_before]] = True
     return [
         {
             "trial_id": _integer(table, "trial_id", best_rows[number]),
@@ -87,39 +89,49 @@ def pareto_front(table: pd.DataFrame, vectors: Floats) -> list[dict[str, Any]]:
     ]
 
 
-def marginal_value(table: pd.DataFrame, *, num_configs: int | None = None, seed: int = 0) -> dict[str, Any] | None:
+def marginal_value(
+    table: pd.DataFrame, vectors: Floats, *, num_configs: int | None = None, seed: int = 0
+) -> dict[str, Any] | None:
     """Return how much one more day at the present rate is expected to lower the best cost, or None with fewer than 20 trials.
 
     See `expected_improvement`; the rate is that of trials at the highest fidelity per day in which at least one trial was running,
-    and ends with the space.
+    and ends with the configurations that have neither a cost there nor failed. An error rate does not fall below 0.
 
     Args:
         table: of the trials.
+        vectors: (num_trials, num_hyperparameters) of the trials.
         num_configs: configurations of the space, None where they are infinitely many or were not counted.
         seed: of the simulation.
     """
-    rows = end_order(table)[is_full_fidelity(table)[end_order(table)]]
+    is_full = is_full_fidelity(table)
+    rows = end_order(table)[is_full[end_order(table)]]
     seconds = active_seconds(table)
     if len(rows) < MIN_TRIALS or not seconds > 0:
         return None
     per_day = len(rows) / seconds * SECONDS_PER_DAY
-    tried = table.iloc[rows].filter(regex=r"^config\.").drop_duplicates()
-    num_left = np.inf if num_configs is None else max(0, num_configs - len(tried))
+    is_settled = is_full | (table["status"] != "success").to_numpy(dtype=bool)
+    num_settled = len(distinct_rows(vectors[is_settled])[0])
+    num_left = np.inf if num_configs is None else max(0, num_configs - num_settled)
     if num_left == 0:
-        return {"per_day_improvement": 0.0, "low": 0.0, "high": 0.0, "method": "every configuration was tried"}
+        return {"per_day_improvement": 0.0, "low": 0.0, "high": 0.0, "method": "no configuration is left"}
     costs = table["cost"].to_numpy(dtype=float)[rows]
-    expected, low, high = expected_improvement(costs, min(per_day, num_left), seed=seed)
-    to_come = f"{per_day:.0f} such trials of one more day"
+    lowest = 0.0 if is_error_rate(table) else -np.inf
+    expected, low, high = expected_improvement(costs, min(per_day, num_left), lowest=lowest, seed=seed)
+    to_come = f"the {per_day:,.0f} such trials of one more day"
     if num_left < per_day:
-        to_come = f"{num_left} configurations that are left, less than one more day of trials"
+        to_come = f"the {num_left:,.0f} configurations that are left, less than one more day of trials"
+    elif num_configs is not None:
+        to_come += f", of {num_left:,.0f} configurations that are left"
     method = (
-        f"gain per doubling of the last {len(_representative(costs))} trials at the highest fidelity, carried on to the {to_come}; "
-        "95 % prediction interval; a searcher that is still learning does better"
+        f"gain per doubling of the last {len(_representative(costs)):,} trials at the highest fidelity, carried on to {to_come}; "
+        f"95 % prediction interval{'' if lowest < 0 else ', no cost below 0'}; a searcher that is still learning does better"
     )
     return {"per_day_improvement": expected, "low": low, "high": high, "method": method}
 
 
-def expected_improvement(costs: Floats, num_more: float, *, seed: int = 0) -> tuple[float, float, float]:
+def expected_improvement(
+    costs: Floats, num_more: float, *, lowest: float = -np.inf, seed: int = 0
+) -> tuple[float, float, float]:
     """Return by how much more trials are expected to lower the best cost, and a 95 % prediction interval.
 
     The trials so far stand for what the searcher proposes now, in any order; only their latter half (at least 20) where it differs from
@@ -131,6 +143,7 @@ def expected_improvement(costs: Floats, num_more: float, *, seed: int = 0) -> tu
     Args:
         costs: (num_trials,) in the order in which trials ended.
         num_more: number of trials to come.
+        lowest: a bound that no cost is below.
         seed: of the simulation.
     """
     recent = np.sort(_representative(costs))
@@ -147,7 +160,7 @@ def expected_improvement(costs: Floats, num_more: float, *, seed: int = 0) -> tu
         for step in range(1, num_steps + 1):
             rank = np.searchsorted(-at_least, -rng.uniform(size=gains.shape[1]), side="right") - 1
             gains[number] += rng.exponential(size=gains.shape[1]) * (drawn[rank] - drawn[0]) * shrinkage**step
-    gains = np.maximum(0.0, gains - (recent[0] - costs.min()))
+    gains = np.clip(gains - (recent[0] - costs.min()), 0.0, costs.min() - lowest)
     low, high = np.percentile(gains, [2.5, 97.5])
     return float(gains.mean()), float(low), float(high)
 

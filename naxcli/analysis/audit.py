@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import kendalltau, spearmanr
 
 from naxcli.analysis.encoding import Flags, Floats, Parts, distinct_rows
+from naxcli.quantities import counted
 
 CONFIDENCE = 0.95
 # A rung is trusted from this rank correlation on.
@@ -52,7 +53,7 @@ def _compare_ranks(costs: pd.DataFrame, fidelity: float, highest: float) -> dict
     audit: dict[str, Any] = {"fidelity": fidelity, "to": highest, "num_configs": len(costs)}
     missing = {"spearman": None, "kendall": None, "low": None, "high": None}
     if len(costs) < MIN_CONFIGS:
-        verdict = f"{len(costs)} configurations in common are too few to tell"
+        verdict = f"{counted(len(costs), 'configuration')} in common: too few to tell"
         return audit | missing | {"verdict": verdict}
     low_fidelity, full = costs.iloc[:, 0].to_numpy(), costs.iloc[:, 1].to_numpy()
     if np.ptp(low_fidelity) == 0 or np.ptp(full) == 0:
@@ -83,8 +84,9 @@ def random_arm(table: pd.DataFrame) -> dict[str, Any] | None:
     """Return whether the searcher's best beat the random arm's at equal cost, or None where the run has not both.
 
     Both arms are cut off where the one that spent less stops (trial seconds; number of trials in tables without), in the order in
-    which trials ended. `difference` is searcher's best - random's best at the highest fidelity: negative where the searcher is better.
-    Its interval holds every shift between the arms that an exact permutation test of the difference of the bests does not reject at 5 %.
+    which trials ended: `num_searcher` and `num_random` count what is left at the highest fidelity, `..._in_all` all. `difference`
+    is searcher's best - random's best at the highest fidelity: negative where the searcher is better. Its interval holds every
+    shift between the arms that an exact permutation test of the difference of the bests does not reject at 5 %.
     """
     if "searcher" not in table:
         return None
@@ -105,6 +107,9 @@ def random_arm(table: pd.DataFrame) -> dict[str, Any] | None:
         "num_random": len(random),
         "searcher_best": float(searcher.min()) if len(searcher) else None,
         "random_best": float(random.min()) if len(random) else None,
+        "num_searcher_in_all": int((counts & arms["searcher"]).sum()),
+        "num_random_in_all": int((counts & arms["random"]).sum()),
+        "is_equal_time": _has_seconds(table, arms["searcher"]) and _has_seconds(table, arms["random"]),
     }
     if min(len(searcher), len(random)) < MIN_ARM_TRIALS:
         nothing = {"difference": None, "low": None, "high": None}
@@ -123,12 +128,14 @@ def _cumulative_seconds(table: pd.DataFrame, members: Flags) -> Floats:
     """Return what an arm had spent when each of its trials ended, NaN for trials of the other arm."""
     order = end_order(table)
     order = order[members[order]]
-    seconds = table["seconds"].to_numpy(dtype=float) if "seconds" in table else np.ones(len(table))
-    if not np.nansum(seconds[members]) > 0:
-        seconds = np.ones(len(table))
+    seconds = table["seconds"].to_numpy(dtype=float) if _has_seconds(table, members) else np.ones(len(table))
     spent = np.full(len(table), np.nan)
     spent[order] = np.cumsum(np.nan_to_num(seconds[order]))
     return spent
+
+
+def _has_seconds(table: pd.DataFrame, members: Flags) -> bool:
+    return "seconds" in table and float(np.nansum(table["seconds"].to_numpy(dtype=float)[members])) > 0
 
 
 def end_order(table: pd.DataFrame) -> Parts:

@@ -11,14 +11,22 @@ import pandas as pd
 from ConfigSpace import ConfigurationSpace
 
 from naxcli.analysis.anytime import active_elapsed, is_full_fidelity
-from naxcli.analysis.audit import shift_interval
+from naxcli.analysis.audit import end_order, shift_interval
 from naxcli.analysis.encoding import Floats
 from naxcli.analysis.table import check_table
+from naxcli.quantities import format_duration
+from naxcli.space import describe_domain
 
+# What two runs may have spent equally much of, the one that the verdict begins with first.
+CLOCKS = ("trials", "epochs", "seconds")
+# Trials that take less than this together look up a table: their time says nothing.
+MIN_SECONDS = 1.0
 NUM_POINTS = 25
 NUM_RESAMPLES = 400
 # Fewer trials of a run at a point in time give no interval.
 MIN_TRIALS = 3
+# Names that a sentence lists before it counts the rest.
+MAX_NAMED = 5
 # Settings in which runs of the same study may differ without a cost meaning something else.
 HARMLESS = ("run", "seed", "budget", "trials", "workers", "cluster", "searcher", "random_share", "data_root")
 
@@ -37,21 +45,25 @@ class Run:
 def compare_runs(first: Run, second: Run, *, seed: int = 0) -> dict[str, Any]:
     """Return two runs side by side, in JSON values.
 
+    The runs are compared after equal numbers of finished trials, equal epochs, and equal time in which trials ran. A promoted trial costs
+    the epochs beyond those of the trial it continues, an infeasible one none, another failed one all it was given. Epochs are left out
+    where every trial of both runs has the same fidelity, time where it is not recorded or under a second.
+
     Returns:
-        `runs` (name, num_trials, fidelity, best, and active `seconds` each), `settings` (name, first, second: those that differ),
-        `space` (hyperparameters that only one has, or whose values differ), `anytime` (seconds, first, first_low, first_high, second,
-        second_low, second_high, difference, low, high at points in active time; difference is first - second), `final` (the last
-        such point), `importance` (name, method, first, second, is_resolved), and `verdict`, in words. The intervals of a curve come
-        from trials drawn with replacement, that of a difference from a permutation test (see `shift_interval`).
+        `runs` (name, num_trials, fidelity, best, and what was spent: trials, epochs, seconds each), `settings` and `space` (name, first,
+        second: what differs), `anytime` (clock -> at, first, first_low, first_high, second, second_low, second_high, difference, low,
+        high at points of that clock; difference is first - second), `final` (clock -> the last such point), `importance` (name, method,
+        first, second, is_resolved: None without intervals), and `verdict`, in words. The intervals of a curve come from trials drawn with
+        replacement, that of a difference from a permutation test (see `shift_interval`).
 
     Raises:
         NaxcliError: if a table does not fit its space.
     """
-    curves = [_Curve.of(run) for run in (first, second)]
+    curves = (_Curve.of(first), _Curve.of(second))
     settings = differing_settings(first.settings, second.settings)
     space = _space_differences(first.configuration_space, second.configuration_space)
-    anytime = _anytime(curves[0], curves[1], seed=seed)
-    final = anytime[-1] if anytime else None
+    anytime = {clock: _anytime(curves[0], curves[1], clock, seed=seed) for clock in _clocks(curves)}
+    final = {clock: points[-1] for clock, points in anytime.items()}
     return {
         "runs": [
             {
@@ -59,7 +71,7 @@ def compare_runs(first: Run, second: Run, *, seed: int = 0) -> dict[str, Any]:
                 "num_trials": len(run.frame),
                 "fidelity": curve.fidelity,
                 "best": float(curve.costs.min()) if len(curve.costs) else None,
-                "seconds": float(curve.seconds.max()) if len(curve.costs) and curve.has_times else None,
+                **{clock: curve.spent.get(clock) for clock in CLOCKS},
             }
             for run, curve in zip((first, second), curves, strict=True)
         ],
@@ -68,7 +80,7 @@ def compare_runs(first: Run, second: Run, *, seed: int = 0) -> dict[str, Any]:
         "anytime": anytime,
         "final": final,
         "importance": _importance(first.summary, second.summary),
-        "verdict": _verdict(first.name, second.name, curves, final=final, settings=settings, space=space),
+        "verdict": _verdict((first.name, second.name), curves, final=final, settings=settings, space=space),
     }
 
 
@@ -92,59 +104,103 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _space_differences(first: ConfigurationSpace, second: ConfigurationSpace) -> list[str]:
-    return sorted(
-        name
-        for name in {*first, *second}
-        if name not in first or name not in second or str(first[name]) != str(second[name])
-    )
+def _space_differences(first: ConfigurationSpace, second: ConfigurationSpace) -> list[dict[str, Any]]:
+    """Return the hyperparameters that only one has (None in the other), or that differ; conditions and forbidden clauses likewise."""
+    described = [
+        {name: _describe(hyperparameter) for name, hyperparameter in space.items()}
+        | {
+            kind: "; ".join(sorted(map(str, rules)))
+            for kind, rules in (("conditions", space.conditions), ("forbidden clauses", space.forbidden_clauses))
+            if rules
+        }
+        for space in (first, second)
+    ]
+    return differing_settings(*described)
+
+
+def _describe(hyperparameter: Any) -> str:
+    kind = type(hyperparameter).__name__.removesuffix("Hyperparameter").removeprefix("Uniform").lower()
+    return f"{kind} {describe_domain(hyperparameter)}, default {hyperparameter.default_value}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Curve:
-    """The successful trials of a run at its highest fidelity, in the order in which they ended.
+    """The successful trials of a run at its highest fidelity.
 
-    `seconds` is active time, or the number of trials that had ended where the table has no times.
+    Args:
+        fidelity: of these trials, None without any.
+        costs: (num_trials,) of these trials.
+        clocks: clock -> (num_trials,) what the run had spent when each of them ended; without clocks that were not recorded.
+        spent: clock -> what the whole run spent.
+        is_one_fidelity: whether every trial of the run has the same one, and none continues another.
     """
 
     fidelity: float | None
-    seconds: Floats
     costs: Floats
-    has_times: bool
+    clocks: Mapping[str, Floats]
+    spent: Mapping[str, float]
+    is_one_fidelity: bool
 
     @classmethod
     def of(cls, run: Run) -> _Curve:
         table, _ = check_table(run.frame, run.configuration_space)
-        elapsed = active_elapsed(table)
         rows = np.flatnonzero(is_full_fidelity(table))
-        has_times = len(rows) > 0 and bool(np.isfinite(elapsed[rows]).all())
-        seconds = elapsed[rows] if has_times else np.arange(1.0, len(rows) + 1)
-        order = np.argsort(seconds, kind="stable")
+        order = end_order(table)
+        epochs = _epochs(table)
+        clocks = {"trials": np.empty(len(table)), "epochs": np.empty(len(table)), "seconds": active_elapsed(table)}
+        clocks["trials"][order] = np.arange(1.0, len(table) + 1)
+        clocks["epochs"][order] = np.cumsum(epochs[order])
+        # All trials of a table that was looked up, or none, may lack their times.
+        known = {clock: spent for clock, spent in clocks.items() if np.isfinite(spent[rows]).all()}
         return cls(
             fidelity=float(table["fidelity"].iloc[rows[0]]) if len(rows) else None,
-            seconds=seconds[order],
-            costs=table["cost"].to_numpy(dtype=float)[rows][order],
-            has_times=has_times,
+            costs=table["cost"].to_numpy(dtype=float)[rows],
+            clocks={clock: spent[rows] for clock, spent in known.items()},
+            spent={clock: float(np.nanmax(spent)) for clock, spent in known.items() if np.isfinite(spent).any()},
+            is_one_fidelity=table["fidelity"].nunique() <= 1,
         )
 
-    def until(self, seconds: float) -> Floats:
-        return self.costs[self.seconds <= seconds]
+    def until(self, clock: str, at: float) -> Floats:
+        return self.costs[self.clocks[clock] <= at]
 
 
-def _anytime(first: _Curve, second: _Curve, *, seed: int) -> list[dict[str, Any]]:
-    """Return the lowest cost of both at points in time from the first that both have a result, to the last that both ran."""
-    if not len(first.costs) or not len(second.costs) or first.has_times != second.has_times:
+def _epochs(table: pd.DataFrame) -> Floats:
+    """Return the epochs that each trial cost; see `compare_runs`."""
+    fidelity = table["fidelity"].to_numpy(dtype=float)
+    epochs = np.where((table["status"] == "infeasible").to_numpy(dtype=bool), 0.0, np.nan_to_num(fidelity))
+    if "parent_trial_id" in table and "trial_id" in table:
+        of_trial = pd.Series(fidelity, index=table["trial_id"]).groupby(level=0).first()
+        continued = of_trial.reindex(table["parent_trial_id"]).to_numpy(dtype=float)
+        epochs = np.maximum(0.0, epochs - np.nan_to_num(continued))
+    return epochs
+
+
+def _clocks(curves: tuple[_Curve, _Curve]) -> list[str]:
+    """Return the clocks by which two runs can be compared."""
+    if not all(len(curve.costs) for curve in curves):
         return []
-    start = max(first.seconds[0], second.seconds[0])
-    stop = min(first.seconds[-1], second.seconds[-1])
+    left_out = set()
+    if all(curve.is_one_fidelity for curve in curves) and curves[0].fidelity == curves[1].fidelity:
+        left_out.add("epochs")
+    if min(curve.spent.get("seconds", 0.0) for curve in curves) < MIN_SECONDS:
+        left_out.add("seconds")
+    return [clock for clock in CLOCKS if clock not in left_out and all(clock in curve.clocks for curve in curves)]
+
+
+def _anytime(first: _Curve, second: _Curve, clock: str, *, seed: int) -> list[dict[str, Any]]:
+    """Return the lowest cost of both at points of a clock from the first at which both have a result, to the last of the shorter run."""
+    start = max(first.clocks[clock].min(), second.clocks[clock].min())
     # A run that ended before the other had its first result is compared at that result.
+    stop = max(start, min(first.spent[clock], second.spent[clock]))
     points = np.geomspace(start, stop, NUM_POINTS) if stop > start else np.array([start])
-    points[-1] = max(start, stop)
+    points[[0, -1]] = start, stop
+    if clock == "trials":
+        points = np.unique(points.round())
     rng = np.random.default_rng(seed)
     rows = []
-    for seconds in points:
-        row: dict[str, Any] = {"seconds": float(seconds)}
-        costs = [first.until(seconds), second.until(seconds)]
+    for at in points:
+        row: dict[str, Any] = {"at": float(at)}
+        costs = [first.until(clock, at), second.until(clock, at)]
         for name, here in zip(("first", "second"), costs, strict=True):
             low, high = _best_interval(here, rng)
             row |= {name: float(here.min()), f"{name}_low": low, f"{name}_high": high}
@@ -186,51 +242,80 @@ def _mains(summary: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, float 
     return {(method, name): {key: row[key] for key in ("mean", "std", "low", "high")} for method, name, row in named}
 
 
-def _is_apart(one: Mapping[str, float | None] | None, other: Mapping[str, float | None] | None) -> bool:
+def _is_apart(one: Mapping[str, float | None] | None, other: Mapping[str, float | None] | None) -> bool | None:
     edges = [None if row is None else row[key] for row in (one, other) for key in ("low", "high")]
     if any(edge is None for edge in edges):
-        return False
+        return None
     low, high, other_low, other_high = (float(edge) for edge in edges if edge is not None)
     return high < other_low or other_high < low
 
 
 def _verdict(
-    first: str,
-    second: str,
-    curves: list[_Curve],
+    names: tuple[str, str],
+    curves: tuple[_Curve, _Curve],
     *,
-    final: Mapping[str, Any] | None,
+    final: Mapping[str, Mapping[str, Any]],
     settings: list[dict[str, Any]],
-    space: list[str],
+    space: list[dict[str, Any]],
 ) -> str:
-    if not all(len(curve.costs) for curve in curves):
-        without = " and ".join(
-            name for name, curve in zip((first, second), curves, strict=True) if not len(curve.costs)
-        )
-        return f"Nothing to compare: no successful trial in {without}."
-    if final is None:
-        return "Nothing to compare: one of the runs has no times."
+    if not final:
+        without = [name for name, curve in zip(names, curves, strict=True) if not len(curve.costs)]
+        return f"Nothing to compare: no successful trial in {' and '.join(without)}."
     caveats = []
     if curves[0].fidelity != curves[1].fidelity:
         caveats.append(
             f"the highest fidelities differ ({curves[0].fidelity:g} and {curves[1].fidelity:g}), so costs mean different things"
         )
     if space:
-        caveats.append(f"the spaces differ in {', '.join(space)}")
+        caveats.append(f"the spaces differ in {_first([entry['name'] for entry in space])}")
     other = [entry["name"] for entry in settings if entry["name"].split(".")[0] not in HARMLESS]
     if other:
-        caveats.append(f"the settings differ in {', '.join(other)}")
-    unit = f"{final['seconds']:.0f} s of search" if curves[0].has_times else f"{final['seconds']:.0f} trials"
-    numbers = f"{final['first']:.4g} against {final['second']:.4g} after {unit} each"
+        caveats.append(f"the settings differ in {_first(other)}")
+    lead, *others = final
+    sentences = [
+        _judgement(names, final[lead], after=_after(lead, final[lead]["at"])),
+        *(_aside(names, final[clock], after=_after(clock, final[clock]["at"])) for clock in others),
+        "Each run is one sample of its search: the intervals cover the luck among its trials, not that of another seed.",
+        *([f"Beware: {'; '.join(caveats)}."] if caveats else []),
+    ]
+    return " ".join(sentences)
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def _after(clock: str, at: float) -> str:
+    if clock == "seconds":
+        return f"{format_duration(at)} of running trials"
+    return f"{at:,.0f} {clock if at != 1 else clock.removesuffix('s')}"
+
+
+def _outcome(final: Mapping[str, Any]) -> tuple[int | None, str]:
+    """Return which run (0 or 1) is shown to be better, None where neither is, and the numbers, those of the better one first."""
+    first, second, low, high = (final[key] for key in ("first", "second", "low", "high"))
+    if low is None:
+        return None, f"{first:.4g} against {second:.4g}, too few trials for an interval"
+    if low <= 0 <= high:
+        return None, f"{first:.4g} against {second:.4g}, difference {final['difference']:.3g} ({low:.3g} to {high:.3g})"
+    costs = (first, second) if high < 0 else (second, first)
+    least, most = sorted([abs(low), abs(high)])
+    numbers = f"{costs[0]:.4g} against {costs[1]:.4g}, lower by {least:.3g} to {most:.3g} (95 % interval)"
+    return int(low > 0), numbers
+
+
+def _judgement(names: tuple[str, str], final: Mapping[str, Any], *, after: str) -> str:
+    better, numbers = _outcome(final)
     if final["low"] is None:
-        verdict = f"Too few trials to say which run is better: {numbers}."
-    elif final["low"] <= 0 <= final["high"]:
-        verdict = f"No difference between {first} and {second} is shown: {numbers}"
-        verdict += f", difference {final['difference']:.3g} ({final['low']:.3g} to {final['high']:.3g})."
-    else:
-        better, worse = (first, second) if final["high"] < 0 else (second, first)
-        low, high = sorted([abs(final["low"]), abs(final["high"])])
-        verdict = (
-            f"{better} found a lower cost than {worse}: {numbers}, lower by {low:.3g} to {high:.3g} (95 % interval)."
-        )
-    return verdict + (f" Beware: {'; '.join(caveats)}." if caveats else "")
+        return f"Too few trials to say which run is better: after {after} each {numbers}."
+    if better is None:
+        return f"No difference between {names[0]} and {names[1]} is shown after {after} each: {numbers}."
+    return f"{names[better]} found a lower cost than {names[1 - better]} after {after} each: {numbers}."
+
+
+def _aside(names: tuple[str, str], final: Mapping[str, Any], *, after: str) -> str:
+    better, numbers = _outcome(final)
+    return (
+        f"After {after} each: {'no difference shown' if better is None else f'{names[better]} is better'}, {numbers}."
+    )

@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from naxcli.analysis.encoding import Domain, Encoding, Flags, Floats, Parts, legal_codes
+from naxcli.analysis.encoding import Domain, Encoding, Flags, Floats, Parts
 from naxcli.analysis.forest import Boxes
 
 # Parts into which the unit scale of a hyperparameter with too many values to list is cut.
@@ -88,7 +88,7 @@ def components(encoding: Encoding, *, seed: int) -> tuple[Component, ...]:
 def _component(encoding: Encoding, members: Sequence[str], seed: int) -> Component:
     space = encoding.configuration_space
     parents = tuple(name for name in members if space.children_of[name])
-    grids = [_parent_grid(space[name]) for name in parents]
+    grids = [_parent_grid(encoding.parent_codes(name)) for name in parents]
     draws = _draws([len(grid) for grid in grids], np.random.default_rng(seed))
     vectors = np.repeat(encoding.defaults[None], len(draws), axis=0)
     for column, (name, grid) in enumerate(zip(parents, grids, strict=True)):
@@ -108,8 +108,7 @@ def _component(encoding: Encoding, members: Sequence[str], seed: int) -> Compone
     )
 
 
-def _parent_grid(hyperparameter: object) -> Floats:
-    codes = legal_codes(hyperparameter)
+def _parent_grid(codes: Floats | None) -> Floats:
     return (np.arange(NUM_CELLS) + 0.5) / NUM_CELLS if codes is None else codes
 
 

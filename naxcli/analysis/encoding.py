@@ -74,14 +74,24 @@ class Encoding:
 
     Hyperparameters are kept in the order of their names, so that results do not depend on the order in which a space adds them;
     constants are left out of `domains`.
+
+    Args:
+        configuration_space: the space.
+        fixed: hyperparameter -> the only code it ever has; it counts as a constant.
+        defaults: (num_hyperparameters,) codes that `repair` gives to what becomes active; the space's defaults if None.
     """
 
-    def __init__(self, configuration_space: ConfigurationSpace) -> None:
+    def __init__(
+        self,
+        configuration_space: ConfigurationSpace,
+        *,
+        fixed: Mapping[str, float] | None = None,
+        defaults: Floats | None = None,
+    ) -> None:
         self.configuration_space = configuration_space
         self.names: tuple[str, ...] = tuple(configuration_space)
-        self.defaults: Floats = np.array(
-            [nearest_code(configuration_space[name], configuration_space[name].default_value) for name in self.names]
-        )
+        self.fixed: Mapping[str, float] = fixed or {}
+        self.defaults: Floats = _default_codes(configuration_space) if defaults is None else defaults
         self.domains: tuple[Domain, ...] = tuple(self._domains())
         self.num_columns = self.domains[-1].columns.stop if self.domains else 0
 
@@ -90,7 +100,7 @@ class Encoding:
         start = 0
         for name in sorted(self.names):
             hyperparameter = self.configuration_space[name]
-            if hyperparameter.size == 1:
+            if hyperparameter.size == 1 or name in self.fixed:
                 continue
             is_conditional = bool(self.configuration_space.parents_of[name])
             kind = _kind(hyperparameter)
@@ -111,6 +121,38 @@ class Encoding:
             )
             start += width
         return domains
+
+    def varied(self, vectors: Floats, *, incumbent: Floats) -> Encoding:
+        """Return the encoding of the hyperparameters that had at least two values in some trials; the others are constants.
+
+        Nothing can be learned about what never varied. A child that was switched on and off, always with the same value, never varied
+        either: all that could be learned is its parent's.
+
+        Args:
+            vectors: (num_trials, num_hyperparameters) rows of the trials.
+            incumbent: the row that neighbours and paths are about, whose values the constants have there.
+        """
+        fixed = {}
+        for domain in self.domains:
+            seen = np.unique(vectors[:, domain.index])
+            seen = seen[~np.isnan(seen)]
+            if len(seen) < 2:
+                fixed[domain.name] = float(seen[0]) if len(seen) else float(self.defaults[domain.index])
+        is_taken = np.isin(self.names, list(fixed)) & ~np.isnan(incumbent)
+        seen_defaults = np.array([fixed.get(name, code) for name, code in zip(self.names, self.defaults, strict=True)])
+        return Encoding(self.configuration_space, fixed=fixed, defaults=np.where(is_taken, incumbent, seen_defaults))
+
+    def start(self, default: Floats) -> Floats:
+        """Return the default (a vector row) with the encoding's values for all that is fixed, repaired."""
+        is_fixed = np.isin(self.names, list(self.fixed))
+        row: Floats = self.repair(np.where(is_fixed, self.defaults, default)[None])[0]
+        return row
+
+    def parent_codes(self, name: str) -> Floats | None:
+        """Return the codes that a hyperparameter, a constant too, can have, or None where they are too many to list."""
+        if name in self.fixed:
+            return np.array([self.fixed[name]])
+        return legal_codes(self.configuration_space[name])
 
     def domain(self, name: str) -> Domain:
         """Return the domain of a hyperparameter that is not a constant."""
@@ -192,6 +234,10 @@ def legal_codes(hyperparameter: Any) -> Floats | None:
     if hyperparameter.size > MAX_LISTED_VALUES:
         return None
     return np.asarray(hyperparameter.to_vector(np.arange(hyperparameter.lower, hyperparameter.upper + 1)), dtype=float)
+
+
+def _default_codes(configuration_space: ConfigurationSpace) -> Floats:
+    return np.array([nearest_code(item, item.default_value) for item in configuration_space.values()])
 
 
 def nearest_code(hyperparameter: Any, value: ConfigValue) -> float:

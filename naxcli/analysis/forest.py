@@ -16,6 +16,8 @@ from naxcli.analysis.encoding import Domain, Encoding, Floats
 NUM_TREES = 100
 # Above this number of trials, leaves hold at least five of them.
 MANY_TRIALS = 3_000
+# Each tree is grown from at most this many draws: of more trials a hundred trees still see nearly all, and time no longer grows with them.
+MAX_DRAWS = 10_000
 # Standardised costs are rounded so that the same costs in another unit grow the same trees.
 COST_DIGITS = 10
 
@@ -134,6 +136,7 @@ def fit_forest(
         max_features=1.0,
         min_samples_leaf=5 if len(costs) > MANY_TRIALS and not is_exact else 1,
         bootstrap=not is_exact,
+        max_samples=MAX_DRAWS if len(costs) > MAX_DRAWS and not is_exact else None,
         random_state=seed,
         n_jobs=num_jobs,
     )

@@ -43,12 +43,14 @@ NOT_AVAILABLE = Estimate(mean=None)
 class Question:
     """What is asked of every forest: the incumbent and default (vector rows) and all that follows from them.
 
-    `neighbours`, `measure`, `steps` and `game` are None where their method is not wanted or has nothing to say.
+    `lpi_incumbent` is the one that `neighbours` surround. `neighbours`, `measure`, `steps` and `game` are None where their method is not
+    wanted or has nothing to say.
     """
 
     encoding: Encoding
     default: Floats
     incumbent: Floats
+    lpi_incumbent: Floats
     neighbours: Neighbourhood | None
     measure: Measure | None
     steps: tuple[Step, ...] | None
@@ -63,15 +65,21 @@ def ask(
     groups: Mapping[str, Sequence[str]],
     methods: Sequence[str] = METHODS,
     lpi: str = "naxcli",
+    lpi_incumbent: Floats | None = None,
     seed: int = 0,
 ) -> Question:
-    """Return the question for a forest: the ablation path is that of this forest and stays the same for resampled ones."""
+    """Return the question for a forest: the ablation path is that of this forest and stays the same for resampled ones.
+
+    Local importance is asked around `lpi_incumbent`, or around the incumbent where that is None.
+    """
     encoding = forest.encoding
+    centre = incumbent if lpi_incumbent is None else lpi_incumbent
     return Question(
         encoding=encoding,
         default=default,
         incumbent=incumbent,
-        neighbours=neighbourhood(encoding, incumbent, groups, method=lpi, seed=seed) if "lpi" in methods else None,
+        lpi_incumbent=centre,
+        neighbours=neighbourhood(encoding, centre, groups, method=lpi, seed=seed) if "lpi" in methods else None,
         measure=make_measure(encoding, groups, seed=seed) if "fanova" in methods else None,
         steps=tuple(ablation_path(forest, default, incumbent)) if "ablation" in methods else None,
         game=shapley_game(encoding, default, incumbent, seed=seed) if "shapley" in methods else None,

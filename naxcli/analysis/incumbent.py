@@ -36,6 +36,12 @@ def config_of_row(table: pd.DataFrame, row: int) -> dict[str, ConfigValue]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def group_means(values: Floats, numbers: Parts) -> Floats:
+    """Return the mean of the values of each group, given the number of each value's group."""
+    means: Floats = np.bincount(numbers, weights=values) / np.bincount(numbers)
+    return means
+
+
 def find_incumbent(table: pd.DataFrame, vectors: Floats) -> Incumbent | None:
     """Return the incumbent of a normalised table and its vectors, or None where no trial succeeded.
 
@@ -50,16 +56,17 @@ def find_incumbent(table: pd.DataFrame, vectors: Floats) -> Incumbent | None:
     has_ids = "trial_id" in table
     trial_ids = table["trial_id"].to_numpy(dtype=float) if has_ids else np.zeros(len(table))
     _, numbers = distinct_rows(vectors[rows])
-    groups = [rows[numbers == number] for number in range(numbers.max() + 1)]
-    seeds = table["seed"].to_numpy(dtype=float)
-    num_seeds = {group[0]: len(np.unique(seeds[group])) for group in groups}
-    most = max(num_seeds.values())
+    first_of_seed, _ = distinct_rows(np.column_stack([numbers, table["seed"].to_numpy(dtype=float)[rows]]))
+    num_seeds = np.bincount(numbers[first_of_seed])
+    most = int(num_seeds.max())
+    means = group_means(costs[rows], numbers)
+    lowest = means[num_seeds == most].min()
+    tied = [rows[numbers == number] for number in np.flatnonzero((num_seeds == most) & (means == lowest))]
 
-    def preference(group: Parts) -> tuple[float, float, str]:
-        tie = "" if has_ids else config_id(config_of_row(table, group[0]))
-        return float(costs[group].mean()), float(trial_ids[group].min()), tie
+    def preference(group: Parts) -> tuple[float, str]:
+        return float(trial_ids[group].min()), "" if has_ids else config_id(config_of_row(table, group[0]))
 
-    chosen = min((group for group in groups if num_seeds[group[0]] == most), key=preference)
+    chosen = min(tied, key=preference) if len(tied) > 1 else tied[0]
     row = int(min(chosen, key=lambda r: (costs[r], trial_ids[r], r)))
     config = config_of_row(table, row)
     return Incumbent(

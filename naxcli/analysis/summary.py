@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from ConfigSpace import ConfigurationSpace
 
-from naxcli.analysis.anytime import marginal_value, pareto_front, trajectory
+from naxcli.analysis.anytime import is_full_fidelity, marginal_value, pareto_front, trajectory
 from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
-from naxcli.analysis.encoding import Encoding, Flags, Floats, check_groups, distinct_rows
-from naxcli.analysis.fidelity import Answer, Request, answer
+from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
+from naxcli.analysis.fidelity import Answer, Failures, Request, answer
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.importance import METHODS
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
@@ -20,6 +21,7 @@ from naxcli.analysis.lpi import METHODS as LPI_METHODS
 from naxcli.analysis.table import check_table, unused_columns
 from naxcli.enumeration import count_configurations
 from naxcli.errors import NaxcliError
+from naxcli.quantities import counted
 from naxcli.space import plain_config, to_configuration
 from naxcli.trial import Config
 
@@ -107,7 +109,9 @@ def summarise(
         "trajectory": trajectory(table),
         "proxy_audit": audits,
         "random_arm": arm,
-        "marginal_value": marginal_value(table, num_configs=count_configurations(configuration_space), seed=seed),
+        "marginal_value": marginal_value(
+            table, vectors, num_configs=count_configurations(configuration_space), seed=seed
+        ),
         "pareto": pareto_front(table, vectors),
         "warnings": [
             *_table_warnings(frame, configuration_space, succeeded),
@@ -148,6 +152,7 @@ def _answers(
     succeeded = (table["status"] == "success").to_numpy(dtype=bool)
     costs = table["cost"].to_numpy(dtype=float)
     fidelity_of = table["fidelity"].to_numpy(dtype=float)
+    _, config = distinct_rows(vectors)
     answers = []
     for position, fidelity in enumerate(fidelities):
         rows = succeeded & (fidelity_of == fidelity)
@@ -156,18 +161,26 @@ def _answers(
             if progress is not None:
                 progress(before * total + done, len(fidelities) * total)
 
-        survivors_of = _survivors_of(vectors, fidelity_of, succeeded, fidelity)
-        answers.append(
-            answer(fidelity, vectors[rows], costs[rows], request, survivors_of=survivors_of, progress=advance)
+        failed = np.flatnonzero((fidelity_of == fidelity) & ~succeeded)
+        # DeepCAVE looks around the best of each fidelity, naxcli around the incumbent.
+        own = find_incumbent(table[rows], vectors[rows]) if request.lpi == "deepcave" else None
+        found = answer(
+            fidelity,
+            vectors[rows],
+            costs[rows],
+            request if own is None else replace(request, lpi_incumbent=vectors[rows][own.row]),
+            failures=Failures(vectors=vectors[failed], statuses=table["status"].iloc[failed].tolist()),
+            survivors_of=_survivors_of(config, fidelity_of, succeeded, fidelity),
+            progress=advance,
         )
+        answers.append(found if own is None else replace(found, entry={**found.entry, "lpi_incumbent": own.config_id}))
     return answers
 
 
-def _survivors_of(vectors: Floats, fidelity_of: Floats, succeeded: Flags, fidelity: float) -> int | None:
+def _survivors_of(config: Parts, fidelity_of: Floats, succeeded: Flags, fidelity: float) -> int | None:
     """Return the number of configurations at the lowest rung, where most of those at this one were promoted from below."""
-    if not succeeded.any() or len(vectors) == 0:
+    if not succeeded.any():
         return None
-    _, config = distinct_rows(vectors)
     here = set(config[succeeded & (fidelity_of == fidelity)])
     below = set(config[succeeded & (fidelity_of < fidelity)])
     lowest = set(config[succeeded & (fidelity_of == fidelity_of[succeeded].min())])
@@ -206,9 +219,8 @@ def _references(
         entry: dict[str, Any] = {"name": name, "config": dict(config), "cost": None, "fidelity": None, "num_seeds": 0}
         predicted = difference = None
         if incumbent is not None:
-            same = distinct_rows(np.vstack([vectors, rows[name]]))[1]
-            is_here = (same[:-1] == same[-1]) & (table["fidelity"] == incumbent.fidelity).to_numpy(dtype=bool)
-            costs = table["cost"][is_here & (table["status"] == "success").to_numpy(dtype=bool)]
+            is_same = ((vectors == rows[name]) | (np.isnan(vectors) & np.isnan(rows[name]))).all(axis=1)
+            costs = table["cost"][is_same & is_full_fidelity(table)]
             if forest is not None:
                 predicted, at_incumbent = map(float, forest.predict(np.stack([rows[name], vectors[incumbent.row]])))
                 difference = predicted - at_incumbent
@@ -241,11 +253,9 @@ def _table_warnings(frame: pd.DataFrame, configuration_space: ConfigurationSpace
     if len(frame) == 0:
         found.append("there are no trials yet")
     elif not succeeded.any():
-        found.append(f"all {len(frame)} trials failed")
+        found.append(f"{counted(len(frame), 'trial')} failed, and none succeeded")
     elif not succeeded.all():
-        found.append(
-            f"{int((~succeeded).sum())} of {len(frame)} trials failed and are left out of costs and importance"
-        )
+        found.append(f"{int((~succeeded).sum()):,} of {len(frame):,} trials failed: left out of costs and importance")
     unused = unused_columns(frame, configuration_space)
     if unused:
         found.append(f"columns that are no hyperparameter of the space are not used: {', '.join(unused)}")

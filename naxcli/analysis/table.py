@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from ConfigSpace import ConfigurationSpace
+from numpy.typing import NDArray
 
 from naxcli.analysis.encoding import Encoding, Flags, Floats, legal_codes
 from naxcli.errors import NaxcliError
 from naxcli.space import describe_domain
-from naxcli.trial import ConfigValue
 
 PREFIX = "config."
 # Columns of trials.parquet besides the hyperparameters.
@@ -37,6 +37,16 @@ def normalise_table(frame: pd.DataFrame, configuration_space: ConfigurationSpace
         NaxcliError: naming the missing column, the unknown hyperparameter or value, or the row without a finite cost.
     """
     return check_table(frame, configuration_space)[0]
+
+
+def is_error_rate(table: pd.DataFrame) -> bool:
+    """Return whether the cost of the successful trials is 1 - validation accuracy, so that it lies between 0 and 1."""
+    if not {"status", "cost", "val_accuracy"} <= set(table):
+        return False
+    succeeded = table[table["status"] == "success"]
+    accuracy = pd.to_numeric(succeeded["val_accuracy"], errors="coerce").to_numpy(dtype=float)
+    cost = pd.to_numeric(succeeded["cost"], errors="coerce").to_numpy(dtype=float)
+    return len(succeeded) > 0 and bool(np.allclose(1 - accuracy, cost, atol=1e-6))
 
 
 def unused_columns(frame: pd.DataFrame, configuration_space: ConfigurationSpace) -> list[str]:
@@ -203,24 +213,24 @@ def _choice_codes(values: pd.Series, choices: Sequence[Any]) -> list[int | None]
             return as_text[str(int(value))]
         return as_text.get(str(value))
 
-    return [position(value) for value in values]
+    # A column has few different values; True, 1 and 1.0 are equal but may stand for different choices.
+    found = {(type(value), value): position(value) for value in {(type(v), v): v for v in values}.values()}
+    return [found[type(value), value] for value in values]
 
 
-def _plain_values(codes: Floats, column: pd.Series | None, hyperparameter: Any) -> list[ConfigValue | None]:
+def _plain_values(codes: Floats, column: pd.Series | None, hyperparameter: Any) -> NDArray[np.object_]:
     """Return plain Python values, None where inactive; numbers as the table gives them, not as the unit scale rounds them."""
     active = ~np.isnan(codes)
+    values = np.full(len(codes), None, dtype=object)
     choices = _choices(hyperparameter)
     if choices is not None or column is None:
         plain = [_plain(choice) for choice in choices or []]
-        is_indexed = len(plain) > 1
-        return [
-            plain[int(code) if is_indexed else 0] if is_active else None
-            for code, is_active in zip(codes, active, strict=True)
-        ]
-    return [
-        (round(float(value)) if _is_integer(hyperparameter) else float(value)) if is_active else None
-        for value, is_active in zip(column, active, strict=True)
-    ]
+        for code in np.unique(codes[active]):
+            values[codes == code] = plain[int(code) if len(plain) > 1 else 0]
+        return values
+    numbers = pd.to_numeric(column[active]).to_numpy(dtype=float)
+    values[active] = (np.rint(numbers).astype(np.int64) if _is_integer(hyperparameter) else numbers).tolist()
+    return values
 
 
 def _is_legal_number(numbers: Floats, hyperparameter: Any) -> Flags:

@@ -3,6 +3,10 @@
 Every configuration was trained with the same fresh seeds. Costs follow configuration + seed + noise (two-way analysis of variance without
 interaction); the intervals of all gains hold at once, as those of Dunnett (JASA 1955), so that they also hold for the one that
 happened to come out best. Their critical value is simulated for exactly the statistic in use.
+
+The interval of a mean error rate is the logit interval: Student's on the scale of log(rate / (1 - rate)), with the standard error that the
+delta method gives there, transformed back (Korn and Graubard, Survey Methodology 1998), so that it stays between 0 and 1. That of any other
+cost is Student's. A difference of two rates lies between -1 and 1; its interval is cut off there, which costs no coverage.
 """
 
 from __future__ import annotations
@@ -12,11 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
 from scipy.stats import t as student_t
 
 from naxcli.analysis.encoding import Floats
 
 CONFIDENCE = 0.95
+# So few seeds hardly give an interval: Student's quantile is 12.7 for two, 4.3 for three, 2.8 for five.
+FEW_SEEDS = 2
 NUM_SIMULATIONS = 20_000
 
 # Configuration -> seed -> cost, None where the training failed.
@@ -47,8 +54,9 @@ def confirmed_gain(
 
     Returns:
         JSON values: `winner` (None if nothing can be compared), `num_seeds`, `num_candidates`, `left_out`, `costs` (name, mean, low,
-        high, search_cost each), `gains` (reference, gain, low, high, sentence each; positive is better than the reference), `optimism`
-        (of the search's best: search_cost, confirmed_cost, optimism, low, high, sentence) or None, and `sentence`, all in words.
+        high, search_cost each), `caveat` (on the intervals, or None), `gains` (reference, gain, low, high, sentence each; positive is
+        better than the reference), `optimism` (of the search's best: search_cost, confirmed_cost, optimism, low, high, sentence) or
+        None, and `sentence`, all in words.
     """
     table = _complete(costs, [*candidates, *references])
     names = list(table.names)
@@ -59,7 +67,8 @@ def confirmed_gain(
         "num_seeds": table.costs.shape[1],
         "num_candidates": len(picked),
         "left_out": [name for name in [*candidates, *references] if name not in names],
-        "costs": _mean_costs(table, search_costs or {}),
+        "costs": _mean_costs(table, search_costs or {}, is_error_rate=is_error_rate),
+        "caveat": None,
         "gains": [],
         "optimism": None,
     }
@@ -73,6 +82,8 @@ def confirmed_gain(
         gain = float(gains[picked.index(winner), column])
         margin = None if critical is None else critical * float(errors[picked.index(winner), column])
         low, high = (None, None) if margin is None else (gain - margin, gain + margin)
+        if is_error_rate and low is not None and high is not None:
+            low, high = max(low, -1.0), min(high, 1.0)
         entry = {"reference": reference, "gain": gain, "low": low, "high": high}
         found["gains"].append(entry | {"sentence": _gain_sentence(winner, entry, found, is_error_rate)})
     found["optimism"] = _optimism(found["costs"], picked, is_error_rate)
@@ -81,6 +92,11 @@ def confirmed_gain(
     ]
     if found["optimism"] is not None:
         sentences.append(found["optimism"]["sentence"])
+    if table.costs.shape[1] == FEW_SEEDS:
+        found["caveat"] = (
+            "An interval from two seeds hardly is one: it rests on a single difference. Five seeds give a useful one."
+        )
+        sentences.append(found["caveat"])
     return found | {"winner": winner, "sentence": " ".join(sentences)}
 
 
@@ -101,18 +117,29 @@ def _complete(costs: Costs, names: Sequence[str]) -> _Table:
     return _Table(names=tuple(kept), costs=values[:, np.isfinite(values).all(axis=0)])
 
 
-def _mean_costs(table: _Table, search_costs: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    num_seeds = table.costs.shape[1]
+def _mean_costs(
+    table: _Table, search_costs: Mapping[str, float | None], *, is_error_rate: bool
+) -> list[dict[str, Any]]:
     entries = []
     for name, row in zip(table.names, table.costs, strict=True):
-        mean = float(row.mean()) if num_seeds else None
-        margin = None
-        if num_seeds > 1:
-            quantile = float(student_t.ppf(0.5 + CONFIDENCE / 2, num_seeds - 1))
-            margin = quantile * float(row.std(ddof=1)) / float(np.sqrt(num_seeds))
-        low, high = (None, None) if mean is None or margin is None else (mean - margin, mean + margin)
+        mean = float(row.mean()) if len(row) else None
+        low, high = mean_interval(row, is_error_rate=is_error_rate) if len(row) > 1 else (None, None)
         entries.append({"name": name, "mean": mean, "low": low, "high": high, "search_cost": search_costs.get(name)})
     return entries
+
+
+def mean_interval(costs: Floats, *, is_error_rate: bool) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of at least two costs: Student's, of an error rate on the logit scale.
+
+    Without any spread, and of rates that are all 0 or all 1, it is the mean itself.
+    """
+    mean = float(costs.mean())
+    error = float(costs.std(ddof=1)) / float(np.sqrt(len(costs)))
+    margin = float(student_t.ppf(0.5 + CONFIDENCE / 2, len(costs) - 1)) * error
+    if not is_error_rate or not 0 < mean < 1:
+        return mean - margin, mean + margin
+    centre, width = logit(mean), margin / (mean * (1 - mean))
+    return float(expit(centre - width)), float(expit(centre + width))
 
 
 def _paired(costs: Floats, picked: Sequence[int], against: Sequence[int]) -> tuple[Floats, Floats]:
@@ -178,11 +205,11 @@ def _optimism(costs: Sequence[Mapping[str, Any]], picked: Sequence[str], is_erro
     promised, confirmed = best["search_cost"], best["mean"]
     low, high = (None, None) if best["low"] is None else (best["low"] - promised, best["high"] - promised)
     optimism = confirmed - promised
-    verdict = "too good" if optimism > 0 else "too bad"
+    side = "lower" if optimism > 0 else "higher"
     surely = "" if low is None or high is None or low > 0 or high < 0 else ", within the noise of the confirmation"
-    sentence = (
-        f"The search's own number for {best['name']} was {_amount(abs(optimism), is_error_rate)} {verdict}{surely}."
-    )
+    quantity = "error rate" if is_error_rate else "cost"
+    amount = _amount(abs(optimism), is_error_rate)
+    sentence = f"The search's own {quantity} of {best['name']} was {amount} {side} than confirmed{surely}."
     numbers = {"name": best["name"], "search_cost": promised, "confirmed_cost": confirmed, "optimism": optimism}
     return numbers | {"low": low, "high": high, "sentence": sentence}
 

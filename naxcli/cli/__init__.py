@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import traceback
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +12,11 @@ from typer.core import TyperGroup
 
 from naxcli import __version__
 from naxcli.cli import bench, confirm, data, export, plan, report, runs, search, space, train
-from naxcli.cli.output import print_error
+from naxcli.cli.output import print_bug, print_error
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.streams import prepare_streams
+
+SHOWN_OF_PATH = 80  # characters of one that is too long
 
 
 class ErrorBoundary(TyperGroup):
@@ -24,7 +27,7 @@ class ErrorBoundary(TyperGroup):
             return super().invoke(ctx)
         except NaxcliError as error:
             if os.environ.get("NAXCLI_DEBUG"):
-                traceback.print_exc()
+                print_bug(type(error), error, error.__traceback__)
             print_error(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -32,6 +35,16 @@ class ErrorBoundary(TyperGroup):
         except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.DONE) from None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            print_error(
+                NaxcliError(
+                    f"the path {str(error.filename)[:SHOWN_OF_PATH]}… is too long",
+                    why="the operating system takes names of 255 bytes and paths of 4096 bytes, as a rule",
+                )
+            )
+            raise typer.Exit(ExitCode.USAGE) from None
 
 
 app = typer.Typer(
@@ -75,4 +88,6 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="naxcli")
+    prepare_streams()
+    sys.excepthook = print_bug
+    typer.main.get_command(app)(prog_name="naxcli")  # `app()` would put typer's own hook in place

@@ -31,7 +31,8 @@ def confirm(
 ) -> None:
     """Retrain the best configurations and the references with fresh paired seeds and measure them on the test set.
 
-    States the gain with an interval that is corrected for having picked the best. Interrupted, the same command goes on.
+    A space that evaluates by itself is evaluated with the fresh seeds. States the gain with an interval that is corrected for
+    having picked the best. Interrupted, the same command goes on.
     """
     from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
     from naxcli.confirm import ConfirmRequest
@@ -39,21 +40,24 @@ def confirm(
     from naxcli.errors import NaxcliError
     from naxcli.report.confirmation import print_confirmation
     from naxcli.run_directory import open_run
+    from naxcli.streams import outlive_reader
 
-    if workers != "auto" and not workers.isdigit():
-        raise NaxcliError(f"--workers {workers!r} is not a number", hint="a number of at least 1, or auto")
+    if workers != "auto" and not (workers.isdecimal() and int(workers)):
+        raise NaxcliError(f"--workers is {workers!r}", hint="write a whole number of at least 1, or auto")
     request = ConfirmRequest(
         num_top=top, num_seeds=seeds, epochs=epochs, space=space, data_root=data_root, seed=seed, skip_corrupt=skip_corrupt,
         workers=workers if workers == "auto" else int(workers),
     )  # fmt: skip
 
     def announce(row: dict[str, object], done: int, total: int) -> None:
-        outcome = f"cost {row['cost']:.4f}" if row["cost"] is not None else row["status"]
+        outcome = f"cost {row['cost']:.4f}" if row["cost"] is not None else str(row["status"]).replace("_", " ")
         note(f"{done:>3}/{total}  {row['name']:<12} seed {row['seed']}  {outcome}")
 
+    outlive_reader("stdout")
     with reserved_stdout(as_json):
-        confirmation = confirm_run(open_run(run), request, announce)
+        directory = open_run(run)
+        confirmation = confirm_run(directory, request, announce)
     if as_json:
         print_json(confirmation)
     else:
-        print_confirmation(stdout_console(), confirmation)
+        print_confirmation(stdout_console(), confirmation, is_trained=directory.experiment().data is not None)

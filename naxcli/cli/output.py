@@ -6,27 +6,30 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from naxcli.errors import printable
 
+if TYPE_CHECKING:
+    from naxcli.cli.console import SafeConsole
     from naxcli.errors import NaxcliError
 
 
-def stdout_console() -> Console:
-    from rich.console import Console
+def stdout_console() -> SafeConsole:
+    from naxcli.cli.console import SafeConsole
 
-    return Console(highlight=False, soft_wrap=False)
+    return SafeConsole()
 
 
-def stderr_console() -> Console:
-    from rich.console import Console
+def stderr_console() -> SafeConsole:
+    from naxcli.cli.console import SafeConsole
 
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True)
 
 
 @contextlib.contextmanager
@@ -51,19 +54,29 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
+def print_text(text: str) -> None:
+    """Print a text of several lines, such as a file, on stdout."""
+    typer.echo(printable(text, keep="\n\t"), nl=False)
+
+
 def print_error(error: NaxcliError) -> None:
-    """Print what, why and a hint on stderr."""
+    """Print what, why and a hint on stderr; only the reason has several lines, so that no name can pass for a hint."""
     from rich.text import Text
 
-    console = stderr_console()
-    text = Text.assemble(("error: ", "bold red"), error.what)
-    for label, content in (("why", error.why), ("hint", error.hint)):
-        if content:
-            text.append(f"\n  {label}: ", style="bold")
-            text.append(content.replace("\n", "\n    "))
-    console.print(text, soft_wrap=True)
+    text = Text.assemble(("error: ", "bold red"), printable(error.what))
+    if error.why:
+        text.append("\n  why: ", style="bold").append(printable(error.why, keep="\n\t").replace("\n", "\n    "))
+    if error.hint:
+        text.append("\n  hint: ", style="bold").append(printable(error.hint))
+    stderr_console().print(text, soft_wrap=True)
+
+
+def print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of what is no NaxcliError, on stderr."""
+    lines = "".join(traceback.format_exception(kind, error, trace))
+    print(printable(lines, keep="\n\t"), end="", file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:
-    """Print a plain line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)

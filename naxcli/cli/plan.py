@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from naxcli.cli import search as options
+
+if TYPE_CHECKING:
+    from naxcli.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -17,8 +20,10 @@ def plan(
     space: options.SpaceOption = None,
     budget: options.BudgetOption = None,
     experiment: options.ExperimentOption = None,
+    trust: options.TrustOption = False,
     run: options.RunOption = None,
     searcher: options.SearcherOption = None,
+    objective: options.ObjectiveOption = None,
     seed: options.SeedOption = None,
     data: options.DataOption = None,
     data_root: options.DataRootOption = None,
@@ -27,57 +32,85 @@ def plan(
     assignments: options.SetOption = None,
     workers: options.WorkersOption = None,
     cluster: options.ClusterOption = None,
+    tls_ca_file: options.TlsCaFileOption = None,
+    tls_cert: options.TlsCertOption = None,
+    tls_key: options.TlsKeyOption = None,
+    insecure: options.InsecureOption = None,
     as_json: options.PlainJsonOption = False,
 ) -> None:
     """Say what a budget buys before it is spent: trials per fidelity, with an interval. Exit code 3 if it is too few.
 
-    Trains a few random configurations for one epoch, in at most 5 % of the budget.
+    Trains a few random configurations for one epoch, in at most 5 % of the budget once the workers have started.
     """
     from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
     from naxcli.errors import ExitCode
-    from naxcli.plan import MAX_CALIBRATION_SHARE, make_plan
+    from naxcli.plan import make_plan
+    from naxcli.quantities import counted
     from naxcli.session import SearchRequest, open_session
 
     if epochs is not None and fidelity is not None:
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
     flags = {
-        "budget": budget, "searcher": searcher, "seed": seed, "data": data, "data_root": data_root, "epochs": epochs,
-        "fidelity": fidelity, "workers": workers, "cluster": cluster,
+        "budget": budget, "searcher": searcher, "objective": objective, "seed": seed, "data": data, "data_root": data_root,
+        "epochs": epochs, "fidelity": fidelity, "workers": workers, "cluster": cluster, "tls_ca_file": tls_ca_file,
+        "tls_cert": tls_cert, "tls_key": tls_key, "insecure": insecure,
     }  # fmt: skip
     request = SearchRequest(
-        space=space, flags=flags, assignments=assignments or (), experiment_file=experiment, run=run
+        space=space, flags=flags, assignments=assignments or (), experiment_file=experiment, run=run, trust=trust
     )
     with reserved_stdout(as_json):
         session = open_session(request)
-        note("calibrating: a few random configurations for one epoch")
-        made = make_plan(session, lambda result: note(f"  {result.status}, {result.seconds:.1f} s"))
+        for line in _preface(session):
+            note(line)
+        made = make_plan(
+            session, lambda result: note(f"  {result.status.replace('_', ' ')}, {result.seconds:.1f} s"), note
+        )
     if as_json:
         print_json(made)
     else:
-        stdout_console().print(_table(made))
-    share = made["calibration_seconds"] / made["budget_seconds"]
-    if share > MAX_CALIBRATION_SHARE:
-        note(f"the calibration took {share:.1%} of this budget: starting the workers and one trial take that long")
+        stdout_console().print(_table(made, is_trained=session.space.build is not None))
     if not made["is_enough"]:
-        note(
-            f"this is too little: with {made['num_hyperparameters']} hyperparameters, fewer trials than that say nothing; "
-            "give a larger --budget, fewer epochs, or a smaller network (--set width=0.5)"
-        )
+        hyperparameters = counted(made["num_hyperparameters"], "hyperparameter")
+        is_top_empty = made["rungs"][-1]["expected"] < 1
+        why = "no trial would end" if len(made["rungs"]) == 1 else "no trial would reach the highest fidelity"
+        why = why if is_top_empty else f"so few trials say nothing about {hyperparameters}"
+        note(f"this is too little: {why}; give {', or '.join(made['advice'])}")
         raise typer.Exit(ExitCode.PLAN_INFEASIBLE)
 
 
-def _table(made: dict[str, Any]) -> Any:
+def _preface(session: Session) -> list[str]:
+    """Return what is planned and from where its settings come, as lines."""
+    from naxcli.plan import calibration_fidelity
+
+    experiment = session.experiment
+    lines = []
+    if not session.is_new:
+        lines.append(f"{session.run.path} is an existing run: what you do not set is as it is there")
+    if experiment.objective:
+        lines.append(f"objectives: {experiment.objectives_text}")
+    at = calibration_fidelity(session)
+    length = f"fidelity {at:g}" if session.space.build is None else "one epoch" if at == 1 else f"{at:g} epochs"
+    lines.append(f"calibrating: a few random configurations, {length} each")
+    return lines
+
+
+def _table(made: dict[str, Any], *, is_trained: bool) -> Any:
     from rich.table import Table
 
-    from naxcli.quantities import format_duration
+    from naxcli.quantities import counted, format_duration
 
+    times = (
+        f"{format_duration(made['epoch_seconds'])} an epoch and {format_duration(made['fixed_seconds'])} more a trial"
+    )
+    if not is_trained:
+        times = f"{format_duration(made['epoch_seconds'])} for each 1 of fidelity"
     table = Table(
-        title=f"{format_duration(made['budget_seconds'])} on {made['workers']} workers", title_justify="left", box=None,
-        caption=f"calibration: {made['calibration_trials']} trials in {format_duration(made['calibration_seconds'])}, "
-        f"median {format_duration(made['epoch_seconds'])} an epoch and {format_duration(made['fixed_seconds'])} a trial",
-        caption_justify="left",
+        title=f"{format_duration(made['budget_seconds'])} on {counted(made['workers'], 'worker')}", title_justify="left",
+        box=None, caption_justify="left",
+        caption=f"calibration: {counted(made['calibration_trials'], 'trial')} in {format_duration(made['calibration_seconds'])} "
+        f"after {format_duration(made['start_seconds'])} of starting workers, median {times}",
     )  # fmt: skip
-    for column in ("epochs", "expected trials", "95 % interval"):
+    for column in ("epochs" if is_trained else "fidelity", "expected trials", "95 % interval"):
         table.add_column(column, justify="right")
     for rung in made["rungs"]:
         table.add_row(f"{rung['fidelity']:g}", f"{rung['expected']:,.0f}", f"{rung['low']:,.0f} to {rung['high']:,.0f}")

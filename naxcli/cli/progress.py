@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from naxcli.cli.output import stderr_console
-from naxcli.quantities import format_duration
+from naxcli.errors import printable
+from naxcli.quantities import counted, format_config, format_duration
 from naxcli.search import EndReason
 from naxcli.trial import Result, Status, Trial
 
@@ -26,7 +31,10 @@ if TYPE_CHECKING:
     from naxcli.session import SearchEnd, Session
 
 NUM_LAST_RESULTS = 8
+# Of the live display: borders, and the line that the cursor stands on below it.
+NUM_FRAME_LINES = 3
 PLAIN_INTERVAL_SECONDS = 30.0
+SECONDS_PER_DAY = 86_400.0
 
 _END_WORDS = {
     EndReason.TRIALS: "all trials done",
@@ -67,14 +75,15 @@ class SearchProgress:
         self._started_count = len(search.finished)
         experiment = self._session.experiment
         verb = "starting" if self._session.is_new else "resuming"
-        self.notice(
-            f"{verb} {self._session.run.path}: space {self._session.space.name}, searcher {experiment.searcher}, {self._goal()}"
-        )
+        words = [f"space {self._session.space.name}", f"searcher {experiment.searcher}"]
+        if experiment.objective:
+            words.append(f"objectives {experiment.objectives_text}")
+        self.notice(f"{verb} {self._session.run.path}: {', '.join([*words, *self._goals()])}")
         if not self._session.is_new:
-            waiting = f", {len(search.records.running())} to run again" if search.records.running() else ""
-            self.notice(
-                f"{len(search.finished)} trials finished{waiting}, {format_duration(search.active_seconds())} active so far"
-            )
+            num_waiting = len(search.records.running())
+            waiting = f", {num_waiting:,} to run again" if num_waiting else ""
+            active = format_duration(search.active_seconds())
+            self.notice(f"{counted(len(search.finished), 'trial')} finished{waiting}, {active} active so far")
 
     def asked(self, trial: Trial) -> None:
         pass
@@ -91,14 +100,14 @@ class SearchProgress:
         marker = "  <- best" if is_new_incumbent else ""
         self.notice(
             f"trial {trial.trial_id:>5}  {self._outcome(result):<16} {format_duration(result.seconds):>7}   "
-            f"{self._num_finished()} done, {self._time_left()}{marker}"
+            f"{self._num_finished():,} done, {self._time_left()}{marker}"
         )
         if result.reason:
             self.notice(f"{'':13}{result.reason}")
 
     def notice(self, text: str) -> None:
         if not self._is_quiet:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(printable(text), soft_wrap=True)
 
     def tick(self) -> None:
         pass
@@ -108,35 +117,45 @@ class SearchProgress:
         if self._is_quiet:
             return
         run = self._session.run.path
-        self.notice(f"{_why_ended(end)}: {end.num_finished} trials finished in {run}")
+        self.notice(f"{_why_ended(end)}: {counted(end.num_finished, 'trial')} finished in {run}")
         if end.incumbent is None:
             self.notice("no trial succeeded; the `error` column of trials.parquet says why")
             return
         self.notice(f"incumbent: trial {end.incumbent.trial.trial_id}, {self._score(end.incumbent.cost)}")
-        self.notice(f"next: naxcli report {run}   naxcli export {run} --format python --out NAME")
+        for number, command in enumerate(self._next_commands()):
+            self.notice(f"{'next:' if number == 0 else '     '} {command}")
 
-    def _goal(self) -> str:
+    def _next_commands(self) -> list[str]:
+        """Return what to do with the run, one command a line, as they can be pasted into the shell that ran this one."""
+        run = str(self._session.run.path)
+        commands = [["report", run]]
+        if self._session.space.build is not None:
+            commands.append(["export", run, *_space_flags(self._session.space.origin)])
+        return [shlex.join(["naxcli", *words]) for words in commands]
+
+    def _goals(self) -> list[str]:
         experiment = self._session.experiment
         goals = []
         if experiment.budget_seconds is not None:
             spent = 0.0 if self._search is None else self._search.active_seconds()
             left = max(0.0, experiment.budget_seconds - spent)
-            until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + left))
-            goals.append(f"budget {format_duration(experiment.budget_seconds)} (until {until} if it runs on)")
+            end = time.localtime(time.time() + left)
+            form = "%H:%M:%S" if left < SECONDS_PER_DAY / 2 else "%Y-%m-%d %H:%M"
+            goals.append(f"budget {format_duration(experiment.budget_seconds)} (ends about {time.strftime(form, end)})")
         if experiment.trials is not None:
-            goals.append(f"{experiment.trials} trials")
-        return ", ".join(goals)
+            goals.append(counted(experiment.trials, "trial"))
+        return goals
 
     def _num_finished(self) -> int:
         return 0 if self._search is None else len(self._search.finished)
-
-    def _outcome(self, result: Result) -> str:
-        return self._score(result.cost) if result.status == Status.SUCCESS else str(result.status)
 
     def _score(self, cost: float | None) -> str:
         if cost is None:
             return "–"
         return f"{100 * (1 - cost):.2f} % accuracy" if self._is_accuracy else f"cost {cost:.6g}"
+
+    def _outcome(self, result: Result) -> str:
+        return self._score(result.cost) if result.status == Status.SUCCESS else result.status.replace("_", " ")
 
     def _rate(self) -> float | None:
         """Return trials per second of active time over the whole run."""
@@ -166,13 +185,14 @@ class SearchProgress:
 
 
 class LiveProgress(SearchProgress):
-    """One display that refreshes in place: goal, rate, incumbent, running and last trials."""
+    """One display that refreshes in place: goal, best, running and last trials, and the best configuration where there is room."""
 
     def __init__(self, session: Session, console: Console) -> None:
         super().__init__(session, console)
-        self._last: deque[tuple[Trial, Result, bool]] = deque(maxlen=NUM_LAST_RESULTS)
+        self._last: deque[tuple[Trial, Result]] = deque(maxlen=NUM_LAST_RESULTS)
         self._last_failure = ""
         self._epochs: dict[int, Mapping[str, Any]] = {}
+        self._seen_at: dict[int, float] = {}
         self._lock = threading.Lock()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=False)
 
@@ -185,11 +205,11 @@ class LiveProgress(SearchProgress):
 
     def finished(self, trial: Trial, result: Result, incumbent: Incumbent | None) -> None:
         with self._lock:
-            is_new_incumbent = incumbent is not None and incumbent.trial.trial_id == trial.trial_id
-            self._last.append((trial, result, is_new_incumbent))
+            self._last.append((trial, result))
             if result.reason:
                 self._last_failure = f"trial {trial.trial_id}: {result.reason}"
             self._epochs.pop(trial.trial_id, None)
+            self._seen_at.pop(trial.trial_id, None)
 
     def epoch(self, message: Mapping[str, Any]) -> None:
         with self._lock:
@@ -203,71 +223,116 @@ class LiveProgress(SearchProgress):
         title = f"naxcli search · {self._session.space.name}"
         data = self._session.experiment.data
         title += f" on {data}" if data else ""
-        if self._search is None:
-            return Panel(Text("starting workers …"), title=title, title_align="left")
+        content = Text("starting workers …") if self._search is None else self._content()
         return Panel(
-            Group(self._header(), Text(), self._running_table(), Text(), self._results_table()),
-            title=title, subtitle=str(self._session.run.path), title_align="left", subtitle_align="left",
+            content, title=Text(printable(title)), subtitle=Text(printable(str(self._session.run.path))), title_align="left",
+            subtitle_align="left",
         )  # fmt: skip
 
-    def _header(self) -> Group:
+    def _content(self) -> Group:
+        """Return what fits the terminal's height: first goal, best and running trials, then results, then the configuration."""
+        assert self._search is not None
+        room = self._console.height - NUM_FRAME_LINES
+        rows = self._header_rows(is_high=room >= 12)
+        header = Table.grid(padding=(0, 2))
+        header.add_column(style="bold")
+        header.add_column(no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            header.add_row(*row)
+        parts: list[RenderableType] = [header, self._bar()]
+        room -= len(rows) + 1
+        num_running = min(len(self._search.running), NUM_LAST_RESULTS, max(1, room - 1 if room < 8 else room // 2))
+        sections: list[RenderableType] = [self._running_table(num_running)]
+        room -= 1 + num_running
+        num_results = min(len(self._last), room - 1)
+        if num_results > 0:
+            sections.append(self._results_table(num_results))
+            room -= 1 + num_results
+        configuration = self._configuration()[: max(0, room)]
+        if configuration:
+            sections.append(Group(*configuration))
+            room -= len(configuration)
+        for section in sections:
+            if room > 0:
+                parts.append(Text())
+                room -= 1
+            parts.append(section)
+        return Group(*parts)
+
+    def _header_rows(self, *, is_high: bool) -> list[tuple[str, RenderableType]]:
+        """Return label and value of each line of the header, more of them where the display is high."""
         assert self._search is not None
         search, experiment = self._search, self._session.experiment
-        fraction, left = self._fraction_and_left()
+        _, left = self._fraction_and_left()
+        counts = {status: number for status, number in search.status_counts.items() if status != Status.SUCCESS}
+        failures = ", ".join(f"{number:,} {status.replace('_', ' ')}" for status, number in counts.items() if number)
+        goal = f" of {experiment.trials:,}" if experiment.trials else ""
+        trials = f"{len(search.finished):,}{goal} done, {len(search.running):,} running"
         rate = self._rate()
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="bold")
-        grid.add_column()
-        trials = f"{len(search.finished)}" + (f" of {experiment.trials}" if experiment.trials else "")
-        counts = search.status_counts
-        failures = ", ".join(f"{n} {status}" for status, n in counts.items() if n and status != Status.SUCCESS)
-        speed = f"{60 * rate:.1f} a minute" if rate and rate > 0.1 else f"{3600 * rate:.1f} an hour" if rate else "–"
+        per_minute = rate is not None and rate > 0.1
+        speed = "–" if rate is None else f"{60 * rate:,.1f} a minute" if per_minute else f"{3600 * rate:,.1f} an hour"
         budget = experiment.budget_seconds
         active = format_duration(search.active_seconds()) + (f" of {format_duration(budget)}" if budget else "")
-        grid.add_row("trials", f"{trials} done, {len(search.running)} running" + (f" ({failures})" if failures else ""))
-        grid.add_row("rate", speed)
-        grid.add_row("active", f"{active}, {format_duration(left)} left" if left is not None else active)
+        best = "–"
         if search.incumbent is not None:
-            grid.add_row(
-                "best",
-                Text(f"{self._score(search.incumbent.cost)} (trial {search.incumbent.trial.trial_id})", style="green"),
-            )
-            grid.add_row("", Text(describe_config(search.incumbent.trial.config), style="dim"))
-        if self._last_failure:
-            grid.add_row("failed", Text(self._last_failure, style="red", no_wrap=True, overflow="ellipsis"))
-        return Group(grid, Text(), ProgressBar(total=1.0, completed=fraction))
+            best = f"{self._score(search.incumbent.cost)} (trial {search.incumbent.trial.trial_id})"
+        failure = Text(printable(self._last_failure), style="red", no_wrap=True, overflow="ellipsis")
+        return [
+            ("trials", trials + (f" ({failures})" if failures else "")),
+            *([("rate", speed)] if is_high else []),
+            ("active", f"{active}, {format_duration(left)} left" if left is not None else active),
+            ("best", Text(best, style="green")),
+            *([("failed", failure)] if is_high and self._last_failure else []),
+        ]
 
-    def _running_table(self) -> Table:
+    def _bar(self) -> Padding:
+        return Padding(ProgressBar(total=1.0, completed=self._fraction_and_left()[0]), 0)  # a bar alone ends no line
+
+    def _running_table(self, number: int) -> Table:
         assert self._search is not None
-        table = _table("running", "epoch", "loss", "validation")
-        for trial_id, trial in sorted(self._search.running.items())[:NUM_LAST_RESULTS]:
-            message = self._epochs.get(trial_id)
-            if message is None:
-                table.add_row(f"trial {trial_id}", f"0/{trial.fidelity:g}", "–", "–")
-                continue
-            accuracy = message["val_accuracy"]
-            table.add_row(
-                f"trial {trial_id}", f"{message['epoch']:g}/{trial.fidelity:g}", f"{message['train_loss']:.4f}",
-                "–" if accuracy is None else f"{100 * accuracy:.2f} %",
-            )  # fmt: skip
+        is_trained = self._session.space.build is not None
+        table = _table("running", *(("epoch", "loss", "validation") if is_trained else ("fidelity", "for")))
+        now = time.monotonic()
+        for trial_id, trial in sorted(self._search.running.items())[:number]:
+            name, message = f"trial {trial_id}", self._epochs.get(trial_id)
+            if not is_trained:
+                seconds = now - self._seen_at.setdefault(trial_id, now)
+                table.add_row(name, f"{trial.fidelity:g}", format_duration(seconds))
+            elif message is None:
+                table.add_row(name, f"0/{trial.fidelity:g}", "–", "–")
+            else:
+                accuracy = message["val_accuracy"]
+                table.add_row(
+                    name, f"{message['epoch']:g}/{trial.fidelity:g}", f"{message['train_loss']:.4f}",
+                    "–" if accuracy is None else f"{100 * accuracy:.2f} %",
+                )  # fmt: skip
         return table
 
-    def _results_table(self) -> Table:
+    def _results_table(self, number: int) -> Table:
+        assert self._search is not None
         table = _table("last results", "result", "time", "searcher")
-        for trial, result, is_new_incumbent in reversed(self._last):
-            is_success = result.status == Status.SUCCESS
-            outcome = self._outcome(result) + (" ★" if is_new_incumbent else "")
-            style = "green" if is_new_incumbent else "" if is_success else "red"
-            table.add_row(
-                f"trial {trial.trial_id}", Text(outcome, style=style), format_duration(result.seconds), trial.searcher
-            )
+        best = None if self._search.incumbent is None else self._search.incumbent.trial.trial_id
+        for trial, result in list(reversed(self._last))[:number]:
+            is_best = trial.trial_id == best
+            style = "green" if is_best else "" if result.status == Status.SUCCESS else "red"
+            outcome = Text(self._outcome(result) + (" ★" if is_best else ""), style=style)
+            table.add_row(f"trial {trial.trial_id}", outcome, format_duration(result.seconds), trial.searcher)
         return table
+
+    def _configuration(self) -> Sequence[Text]:
+        """Return the best configuration as lines."""
+        assert self._search is not None
+        if self._search.incumbent is None:
+            return ()
+        trial = self._search.incumbent.trial
+        text = Text(f"trial {trial.trial_id}: {printable(format_config(trial.config))}", style="dim")
+        return list(text.wrap(self._console, max(1, self._console.width - 4)))
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=False)
-    for index, name in enumerate(columns):
-        table.add_column(name, min_width=16 if index < 2 else 8, no_wrap=True)
+    for name, width in zip(columns, (12, 18, 7, 0), strict=False):
+        table.add_column(name, min_width=width, no_wrap=True)
     return table
 
 
@@ -278,6 +343,9 @@ def _why_ended(end: SearchEnd) -> str:
     return _END_WORDS[end.reason]
 
 
-def describe_config(config: Mapping[str, Any]) -> str:
-    """Return a configuration on one line."""
-    return " ".join(f"{name}={value}" for name, value in config.items())
+def _space_flags(origin: str) -> list[str]:
+    """Return the flags that name a space which does not ship, its file relative to where the user is."""
+    if not origin.endswith(".py"):
+        return ["--space", origin] if ":" in origin else []
+    is_below = Path(origin).is_relative_to(Path.cwd())
+    return ["--space", os.path.relpath(origin) if is_below else origin]

@@ -42,11 +42,15 @@ def report(
     csv: Annotated[str | None, typer.Option("--csv", help="Write one CSV file per table into this folder.")] = None,
     md: Annotated[str | None, typer.Option("--md", help="Write the tables as Markdown into this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("-q", "--quiet", help="No progress; where files are written, no report on the terminal either."),
+    ] = False,
 ) -> None:
     """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
     from naxcli.cli.output import note, print_json, stdout_console
     from naxcli.errors import NaxcliError
+    from naxcli.report.files import check_target
     from naxcli.reporting import METHODS, ReportRequest, report_run, report_table
     from naxcli.run_directory import guard_disk, open_run
 
@@ -54,6 +58,16 @@ def report(
         raise NaxcliError(
             "--trials and --space-json belong together", hint="a table needs the space that its columns come from"
         )
+    targets = (
+        (html, False, _write_html),
+        (plots, True, _write_plots),
+        (csv, True, _write_csv),
+        (md, False, _write_markdown),
+    )
+    # Before the work that they are to hold.
+    for target, is_folder, _ in targets:
+        if target is not None:
+            check_target(Path(target), is_folder=is_folder)
     methods = tuple(method) if method else METHODS
     request = ReportRequest(methods=methods, lpi=lpi, at=at, bootstrap=bootstrap, seed=seed, is_exact=exact_model)
     with _bootstrap_progress(quiet) as progress:
@@ -63,14 +77,16 @@ def report(
             data = report_run(open_run(run), request, progress)
     if as_json:
         print_json(data.summary)
-    else:
+    elif not (quiet and (html or plots or csv or md)):
         from naxcli.report.tables import print_report
 
         print_report(stdout_console(), data, methods=methods, at=at)
-    for target, write in ((html, _write_html), (plots, _write_plots), (csv, _write_csv), (md, _write_markdown)):
+    for target, _, write in targets:
         if target is not None:
             with guard_disk(Path(target)):
-                note(f"wrote {write(Path(target), data)}")
+                written = write(Path(target), data)
+            if not quiet:
+                note(f"wrote {written}")
 
 
 def compare(

@@ -73,8 +73,9 @@ def stop(
 
 def _status_table(described: dict[str, Any]) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
-    from naxcli.quantities import format_duration
+    from naxcli.quantities import counted, format_config, format_duration
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -82,15 +83,16 @@ def _status_table(described: dict[str, Any]) -> Any:
     incumbent, experiment = described["incumbent"], described["experiment"]
     table.add_row("run", f"{described['run']} ({'running' if described['is_running'] else 'not running'})")
     table.add_row("space", f"{described['space']}, searcher {experiment['searcher']}, seed {experiment['seed']}")
-    counts = ", ".join(f"{n} {name}" for name, n in described["trials"].items()) or "none finished"
-    goal = f" of {experiment['trials']}" if experiment.get("trials") else ""
-    table.add_row(
-        "trials", f"{described['num_finished']}{goal} finished ({counts}), {described['num_running']} not finished"
-    )
+    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in described["trials"].items())
+    goal = f" of {experiment['trials']:,}" if experiment.get("trials") else ""
+    trials = f"{described['num_finished']:,}{goal} finished" + (f" ({counts})" if counts else "")
+    if described["num_running"]:
+        trials += f", {described['num_running']:,} {'running' if described['is_running'] else 'to run again'}"
+    table.add_row("trials", trials)
     for rung in described["rungs"]:
         table.add_row(
             "",
-            f"fidelity {rung['fidelity']:g}: {rung['finished']} finished, median {format_duration(rung['median_seconds'])}",
+            f"fidelity {rung['fidelity']:g}: {rung['finished']:,} succeeded, median {format_duration(rung['median_seconds'])}",
         )
     for rung in described["proxy_audit"]:
         interval = (
@@ -98,17 +100,17 @@ def _status_table(described: dict[str, Any]) -> Any:
         )
         misleads = rung["verdict"].startswith("misleads")
         table.add_row(
-            "[red]rung misleads[/]" if misleads else "rung against full",
+            Text("rung misleads", style="red") if misleads else "rung against full",
             f"fidelity {rung['fidelity']:g}: rank correlation with {rung['to']:g} {interval}{rung['verdict']}",
         )
     for rung in described["plan"] or ():
         table.add_row(
             "plan so far",
-            f"fidelity {rung['fidelity']:g}: {rung['planned']:.0f} trials planned ({rung['low']:.0f} to {rung['high']:.0f}), "
-            f"{rung['finished']} finished",
+            f"fidelity {rung['fidelity']:g}: {counted(round(rung['planned']), 'trial')} planned "
+            f"({rung['low']:,.0f} to {rung['high']:,.0f}), {rung['finished']:,} succeeded",
         )
     rate = described["trials_per_hour"]
-    table.add_row("rate", "–" if rate is None else f"{rate:.1f} trials an hour")
+    table.add_row("rate", "–" if rate is None else f"{rate:,.1f} trials an hour")
     budget = described["budget_seconds"]
     active = format_duration(described["active_seconds"]) + (f" of {format_duration(budget)}" if budget else "")
     left = described["seconds_left"]
@@ -119,5 +121,5 @@ def _status_table(described: dict[str, Any]) -> Any:
             "incumbent",
             f"trial {incumbent['trial_id']}: cost {incumbent['cost']:.6g}{accuracy}, fidelity {incumbent['fidelity']:g}",
         )
-        table.add_row("", " ".join(f"{name}={value}" for name, value in incumbent["config"].items()))
+        table.add_row("", format_config(incumbent["config"]))
     return table

@@ -31,6 +31,14 @@ ExperimentOption = Annotated[
     str | None,
     typer.Option("--experiment", help="Experiment file, or the name of a shipped one.", rich_help_panel=SEARCH_PANEL),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load the space that the experiment file names by a path relative to itself: it is code.",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 RunOption = Annotated[
     str | None, typer.Option("--run", help="Run directory. Default: runs/<space>-<data>.", rich_help_panel=SEARCH_PANEL)
 ]
@@ -50,7 +58,7 @@ ObjectiveOption = Annotated[
     str | None,
     typer.Option(
         "--objective",
-        help="cost, or cost with params, flops or latency_ms for a Pareto front.",
+        help="cost, or cost,params with params, flops or latency_ms for a Pareto front. The cost is always one.",
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
@@ -107,7 +115,30 @@ ClusterOption = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        help="Running Dask scheduler tcp://HOST:PORT, slurm:FILE, or local (default).",
+        help="Running Dask scheduler tls://HOST:PORT or tcp://HOST:PORT, slurm:FILE, or local (default).",
+        rich_help_panel=MACHINE_PANEL,
+    ),
+]
+TlsCaFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-ca-file",
+        help="Certificate of the authority that signed those of a tls:// cluster. Default: Dask's configuration.",
+        rich_help_panel=MACHINE_PANEL,
+    ),
+]
+TlsCertOption = Annotated[
+    str | None,
+    typer.Option("--tls-cert", help="Your own certificate for a tls:// cluster.", rich_help_panel=MACHINE_PANEL),
+]
+TlsKeyOption = Annotated[
+    str | None, typer.Option("--tls-key", help="The private key of --tls-cert.", rich_help_panel=MACHINE_PANEL)
+]
+InsecureOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure",
+        help="Use a tcp:// scheduler on another machine, though whoever reaches it runs code as you.",
         rich_help_panel=MACHINE_PANEL,
     ),
 ]
@@ -136,6 +167,7 @@ def search(
     budget: BudgetOption = None,
     trials: TrialsOption = None,
     experiment: ExperimentOption = None,
+    trust: TrustOption = False,
     run: RunOption = None,
     searcher: SearcherOption = None,
     random_share: RandomShareOption = None,
@@ -152,6 +184,10 @@ def search(
     trial_timeout: TrialTimeoutOption = None,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
+    tls_ca_file: TlsCaFileOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    insecure: InsecureOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the existing run and start anew.", rich_help_panel=MACHINE_PANEL)
     ] = False,
@@ -172,14 +208,15 @@ def search(
 
     Killed or stopped, the same command goes on where the records end. Ctrl-C finishes writing and exits with 130.
     """
-    from naxcli.cli.output import reserved_stdout
+    from naxcli.cli.output import print_text, reserved_stdout
     from naxcli.session import SearchRequest, open_session
 
     flags = {
         "budget": budget, "trials": trials, "searcher": searcher, "random_share": random_share, "objective": objective,
         "seed": seed, "data": data, "data_root": data_root, "epochs": epochs, "fidelity": fidelity,
         "limits.max_params": max_params, "limits.max_flops": max_flops, "limits.max_latency_ms": max_latency_ms,
-        "trial_timeout": trial_timeout, "workers": workers, "cluster": cluster,
+        "trial_timeout": trial_timeout, "workers": workers, "cluster": cluster, "tls_ca_file": tls_ca_file,
+        "tls_cert": tls_cert, "tls_key": tls_key, "insecure": insecure,
     }  # fmt: skip
     if epochs is not None and fidelity is not None:
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
@@ -190,23 +227,25 @@ def search(
         experiment_file=experiment,
         run=run,
         overwrite=overwrite,
+        trust=trust,
     )
     with reserved_stdout(as_json):
         session = open_session(request)
     if print_config:
-        typer.echo(session.experiment.to_toml(), nl=False)
+        print_text(session.experiment.to_toml())
         return
     if dry_run:
-        typer.echo(_job_script(session.experiment.cluster), nl=False)
+        print_text(_job_script(session.experiment.cluster))
         return
     raise typer.Exit(_run(session, as_json=as_json, quiet=quiet))
 
 
 def _job_script(cluster: str | None) -> str:
+    from naxcli.connection import SLURM_PREFIX
     from naxcli.errors import NaxcliError
-    from naxcli.slurm import PREFIX, read_settings, render_job_script
+    from naxcli.slurm import read_settings, render_job_script
 
-    if cluster is None or not cluster.startswith(PREFIX):
+    if cluster is None or not cluster.startswith(SLURM_PREFIX):
         raise NaxcliError("--dry-run prints the job script of --cluster slurm:FILE")
     return render_job_script(read_settings(cluster))
 
@@ -214,16 +253,13 @@ def _job_script(cluster: str | None) -> str:
 def _run(session: Any, *, as_json: bool, quiet: bool) -> ExitCode:
     from naxcli.cli.output import print_json, reserved_stdout
     from naxcli.cli.progress import make_progress
-    from naxcli.search import EndReason
     from naxcli.session import run_session
+    from naxcli.streams import outlive_reader
 
+    outlive_reader("stdout")
     with reserved_stdout(as_json), make_progress(session, quiet=quiet) as progress:
         end = run_session(session, progress)
     progress.summarise(end)
     if as_json:
         print_json(end.incumbent.to_json() if end.incumbent else None)
-    if end.reason is EndReason.INTERRUPTED:
-        return ExitCode.STOPPED if end.was_terminated else ExitCode.INTERRUPTED
-    if end.reason is EndReason.STOPPED:
-        return ExitCode.STOPPED
-    return ExitCode.DONE if end.incumbent is not None else ExitCode.FAILED
+    return end.exit_code

@@ -46,25 +46,26 @@ def show(space: SpaceArgument, as_json: JsonOption = False) -> None:
         print_json(described)
         return
     from rich.table import Table
+    from rich.text import Text
+
+    from naxcli.quantities import format_config, format_value
 
     console = stdout_console()
-    console.print(f"[bold]{described['name']}[/] version {described['version']}  {described['paper']}")
+    console.print(Text.assemble((described["name"], "bold"), f" version {described['version']}  {described['paper']}"))
     table = Table(box=None, header_style="bold")
     for column in ("hyperparameter", "kind", "values", "default", "condition"):
         table.add_column(column)
     for item in described["hyperparameters"]:
-        table.add_row(item["name"], item["kind"], item["domain"], str(item["default"]), item["condition"] or "")
+        default = "inactive" if item["default"] is None else format_value(item["default"])
+        condition = (item["condition"] or "").replace(f"{item['name']} | ", "")
+        table.add_row(item["name"], item["kind"], item["domain"], default, condition)
     console.print(table)
     count = described["num_configurations"]
     console.print("configurations: " + ("infinitely many" if count is None else f"{count:,}"))
-    for title in ("groups", "reference"):
-        for name, content in described[title].items():
-            text = (
-                ", ".join(content)
-                if title == "groups"
-                else " ".join(f"{key}={value}" for key, value in content.items())
-            )
-            console.print(f"{title.removesuffix('s')} [bold]{name}[/]: {text}")
+    for name, members in described["groups"].items():
+        console.print(Text.assemble("group ", (name, "bold"), f": {', '.join(members)}"))
+    for name, config in described["reference"].items():
+        console.print(Text.assemble("reference ", (name, "bold"), f": {format_config(config)}"))
     if described["variants"]:
         console.print(f"variants: {', '.join(described['variants'])}")
 
@@ -102,6 +103,9 @@ def validate(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
 ) -> None:
     """Sample, build, run forward and backward, and say in plain words what is wrong. Exit code 1 if anything is."""
+    from rich.padding import Padding
+    from rich.text import Text
+
     from naxcli.cli.output import stdout_console
     from naxcli.errors import ExitCode
     from naxcli.inspection import validate_space
@@ -111,9 +115,9 @@ def validate(
     problems = 0
     for check in validate_space(load_space(space), number=number, seed=seed):
         problems += not check.is_good
-        mark = "[green]ok[/]     " if check.is_good else "[red]problem[/]"
-        console.print(f"{mark} {check.name}")
+        mark = ("ok     ", "green") if check.is_good else ("problem", "red")
+        console.print(Text.assemble(mark, f" {check.name}"))
         if check.detail:
-            console.print(f"        {check.detail}", markup=False)
+            console.print(Padding(check.detail, (0, 0, 0, len("problem ")), expand=False))
     if problems:
         raise typer.Exit(ExitCode.FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,6 +148,7 @@ def train(
     """
     from naxcli.cli.output import print_json
     from naxcli.final_training import is_first_process, run_training
+    from naxcli.streams import outlive_reader
     from naxcli.training_plan import TrainCommand, make_plan
 
     flags = {
@@ -159,6 +161,7 @@ def train(
         compile=compile, overwrite=overwrite,
     )  # fmt: skip
     is_first = is_first_process()
+    outlive_reader("stdout")
     try:
         with _make_display(is_quiet=quiet or not is_first) as display:
             end = run_training(make_plan(command), display)
@@ -194,19 +197,19 @@ class PlainDisplay:
         return None
 
     def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
-        from naxcli.quantities import format_count
+        from naxcli.quantities import counted, format_count
 
         self._epochs, self._measured_on = facts["epochs"], facts["measured_on"]
         code = plan.selection.code
-        self._next_flags = "--format python --out NAME" if code is None else f"--space {code} --format onnx --out NAME"
+        self._next_flags = [] if code is None else ["--space", str(code), "--format", "onnx"]
         verb = f"resuming after epoch {len(done)} of" if done else "training"
         self.notice(
             f"{verb} {facts['space']} {facts['variant']}, width {facts['width']:g} "
             f"({format_count(facts['num_params'])} parameters, {format_count(facts['flops'])} multiply-adds) in {plan.folder}"
         )
         self.notice(
-            f"{facts['num_train_images']:,} images of {facts['data']} at {facts['image_size']} pixels, measured on "
-            f"{facts['num_measured_images']:,} {self._measured_on} images, {self._epochs} epochs, {facts['device']}"
+            f"{counted(facts['num_train_images'], 'image')} of {facts['data']} at {facts['image_size']} pixels, measured on "
+            f"{counted(facts['num_measured_images'], f'{self._measured_on} image')}, {counted(self._epochs, 'epoch')}, {facts['device']}"
             + (f", {facts['num_processes']} processes" if facts["num_processes"] > 1 else "")
         )
 
@@ -234,7 +237,8 @@ class PlainDisplay:
                 f"{facts['measured_on']} accuracy {100 * facts['accuracy']:.2f} % after the last epoch "
                 f"(highest {100 * best['accuracy']:.2f} %, epoch {best['epoch']})"
             )
-            self.notice(f"next: naxcli export --config {facts['folder']} {self._next_flags}")
+            command = ["naxcli", "export", "--config", str(facts["folder"]), *self._next_flags]
+            self.notice(f"next: {shlex.join(command)}")
 
     def _describe(self, record: EpochRecord) -> str:
         from naxcli.quantities import format_duration

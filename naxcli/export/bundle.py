@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.inference import inference_form
-from naxcli.export.request import ExportRequest
-from naxcli.export.speed import measure_speed
+from naxcli.export.request import ExportRequest, Written
+from naxcli.export.speed import UnstableError, measure_speed
 from naxcli.measure import count_flops, num_params
 from naxcli.networks import build_network
 
@@ -35,7 +35,8 @@ class Bundle:
         flops: multiply-adds of one image forward.
         images: random, (NUM_CHECK_IMAGES, channels, height, width).
         outputs: for these images, of the network as it was before folding.
-        speed: of the network in what the format runs in; None where it was not asked for.
+        speed: of the network in what the format runs in; None where it was not asked for or could not be measured.
+        why_no_speed: why it could not be measured.
     """
 
     request: ExportRequest
@@ -45,12 +46,23 @@ class Bundle:
     images: Tensor
     outputs: Tensor
     speed: Mapping[str, Any] | None = None
+    why_no_speed: str = ""
 
     def with_speed(self, forward: Callable[[Tensor], Any], *, runtime: str) -> Bundle:
         """Return the bundle with the measured speed of a form of the network, or as it is where that is not asked for."""
         if not self.request.bench:
             return self
-        return dataclasses.replace(self, speed=measure_speed(forward, self.request.input_shape, runtime=runtime))
+        try:
+            return dataclasses.replace(self, speed=measure_speed(forward, self.request.input_shape, runtime=runtime))
+        except UnstableError as error:
+            return dataclasses.replace(self, why_no_speed=str(error))
+
+    def written(self, max_difference: float) -> Written:
+        """Return what there is to say of a finished export of this network."""
+        return Written(
+            num_params=self.num_params, flops=self.flops, max_difference=max_difference, speed=self.speed,
+            why_no_speed=self.why_no_speed,
+        )  # fmt: skip
 
 
 def make_bundle(request: ExportRequest) -> Bundle:

@@ -40,17 +40,17 @@ class SavedConfig:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def describe(request: ExportRequest, bundle: Bundle | None) -> dict[str, Any]:
+def describe(request: ExportRequest, bundle: Bundle | None = None) -> dict[str, Any]:
     """Return the export as plain data: the content of this format's file, and part of the hub's `config.json`.
 
     Args:
-        request: what is exported.
-        bundle: its network; None for a space without networks, whose sizes mean nothing then.
+        request: what is exported. The sizes mean nothing where its space makes no networks.
+        bundle: its network; None counts one that is not made.
     """
     from naxcli import __version__
 
     network: dict[str, Any] = {}
-    if bundle is not None:
+    if request.space.build is not None:
         mean, std = request.normalization
         network = {
             "variant": request.variant,
@@ -60,12 +60,11 @@ def describe(request: ExportRequest, bundle: Bundle | None) -> dict[str, Any]:
             "image_size": request.image_size,
             "mean": list(mean),
             "std": list(std),
-            "num_params": bundle.num_params,
-            "flops": bundle.flops,
+            **(_counts(request) if bundle is None else {"num_params": bundle.num_params, "flops": bundle.flops}),
         }
         if request.fold:
             network["folded"] = True
-        if bundle.speed is not None:
+        if bundle is not None and bundle.speed is not None:
             network["speed"] = dict(bundle.speed)
     return {
         "schema": SCHEMA,
@@ -82,23 +81,29 @@ def describe(request: ExportRequest, bundle: Bundle | None) -> dict[str, Any]:
     }
 
 
-def write(request: ExportRequest, bundle: Bundle | None, folder: Path) -> Written:
-    """Write NAME.json and read it back."""
+def _counts(request: ExportRequest) -> dict[str, int]:
+    from naxcli.measure import measure_config
+
+    return measure_config(
+        request.space, request.config, variant=request.variant, num_classes=request.num_classes,
+        in_channels=request.in_channels, image_size=request.image_size, width=request.width,
+    )  # fmt: skip
+
+
+def write(request: ExportRequest, folder: Path) -> Written:
+    """Write NAME.json and read it back; the network is counted, but neither made nor run."""
     from naxcli.export.request import Written
 
-    if bundle is not None and request.bench:
-        from naxcli.export.speed import torch_runtime
-
-        bundle = bundle.with_speed(bundle.network, runtime=torch_runtime())
     path = folder / f"{request.network_name}.json"
-    path.write_text(json.dumps(describe(request, bundle), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = describe(request)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if dict(read_config(path, space=request.space).config) != dict(request.config):
         raise NaxcliError(
             "the configuration was not exported: read back, it differs",
             why="a value of it has no exact form in JSON",
             exit_code=ExitCode.FAILED,
         )
-    return Written(max_difference=None, speed=bundle.speed if bundle else None)
+    return Written(num_params=content.get("num_params"), flops=content.get("flops"))
 
 
 def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:

@@ -60,7 +60,9 @@ def write_deepcave(run: RunDirectory, folder: Path, *, overwrite: bool = False) 
     Raises:
         NaxcliError: if the run has no finished trial or is damaged, or something is in the way.
     """
-    destination = Destination(folder=folder, files=FILES, is_shared=False, overwrite=overwrite)
+    destination = Destination(
+        folder=folder, files=FILES, is_shared=False, overwrite=overwrite, has_common_names=True
+    )  # fmt: skip
     with staged(destination) as staging:
         rows = _finished_rows(run)
         if not rows:

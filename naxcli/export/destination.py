@@ -26,26 +26,40 @@ class Destination:
         files: names of the files in it, the main one first.
         is_shared: whether other files may lie there already, because the user named a file and not a folder.
         overwrite: whether these files may be replaced.
+        has_common_names: whether other programs use these names, such as README.md: then only those of an export are replaced.
     """
 
     folder: Path
     files: Sequence[str]
     is_shared: bool
     overwrite: bool
+    has_common_names: bool = False
 
     def check(self) -> None:
         """Raise NaxcliError if something is in the way."""
         if self.folder.exists() and not self.folder.is_dir():
             raise NaxcliError(f"{self.folder} is a file", hint="name a folder with --out")
         hint = "name another place with --out, or pass --overwrite to replace the exported files there"
-        if self.overwrite or not self.folder.exists():
+        if not self.folder.exists():
             return
-        if self.is_shared:
-            present = [name for name in self.files if (self.folder / name).exists()]
+        present = [name for name in self.files if (self.folder / name).exists()]
+        if self.overwrite:
+            if self.has_common_names and present and not any(_names_naxcli(self.folder / name) for name in present):
+                raise NaxcliError(
+                    f"{self.folder / present[0]} is not of an export",
+                    why="--overwrite replaces exports only",
+                    hint="name another place with --out, or move the file away",
+                )
+        elif self.is_shared:
             if present:
                 raise NaxcliError(f"{self.folder / present[0]} exists already", hint=hint)
         elif any(not path.name.startswith(_STAGING_PREFIX) for path in self.folder.iterdir()):
             raise NaxcliError(f"the folder {self.folder} exists already and is not empty", hint=hint)
+
+
+def _names_naxcli(path: Path) -> bool:
+    """Return whether a file says by what it was written: in every format one of the files does."""
+    return path.is_file() and b"naxcli" in path.read_bytes()
 
 
 @contextmanager

@@ -17,7 +17,8 @@ class Format:
     """An export format.
 
     Args:
-        module: whose `write(request, bundle, folder)` writes, loads back, and returns a `Written`.
+        module: whose `write(request, bundle, folder)` writes, loads back, and returns a `Written`; and whose `check(request)`,
+            where it has one, refuses what it cannot write before anything is done.
         files: their names, the main one first; `{name}` is the network's.
     """
 
@@ -30,13 +31,20 @@ class Format:
         return Path(self.files[0]).suffix if "{name}" in self.files[0] else ""
 
 
+CONFIG = "config"
+"""The format that holds no network: none is made, run, or measured for it."""
 FORMATS = {
-    "config": Format(module="naxcli.export.config", files=("{name}.json",)),
+    CONFIG: Format(module="naxcli.export.config", files=("{name}.json",)),
     "python": Format(module="naxcli.export.python", files=("{name}.py", "{name}.safetensors")),
     "weights": Format(module="naxcli.export.hub", files=("config.json", "model.safetensors", "README.md")),
     "onnx": Format(module="naxcli.export.onnx", files=("{name}.onnx",)),
     "torch": Format(module="naxcli.export.torch_program", files=("{name}.pt2",)),
 }
+
+
+def check_export(request: ExportRequest) -> None:
+    """Raise NaxcliError for what `export_network` would refuse without making the network."""
+    _prepare(request)
 
 
 def export_network(request: ExportRequest) -> Exported:
@@ -46,32 +54,55 @@ def export_network(request: ExportRequest) -> Exported:
         NaxcliError: if the format is unknown, something is in the way, weights do not fit, the disk is full, or the
             loaded export differs. Nothing is left behind then.
     """
+    request, destination = _prepare(request)
+    with staged(destination) as staging:
+        module = importlib.import_module(FORMATS[request.format].module)
+        if request.format == CONFIG:
+            written: Written = module.write(request, staging)
+        else:
+            from naxcli.export.bundle import make_bundle
+
+            written = module.write(request, make_bundle(request), staging)
+    return Exported(
+        files=tuple(destination.folder / file for file in destination.files),
+        name=request.network_name,
+        num_params=written.num_params,
+        flops=written.flops,
+        max_difference=written.max_difference,
+        is_trained=request.weights is not None,
+        speed=written.speed,
+        why_no_speed=written.why_no_speed,
+    )
+
+
+def _prepare(request: ExportRequest) -> tuple[ExportRequest, Destination]:
+    """Return the request under its final name, and where it goes.
+
+    Raises:
+        NaxcliError: for all that can be refused without making the network.
+    """
     if request.format not in FORMATS:
         raise NaxcliError(f"there is no format {request.format!r}", hint=f"one of {', '.join(FORMATS)}")
-    if request.space.build is None and request.format != "config":
+    if request.space.build is None and request.format != CONFIG:
         raise NaxcliError(
             f"space {request.space.name!r} makes no networks", hint="export its configuration with --format config"
         )
     exporter = FORMATS[request.format]
     request, folder, is_shared = _resolve_out(request, exporter)
     files = tuple(file.format(name=request.network_name) for file in exporter.files)
-    destination = Destination(folder=folder, files=files, is_shared=is_shared, overwrite=request.overwrite)
-    with staged(destination) as staging:
-        bundle = None
-        if request.space.build is not None:
-            from naxcli.export.bundle import make_bundle
-
-            bundle = make_bundle(request)
-        written: Written = importlib.import_module(exporter.module).write(request, bundle, staging)
-    return Exported(
-        files=tuple(folder / file for file in files),
-        name=request.network_name,
-        num_params=bundle.num_params if bundle else None,
-        flops=bundle.flops if bundle else None,
-        max_difference=written.max_difference,
-        is_trained=request.weights is not None,
-        speed=written.speed,
+    destination = Destination(
+        folder=folder,
+        files=files,
+        is_shared=is_shared,
+        overwrite=request.overwrite,
+        has_common_names=not exporter.suffix,
     )
+    destination.check()
+    if request.weights is not None and not request.weights.is_file():
+        raise NaxcliError(f"there are no weights at {request.weights}", hint="name a safetensors file or a checkpoint")
+    if check := getattr(importlib.import_module(exporter.module), "check", None):
+        check(request)
+    return request, destination
 
 
 def _resolve_out(request: ExportRequest, exporter: Format) -> tuple[ExportRequest, Path, bool]:

@@ -48,7 +48,7 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     with torch.no_grad():
         outputs = network.eval()(bundle.images)
     difference = checked_difference(outputs, bundle.outputs, what="the network", tolerance=TOLERANCE)
-    return Written(max_difference=difference, speed=bundle.speed)
+    return bundle.written(difference)
 
 
 def _hub_config(request: ExportRequest, bundle: Bundle) -> dict[str, Any]:

@@ -23,24 +23,32 @@ MIN_OPSET = 18
 """The opset that torch's exporter writes; it has no translation to older ones."""
 
 
+def check(request: ExportRequest) -> None:
+    """Raise NaxcliError if a package is missing, or the opset cannot be written."""
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NaxcliError(f"--format onnx needs {', '.join(missing)}", hint="pip install 'naxcli[onnx]'")
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    if request.opset is not None and not MIN_OPSET <= request.opset <= newest:
+        raise NaxcliError(
+            f"opset {request.opset} cannot be written",
+            why=f"torch and onnx as installed know opsets {MIN_OPSET} to {newest}",
+            hint=f"--opset {MIN_OPSET} runs in the oldest runtimes",
+        )
+
+
 def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.onnx with input `images` and output `logits`, run it, and return the largest difference.
 
     Raises:
-        NaxcliError: if a package is missing, the opset is too old, the network cannot be exported, or its output differs.
+        NaxcliError: if the network cannot be exported, or its output differs.
     """
-    _require_packages()
     import onnx
     import onnxruntime
 
     opset = request.opset or MIN_OPSET
-    newest = onnx.defs.onnx_opset_version()
-    if not MIN_OPSET <= opset <= newest:
-        raise NaxcliError(
-            f"opset {opset} cannot be written",
-            why=f"torch and onnx as installed know opsets {MIN_OPSET} to {newest}",
-            hint=f"--opset {MIN_OPSET} runs in the oldest runtimes",
-        )
     program = torch.onnx.export(
         export_program(bundle),
         input_names=["images"],
@@ -72,7 +80,7 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
         checked_difference(forward(bundle.images[:size]), bundle.outputs[:size], what="the graph", tolerance=TOLERANCE)
         for size in (1, len(bundle.images))
     )
-    return Written(max_difference=difference, speed=bundle.speed)
+    return bundle.written(difference)
 
 
 def open_graph(content: bytes) -> Callable[[Tensor], Tensor]:
@@ -88,9 +96,3 @@ def open_graph(content: bytes) -> Callable[[Tensor], Tensor]:
         return torch.from_numpy(session.run([outputs.name], {images.name: batch.numpy()})[0])
 
     return forward
-
-
-def _require_packages() -> None:
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise NaxcliError(f"--format onnx needs {', '.join(missing)}", hint="pip install 'naxcli[onnx]'")

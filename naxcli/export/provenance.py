@@ -36,8 +36,9 @@ def network_facts(
 def describe_speed(speed: Mapping[str, Any]) -> str:
     """Return what `measure_speed` found, in words."""
     return (
-        f"{speed['latency_ms']:.3g} ms for one image, {speed['images_per_second']:.3g} images/s in batches of "
-        f"{speed['batch_size']}, {speed['precision']}, by {speed['runtime']} on {speed['hardware']}"
+        f"{speed['latency_ms']:.3g} ms for one image (IQR {speed['latency_spread']:.0%}), "
+        f"{speed['images_per_second']:.3g} images/s in batches of {speed['batch_size']} (IQR {speed['throughput_spread']:.0%}), "
+        f"{speed['precision']}, by {speed['runtime']} on {speed['hardware']}"
     )
 
 

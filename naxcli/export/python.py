@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from timm.models import is_model
-from torch import nn
+from torch import Tensor, nn
 
 from naxcli import __version__
 from naxcli.errors import ExitCode, NaxcliError
@@ -52,30 +53,36 @@ with torch.no_grad():
 """
 
 
+def check(request: ExportRequest) -> None:
+    """Raise NaxcliError if the space's network code does not stand alone, or the name is taken."""
+    _refuse_taken_names(request.network_name, _slice(request))
+
+
 def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.py and NAME.safetensors, run them in a process without naxcli, and return the largest difference.
 
     Raises:
-        NaxcliError: if the space's network code does not stand alone, the name is taken, or the output differs.
+        NaxcliError: if the file does not run without naxcli, or its output differs.
     """
     name = request.network_name
-    bundle = bundle.with_speed(bundle.network, runtime=torch_runtime())
-    (folder / f"{name}.py").write_text(render(request, bundle), encoding="utf-8")
+    code = folder / f"{name}.py"
+    code.write_text(render(request, bundle), encoding="utf-8")
     # safetensors' own writer reports a full disk as an error of its own; this one reports it as every other file does.
     (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(portable_state(bundle.network)))
-    return Written(max_difference=_load_back(name, bundle, folder), speed=bundle.speed)
+    difference = _load_back(name, bundle, folder)
+    bundle = bundle.with_speed(bundle.network, runtime=torch_runtime())
+    code.write_text(render(request, bundle), encoding="utf-8")  # another header
+    return bundle.written(difference)
 
 
 def render(request: ExportRequest, bundle: Bundle) -> str:
     """Return the text of the exported file.
 
     Raises:
-        NaxcliError: if the space's network code does not stand alone, or the name is taken.
+        NaxcliError: if the space's network code does not stand alone.
     """
     name, is_reduced = request.network_name, request.variant == REDUCED
-    builder = _builder_name(request)
-    source = slice_source(space_source(request.space), builder)
-    _refuse_taken_names(name, source)
+    source = _slice(request)
     parameters: dict[str, int | float] = {"num_classes": request.num_classes, "in_channels": request.in_channels}
     if is_reduced:
         parameters["image_size"] = request.image_size
@@ -83,7 +90,11 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
     build_arguments = ["_create_for_timm", f'"{name}"', "pretrained"]
     if num_features := len(getattr(bundle.network, "feature_info", ())):
         indices = tuple(range(num_features))
-        build_arguments.append(f'feature_cfg={{"out_indices": {indices}, "flatten_sequential": True}}')
+        build_arguments.append(
+            f'feature_cfg={{"out_indices": {indices}, "flatten_sequential": True, **(feature_cfg or {{}})}}'
+        )
+    else:
+        build_arguments.append("feature_cfg=feature_cfg")
     pretrained = {key: _literal(value) for key, value in pretrained_settings(request, bundle.network).items()}
     if request.weights is not None:
         pretrained = {"file": f'str(Path(__file__).with_name("{name}.safetensors"))', **pretrained}
@@ -93,7 +104,7 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
         definitions=source.definitions,
         config=_entries({key: _literal(value) for key, value in request.config.items()}, indent=4),
         parameters="*, " + ", ".join(f"{key}: {type(value).__name__} = {value!r}" for key, value in parameters.items()),
-        builder=builder,
+        builder=_builder_name(request),
         arguments=", ".join(f"{key}={key}" for key in parameters),
         name=name,
         num_classes=request.num_classes,
@@ -105,8 +116,14 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
     )
 
 
+@torch.no_grad()
 def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str, Any]:
-    """Return timm's description of what the weights expect: input, normalization, and which layers to adapt."""
+    """Return timm's description of what the weights expect: input, normalization, and which layers to adapt.
+
+    Args:
+        request: what is exported.
+        network: in evaluation mode, on the CPU.
+    """
     mean, std = request.normalization
     convolutions = [
         name
@@ -118,9 +135,15 @@ def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str,
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear) and module.out_features == request.num_classes
     ]
+    channels, height, width = request.input_shape
+    own_size, larger = (torch.zeros(1, channels, height + more, width + more) for more in (0, 32))
+    features: Any = getattr(network, "forward_features", None)
+    map_shape = () if features is None else tuple(features(own_size).shape)
     settings = {
         "num_classes": request.num_classes,
         "input_size": request.input_shape,
+        "fixed_input_size": None if _runs_on(network, larger) else True,
+        "pool_size": map_shape[2:] if len(map_shape) == 4 else None,
         "crop_pct": 1.0 if request.variant == REDUCED else 0.95,
         "interpolation": "bicubic",
         "mean": mean,
@@ -130,6 +153,18 @@ def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str,
         "paper_name": request.space.paper or None,
     }
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _runs_on(network: nn.Module, images: Tensor) -> bool:
+    try:
+        network(images)
+    except (RuntimeError, ValueError, AssertionError):  # how layers made for one size refuse another
+        return False
+    return True
+
+
+def _slice(request: ExportRequest) -> SourceSlice:
+    return slice_source(space_source(request.space), _builder_name(request))
 
 
 def _builder_name(request: ExportRequest) -> str:
@@ -194,7 +229,7 @@ def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
 
 
 def _imports(source: SourceSlice) -> str:
-    lines = {*source.imports, "from __future__ import annotations"}
+    lines = set(source.imports)
     lines |= {line for name, line in python_template.IMPORTS.items() if name not in source.names}
 
     def key(line: str) -> tuple[int, bool, str]:

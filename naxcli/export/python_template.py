@@ -27,6 +27,13 @@ r"""$header"""
 
 $imports
 
+# Loaded by importlib alone, this file has no place in sys.modules, where dataclasses and timm look it up: it takes one meanwhile.
+_STAND_IN = None if __name__ in sys.modules else types.ModuleType(__name__)
+if _STAND_IN is not None:
+    vars(_STAND_IN).update(globals())
+    sys.modules[__name__] = _STAND_IN
+
+
 $definitions
 
 
@@ -52,7 +59,7 @@ def load_weights(path: str | Path | None = None) -> nn.Module:
     return network.eval()
 
 
-default_cfgs = timm.models.generate_default_cfgs(
+default_cfgs = sys.modules[__name__].default_cfgs = timm.models.generate_default_cfgs(
     {
         "$name": {
 $pretrained_cfg
@@ -83,17 +90,19 @@ def _create_for_timm(
 
 
 @timm.models.register_model
-def $name(pretrained: bool = False, **kwargs: object) -> nn.Module:
+def $name(pretrained: bool = False, feature_cfg: dict[str, object] | None = None, **kwargs: object) -> nn.Module:
     """Return the network for `timm.create_model("$name", ...)`."""
     return timm.models.build_model_with_cfg(
         $build_arguments
     )
 
 
+if _STAND_IN is not None:
+    del sys.modules[__name__]
+
 if __name__ == "__main__":
     # Runs a script, such as timm's train.py, that then knows this network.
     import runpy
-    import sys
 
     sys.argv = sys.argv[1:]
     if not sys.argv:
@@ -101,8 +110,14 @@ if __name__ == "__main__":
     runpy.run_path(sys.argv[0], run_name="__main__")
 ''')
 
-NAMES = frozenset({"CONFIG", "create", "load_weights", "default_cfgs", "_create_for_timm"})
+NAMES = frozenset({"CONFIG", "create", "load_weights", "default_cfgs", "_create_for_timm", "_STAND_IN"})
 """What the template itself binds."""
 
-IMPORTS = {"Path": "from pathlib import Path", "timm": "import timm", "nn": "from torch import nn"}
+IMPORTS = {
+    "sys": "import sys",
+    "types": "import types",
+    "Path": "from pathlib import Path",
+    "timm": "import timm",
+    "nn": "from torch import nn",
+}
 """What the template itself needs."""

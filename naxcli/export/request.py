@@ -38,7 +38,7 @@ class ExportRequest:
         std: per channel, that it divided by.
         opset: of ONNX; None takes the oldest that the exporter writes.
         fold: whether batch normalizations become part of convolutions, and branches one, in a `torch` program or ONNX graph.
-        bench: whether latency and throughput are measured on this machine's CPU and recorded in the export.
+        bench: whether latency and throughput are measured on this machine's CPU and recorded in an export with a network.
         overwrite: whether files of an earlier export may be replaced. Other files of the folder stay.
         name: of the network: a Python identifier. Made of space, variant and configuration where empty.
 
@@ -110,10 +110,13 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a format's `write` found out about the files it wrote; see `Exported`."""
+    """What a format's `write` found out about the network and the files it wrote; see `Exported`."""
 
-    max_difference: float | None
-    speed: Mapping[str, Any] | None
+    num_params: int | None = None
+    flops: int | None = None
+    max_difference: float | None = None
+    speed: Mapping[str, Any] | None = None
+    why_no_speed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,8 @@ class Exported:
         max_difference: between the loaded export's output and the original's on random images, as a share of the
             largest output where that is above 1; None for a format without a network.
         is_trained: whether the request named weights.
-        speed: what `naxcli.export.speed.measure_speed` found; None where it was not asked for.
+        speed: what `naxcli.export.speed.measure_speed` found; None where it was not asked for or could not be measured.
+        why_no_speed: why it could not be measured.
     """
 
     files: tuple[Path, ...]
@@ -138,3 +142,4 @@ class Exported:
     max_difference: float | None = None
     is_trained: bool = False
     speed: Mapping[str, Any] | None = None
+    why_no_speed: str = ""

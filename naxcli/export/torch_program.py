@@ -42,7 +42,7 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
             )
             for size in (1, len(bundle.images))
         )
-    return Written(max_difference=difference, speed=bundle.speed)
+    return bundle.written(difference)
 
 
 def export_program(bundle: Bundle) -> torch.export.ExportedProgram:

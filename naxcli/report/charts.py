@@ -1,4 +1,4 @@
-"""The numbers behind each figure, whichever library draws it."""
+"""The numbers and axes behind each figure of a run, whichever library draws it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,62 @@ import pandas as pd
 
 from naxcli.report import importance
 from naxcli.report.data import CONFIG_PREFIX, ReportData
-from naxcli.report.text import is_missing, plain
+from naxcli.report.scales import RESOLUTION, Scale, Tick, number_text, round_ticks, scale_of
+from naxcli.report.text import abridge, is_missing, plain, with_unit
 
-MAX_BARS = 24
-MAX_PAIR_NAMES = 16
 MAX_PARALLEL_LINES = 400
 MAX_BEST_LINES = 20
 MAX_CURVES = 120
 MAX_CATEGORIES = 12
+MAX_AXIS_NAMES = 24
+# Characters of a value beside a parallel axis.
+MAX_TICK_LENGTH = 14
 NUM_TICKS = 5
+NUM_COLOURS = 5
+# From this number on, dots are small and lines thin.
+MANY = 300
+# A linear axis can show values that differ by this factor; this fraction of the values may differ by more.
+LINEAR_RANGE, FEW = 100, 0.1
+# Height of the text of a reference's line, as a fraction of the axis.
+LINE_HEIGHT = 0.055
 # Height of the lowest number on an axis that has inactive trials at its foot.
 INACTIVE_GAP = 0.15
+QUANTITIES = {"val_accuracy": "Validation accuracy", "val_loss": "Validation loss", "train_loss": "Training loss"}
+SIZES = {"num_params": "Parameters", "flops": "Multiply-adds", "latency_ms": "Latency (ms)"}
+# Characters of a name in a figure.
+LABEL_LENGTH = 30
 
 _TIME_UNITS = ((600, 1, "seconds"), (3 * 3_600, 60, "minutes"), (4 * 86_400, 3_600, "hours"), (np.inf, 86_400, "days"))
+
+
+def colour_place(index: int, count: int) -> int:
+    """Return the colour of one of `count` ordered fidelities, from 1 to `NUM_COLOURS`: the highest stands out most.
+
+    The palest is for more fidelities than there are other colours.
+    """
+    palest = 2 if count < NUM_COLOURS else 1
+    return NUM_COLOURS if count == 1 else palest + round(index * (NUM_COLOURS - palest) / (count - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A horizontal line at the cost of one or several references. `lift` keeps its name off those of the lines below."""
+
+    name: str
+    cost: float
+    lift: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """Cost against a clock: every success as a dot, every failure as a mark, the incumbent's cost as a falling staircase.
 
-    `unit` is the clock's unit. `dots` has columns x, cost, fidelity, trial_id; `failures` has x, status, trial_id.
+    `dots` has columns x, cost, fidelity, trial_id; `failures` has x, status, trial_id.
     """
 
-    unit: str
+    x: Scale
+    y: Scale
+    references: Sequence[Reference]
     dots: pd.DataFrame
     failures: pd.DataFrame
     best_x: Sequence[float]
@@ -57,8 +90,14 @@ def progress(data: ReportData, clock: str) -> Progress | None:
     dots = successes[["cost", "fidelity"]].assign(x=seconds_of(successes) / divisor, trial_id=data.trial_ids(successes))
     falling = np.minimum.accumulate([float(point["cost"]) for point in trajectory])
     x = [float(point[key]) / divisor for point in trajectory]
+    is_log = needs_log(dots["cost"].to_numpy(dtype=float))
+    costs = [float(r["cost"]) for r in data.listed("references") if not is_missing(r.get("cost"))]
+    y = scale_of("Cost", [*dots["cost"], *falling, *costs], is_log=is_log)
+    what = "Time since the start" if clock == "elapsed" else data.spent_name
     return Progress(
-        unit=unit,
+        x=scale_of(f"{what} ({unit})", [last / divisor, *x], from_zero=True),
+        y=y,
+        references=_references(data, y),
         dots=dots,
         failures=failed[["status"]].assign(x=seconds_of(failed) / divisor, trial_id=data.trial_ids(failed)),
         best_x=[*x, max(last / divisor, x[-1])],
@@ -66,87 +105,35 @@ def progress(data: ReportData, clock: str) -> Progress | None:
     )
 
 
+def _references(data: ReportData, y: Scale) -> list[Reference]:
+    names: dict[float, list[str]] = {}  # references of equal cost, such as a default that is a baseline, share a line
+    for reference in data.listed("references"):
+        if not is_missing(reference.get("cost")) and (not y.is_log or float(reference["cost"]) > 0):
+            names.setdefault(float(reference["cost"]), []).append(abridge(reference["name"], LABEL_LENGTH))
+    found: list[Reference] = []
+    lowest_free = -np.inf
+    for cost, shared in sorted(names.items()):
+        low, high, here = np.log([y.low, y.high, cost]) if y.is_log else (y.low, y.high, cost)
+        height = float((here - low) / (high - low))
+        lift = max(lowest_free - height, 0.0)
+        lowest_free = height + lift + LINE_HEIGHT
+        found.append(Reference(name=" = ".join(shared), cost=cost, lift=lift))
+    return found
+
+
 def _time_unit(longest_seconds: float) -> tuple[float, str]:
     return next((float(divisor), unit) for limit, divisor, unit in _TIME_UNITS if longest_seconds <= limit)
 
 
 def needs_log(values: np.ndarray) -> bool:
-    """Return whether positive values spread over so many orders of magnitude that a linear axis would hide them."""
-    finite = values[np.isfinite(values)]
-    return bool(len(finite) and finite.min() > 0 and finite.max() / finite.min() > 100)
+    """Return whether positive values spread over so many orders of magnitude that a linear axis would hide most of them.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bars:
-    """Importance of `names` (the most important first) at each of `fidelities`, shape (fidelities, names), NaN where n/a.
-
-    `below` and `above` are the lengths of the error bars: the bootstrap's interval, or the trees' standard deviation without one.
+    A few values near zero are no reason: they are at the foot of a linear axis, where they belong.
     """
-
-    names: Sequence[str]
-    fidelities: Sequence[float]
-    mean: np.ndarray
-    below: np.ndarray
-    above: np.ndarray
-    has_intervals: bool
-
-
-def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Bars | None:
-    """Return LPI or fANOVA main effects over all fidelities; None where no fidelity has any."""
-    rows_of = importance.group_rows if by_group else importance.merged_rows
-    tables = {
-        float(entry["fidelity"]): {row["name"]: row.get(method) or {} for row in rows_of(entry)}
-        for entry in data.importance
-    }
-    tables = {
-        fidelity: rows for fidelity, rows in tables.items() if any(not is_missing(e.get("mean")) for e in rows.values())
-    }
-    if not tables:
-        return None
-    ranking = tables[max(tables)]
-    names = sorted(
-        {name for rows in tables.values() for name in rows},
-        key=lambda name: -_number(ranking.get(name, {}), "mean", 0.0),
+    finite = values[np.isfinite(values)]
+    return bool(
+        len(finite) and finite.min() > 0 and finite.max() / np.quantile(finite, FEW, method="lower") > LINEAR_RANGE
     )
-    names = names[:MAX_BARS]
-    effects = [[rows.get(name, {}) for name in names] for rows in tables.values()]
-    mean = np.array([[_number(effect, "mean") for effect in row] for row in effects])
-    std = np.array([[_number(effect, "std") for effect in row] for row in effects])
-    low = np.array([[_number(effect, "low") for effect in row] for row in effects])
-    high = np.array([[_number(effect, "high") for effect in row] for row in effects])
-    has_intervals = bool(np.isfinite(low).any())
-    below = np.where(np.isfinite(low), mean - low, np.minimum(std, mean))
-    above = np.where(np.isfinite(high), high - mean, std)
-    return Bars(
-        names=names,
-        fidelities=list(tables),
-        mean=mean,
-        # A bootstrap interval need not hold the estimate; an error bar cannot have a negative length.
-        below=np.clip(below, 0, None),
-        above=np.clip(above, 0, None),
-        has_intervals=has_intervals,
-    )
-
-
-def _number(effect: Mapping[str, Any], key: str, missing: float = float("nan")) -> float:
-    return missing if is_missing(effect.get(key)) else float(effect[key])
-
-
-def pair_matrix(entry: Mapping[str, Any]) -> tuple[list[str], np.ndarray] | None:
-    """Return names and the symmetric matrix of their interactions, NaN on the diagonal; None without pairs."""
-    pairs = importance.all_pairs(entry)
-    if not pairs:
-        return None
-    involved = {name for pair in pairs for name in pair["names"]}
-    names = [row["name"] for row in importance.merged_rows(entry) if row["name"] in involved][:MAX_PAIR_NAMES]
-    place = {name: index for index, name in enumerate(names)}
-    matrix = np.full((len(names), len(names)), np.nan)
-    for pair in pairs:
-        first, second = pair["names"]
-        if first in place and second in place:
-            value = _number(pair, "mean")
-            matrix[place[first], place[second]] = matrix[place[second], place[first]] = value
-    return names, matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +158,20 @@ class Parallel:
     num_best: int
     num_trials: int
 
+    @property
+    def x(self) -> Scale:
+        names = [(float(place), abridge(axis.name, LABEL_LENGTH)) for place, axis in enumerate(self.axes)]
+        return Scale(low=-0.45, high=len(names) - 0.55, ticks=names, slant=-30)
+
+    @property
+    def y(self) -> Scale:
+        return Scale(low=-0.03, high=1.03, ticks=())
+
+    @property
+    def longest_tick(self) -> int:
+        """Characters of the longest text beside an axis: its neighbours leave room for it."""
+        return max(len(text) for axis in self.axes for _, text in axis.ticks)
+
 
 def parallel(data: ReportData) -> Parallel | None:
     """Return the parallel coordinates of at most `MAX_PARALLEL_LINES` trials, or None where nothing varies.
@@ -189,10 +190,10 @@ def parallel(data: ReportData) -> Parallel | None:
     ranked = [row["name"] for row in importance.merged_rows(data.importance[-1])] if data.importance else []
     names = [name for name in ranked if name in data.hyperparameters]
     names += [name for name in data.hyperparameters if name not in names]
-    axes = [axis for name in names if (axis := _axis(name, ordered[CONFIG_PREFIX + name])) is not None]
+    axes = [axis for name in names if (axis := _axis(data, name, ordered[CONFIG_PREFIX + name])) is not None]
     costs = ordered["cost"].to_numpy(dtype=float)
     return None if not axes else Parallel(
-        axes=[_numeric_axis("cost", costs, digits=3), *axes],
+        axes=[_numeric_axis("cost", costs, is_log=needs_log(costs)), *axes],
         trial_ids=data.trial_ids(ordered).to_numpy(),
         costs=costs,
         num_best=max(1, min(total // 10, MAX_BEST_LINES)),
@@ -200,48 +201,58 @@ def parallel(data: ReportData) -> Parallel | None:
     )  # fmt: skip
 
 
-def _axis(name: str, column: pd.Series) -> Axis | None:
+def _axis(data: ReportData, name: str, column: pd.Series) -> Axis | None:
     """Return the axis of a hyperparameter that varies; equal categories are spread a little, so that their number shows."""
     column = column.infer_objects()
     present = column.dropna()
     if column.nunique(dropna=False) < 2:
         return None
-    if is_continuous(present.tolist()):
-        return _numeric_axis(name, column.to_numpy(dtype=float), digits=4)
-    labels = [plain(value) for value in sorted(present.unique(), key=_sort_key)]
+    if is_number(data, name, present.tolist()):
+        return _numeric_axis(name, column.to_numpy(dtype=float), is_log=data.scales[name] == "log")
+    labels = [value_text(value) for value in sorted(present.unique(), key=_sort_key)]
     if len(present) < len(column):
-        labels.append("inactive")
+        labels.insert(0, "inactive")  # at the foot, as on an axis of numbers
     place = {label: index for index, label in enumerate(labels)}
-    codes = np.array([place["inactive"] if is_missing(value) else place[plain(value)] for value in column], dtype=float)
+    codes = np.array(
+        [place["inactive"] if is_missing(value) else place[value_text(value)] for value in column], dtype=float
+    )
     jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(codes))
-    ticks = [((index + 0.5) / len(labels), label) for index, label in enumerate(labels)]
+    step = -(-len(labels) // MAX_AXIS_NAMES)
+    shown = list(enumerate(labels))[::step]
+    ticks = [((index + 0.5) / len(labels), abridge(label, MAX_TICK_LENGTH)) for index, label in shown]
     return Axis(name=name, heights=(codes + 0.5 + jitter) / len(labels), ticks=ticks)
 
 
-def is_continuous(values: Sequence[Any]) -> bool:
-    """Return whether values of a hyperparameter belong on a scale of numbers rather than in a row of names."""
-    if not values or not all(
-        isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in values
-    ):
+def is_number(data: ReportData, name: str, values: Sequence[Any]) -> bool:
+    """Return whether values of a hyperparameter belong on a scale of numbers rather than in a row of names.
+
+    What the space searches on a logarithmic scale is shown on one; a few whole numbers are easier to read as names.
+    """
+    scale = data.scales.get(name)
+    if scale is None or not values:
         return False
-    return len(set(values)) > MAX_CATEGORIES or any(float(value) != round(float(value)) for value in values)
+    return scale == "log" or len(set(values)) > MAX_CATEGORIES or any(value != round(value) for value in values)
 
 
-def _numeric_axis(name: str, values: np.ndarray, *, digits: int) -> Axis:
-    """Return an axis from the lowest to the highest value, logarithmic where they ask for it; inactive (NaN) is below the lowest."""
-    is_log = needs_log(values)
-    scaled = np.log(values) if is_log else values
-    low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
+def value_text(value: Any) -> str:
+    """Return a value of a configuration as text; a number is written as on an axis."""
+    return number_text(value) if isinstance(value, float) else plain(value)
+
+
+def _numeric_axis(name: str, values: np.ndarray, *, is_log: bool) -> Axis:
+    """Return an axis from the lowest to the highest value; inactive (NaN) is below the lowest."""
+    found = scale_of(name, values, is_log=is_log)
+    lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
+    low, high = (lowest, highest) if highest - lowest > RESOLUTION * abs(highest) else (found.low, found.high)
     floor = INACTIVE_GAP if np.isnan(values).any() else 0.0
-    heights = (
-        floor + (1 - floor) * (scaled - low) / (high - low) if high > low else np.where(np.isnan(values), np.nan, 1.0)
-    )
-    marks = np.linspace(low, high, NUM_TICKS) if high > low else np.array([high])
-    places = np.linspace(floor, 1, NUM_TICKS) if high > low else np.array([1.0])
-    texts = [f"{mark:.{digits}g}" for mark in (np.exp(marks) if is_log else marks)]
-    ticks = [(0.0, "inactive")] if floor else []
-    ticks += [(float(place), text) for place, text in zip(places, texts, strict=True)]
-    return Axis(name=name, heights=np.nan_to_num(heights), ticks=ticks)
+
+    def height(value: Any) -> Any:
+        shown, bottom, top = (np.log(value), np.log(low), np.log(high)) if is_log else (value, low, high)
+        return floor + (1 - floor) * (shown - bottom) / (top - bottom)
+
+    ticks: list[Tick] = [(0.0, "inactive")] if floor else []
+    ticks += [(float(height(value)), text) for value, text in round_ticks(low, high, NUM_TICKS, is_log=is_log)]
+    return Axis(name=name, heights=np.nan_to_num(height(values)), ticks=ticks)
 
 
 def _sort_key(value: Any) -> tuple[int, float, str]:
@@ -265,6 +276,42 @@ def size_column(data: ReportData) -> str | None:
     return next(known, None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pareto:
+    """Cost against one size, `x`: all trials at the highest fidelity (trial_id, x, cost), and those on the front."""
+
+    x: Scale
+    y: Scale
+    size: str
+    trials: pd.DataFrame
+    front: pd.DataFrame
+
+
+def pareto(data: ReportData) -> Pareto | None:
+    """Return cost against measured size; None where no size was measured."""
+    size = size_column(data)
+    top = at_highest_fidelity(data)
+    if size is None or top.empty:
+        return None
+    points = front(data, size)
+    trials = pd.DataFrame({"trial_id": data.trial_ids(top), "x": top[size].astype(float), "cost": top["cost"]})
+    best = pd.DataFrame(
+        {
+            "trial_id": [point.get("trial_id") for point in points],
+            "x": [float(point[size]) for point in points],
+            "cost": [float(point["cost"]) for point in points],
+        }
+    )
+    costs = np.concatenate([trials["cost"], best["cost"]])
+    return Pareto(
+        x=scale_of(SIZES[size], np.concatenate([trials["x"], best["x"]]), is_count=size != "latency_ms"),
+        y=scale_of("Cost", costs, is_log=needs_log(costs)),
+        size=size,
+        trials=trials,
+        front=best,
+    )
+
+
 def front(data: ReportData, size: str) -> list[Mapping[str, Any]]:
     """Return the part of the Pareto front that is optimal in cost and this one size, the smallest first.
 
@@ -282,6 +329,8 @@ def front(data: ReportData, size: str) -> list[Mapping[str, Any]]:
 class Curves:
     """Learning curves: `quantity` per epoch of some trials. `lines` are (trial_id, epochs, values), the incumbent's is apart."""
 
+    x: Scale
+    y: Scale
     quantity: str
     lines: Sequence[tuple[int, np.ndarray, np.ndarray]]
     incumbent: tuple[int, np.ndarray, np.ndarray] | None
@@ -306,11 +355,39 @@ def learning_curves(data: ReportData) -> Curves | None:
         for trial_id in kept["trial_id"].unique().astype(int).tolist()
         for rows in [kept[kept["trial_id"] == trial_id]]
     }
+    values = kept[quantity].to_numpy(dtype=float)
     return Curves(
+        x=scale_of("Epoch", kept["epoch"], is_whole=True),
+        y=scale_of(QUANTITIES[quantity], values, is_log=quantity != "val_accuracy" and needs_log(values)),
         quantity=quantity,
         lines=[line for trial_id, line in lines.items() if trial_id != best],
         incumbent=None if best is None else lines.get(int(best)),
         num_trials=len(trial_ids),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correlation:
+    """Cost at a lower fidelity against that at the highest: a name and the points (columns low, high) per lower fidelity."""
+
+    x: Scale
+    y: Scale
+    pairs: Sequence[tuple[str, pd.DataFrame]]
+
+
+def correlation(data: ReportData) -> Correlation | None:
+    """Return the costs of the configurations at each lower fidelity and at the highest; None where there are none."""
+    found = fidelity_pairs(data)
+    if not found:
+        return None
+    low, high = (np.concatenate([both[column] for both in found.values()]) for column in ("low", "high"))
+    return Correlation(
+        x=scale_of("Cost at the lower fidelity", low, is_log=needs_log(low)),
+        y=scale_of("Cost at the highest", high, is_log=needs_log(high)),
+        pairs=[
+            (f"{with_unit(fidelity, data.fidelity_unit)} ({len(both):,})", both)
+            for fidelity, both in sorted(found.items())
+        ],
     )
 
 
@@ -327,9 +404,3 @@ def fidelity_pairs(data: ReportData) -> dict[float, pd.DataFrame]:
         float(low): means[[low, top]].dropna().set_axis(["low", "high"], axis=1) for low in means.columns if low != top
     }
     return {low: both for low, both in pairs.items() if len(both) >= 2}
-
-
-def dependence_order(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the partial dependences, that of the most important hyperparameter first."""
-    rank = {row["name"]: index for index, row in enumerate(importance.merged_rows(entry))}
-    return sorted(entry.get("partial_dependence") or [], key=lambda curve: rank.get(curve["name"], len(rank)))

@@ -173,7 +173,7 @@ def _over_time(data: ReportData) -> tuple[str, str]:
 def _random(data: ReportData) -> tuple[str, str]:
     arm = data.summary.get("random_arm")
     if not arm:
-        return NO, "no random arm ran (--random-share)"
+        return NO, "no random baseline ran (--random-share)"
     return YES, f"{counted(arm.get('num_random'), 'random trial')} in this run; {arm.get('verdict') or 'no verdict'}"
 
 

@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
+from naxcli.errors import printable
 from naxcli.quantities import format_duration
+from naxcli.report.text import NOT_AVAILABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # Of the anytime curves; all points are in --json.
 NUM_ROWS = 8
+CLOCKS = {"trials": "numbers of trials", "epochs": "epochs", "seconds": "time in which trials ran"}
 
 
 def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
-    """Print what differs, how the best cost fell over active time, importance side by side, and the verdict."""
+    """Print what differs, how the best cost fell by each clock, importance side by side, and the verdict."""
     first, second = "A", "B"
-    table = _table("Runs", "", "run", "trials", "fidelity", "best cost", "active time")
+    table = _table("Runs", "", "run", "trials", "fidelity", "best cost", "epochs", "trials ran for")
     for letter, run in zip((first, second), found["runs"], strict=True):
-        table.add_row(
+        _add_row(
+            table,
             letter,
             run["name"],
             str(run["num_trials"]),
             _number(run["fidelity"], "g"),
             _number(run["best"]),
-            format_duration(run["seconds"]),
+            _number(run["epochs"], ",.0f"),
+            NOT_AVAILABLE if run["seconds"] is None else format_duration(run["seconds"]),
         )
     console.print(table)
     if found["settings"] or found["space"]:
         table = _table("Settings that differ", "setting", first, second)
         for row in found["settings"]:
-            table.add_row(row["name"], _text(row["first"]), _text(row["second"]))
+            _add_row(table, row["name"], _text(row["first"]), _text(row["second"]))
         for row in found["space"]:
-            table.add_row(f"space: {row['name']}", _text(row["first"]), _text(row["second"]))
+            _add_row(table, f"space: {row['name']}", _text(row["first"]), _text(row["second"]))
         console.print(table)
-    if found["anytime"]:
-        table = _table("Best cost over active time, with 95 % intervals", "after", first, second, "difference")
-        step = max(1, len(found["anytime"]) // NUM_ROWS)
-        for row in found["anytime"][step - 1 :: step]:
-            table.add_row(
-                format_duration(row["seconds"]),
+    for clock, points in found["anytime"].items():
+        table = _table(
+            f"Best cost after equal {CLOCKS[clock]}, with 95 % intervals", "after", first, second, "difference"
+        )
+        step = max(1, len(points) // NUM_ROWS)
+        for row in points[::-1][::step][::-1]:
+            _add_row(
+                table,
+                format_duration(row["at"]) if clock == "seconds" else f"{row['at']:,.0f}",
                 _interval(row["first"], row["first_low"], row["first_high"]),
                 _interval(row["second"], row["second_low"], row["second_high"]),
                 _interval(row["difference"], row["low"], row["high"]),
@@ -51,21 +60,24 @@ def print_comparison(console: Console, found: Mapping[str, Any]) -> None:
     if found["importance"]:
         table = _table("Importance", "hyperparameter", "method", first, second, "")
         for row in found["importance"]:
-            note = "" if row["is_resolved"] is None else "differ" if row["is_resolved"] else "intervals overlap"
-            table.add_row(
-                row["name"],
-                row["method"],
-                _number(_mean(row["first"]), ".3f"),
-                _number(_mean(row["second"]), ".3f"),
-                note,
+            means = [_mean(row[run]) for run in ("first", "second")]
+            _add_row(
+                table, row["name"], row["method"], *(_number(mean, ".3f") for mean in means), _resolved(row, means)
             )
         console.print(table)
-    console.print(f"[bold]Verdict[/]: {found['verdict']}", highlight=False)
+    console.print(Text.assemble(("Verdict", "bold"), ": ", printable(found["verdict"])))
 
 
-def _mean(value: Any) -> float | None:
-    mean: float | None = value["mean"] if isinstance(value, Mapping) else value
-    return mean
+def _resolved(row: Mapping[str, Any], means: Sequence[float | None]) -> str:
+    if None in means:
+        return NOT_AVAILABLE
+    if row["is_resolved"] is None:
+        return "no intervals"
+    return "differ" if row["is_resolved"] else "intervals overlap"
+
+
+def _mean(value: Mapping[str, Any] | None) -> float | None:
+    return None if value is None else value["mean"]
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -75,12 +87,16 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+def _add_row(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(printable(cell)) for cell in cells))
+
+
 def _text(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
 def _number(value: float | None, form: str = ".4f") -> str:
-    return "n/a" if value is None else format(value, form)
+    return NOT_AVAILABLE if value is None else format(value, form)
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -6,19 +6,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
+
+from naxcli.errors import printable
+from naxcli.quantities import counted
+from naxcli.report.text import with_unit
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_confirmation(console: Console, confirmation: Mapping[str, Any]) -> None:
-    """Print the costs of all confirmed configurations on the test set, and the verdict."""
+def print_confirmation(console: Console, confirmation: Mapping[str, Any], *, is_trained: bool) -> None:
+    """Print the costs of all confirmed configurations, on the test set where networks were trained, and the verdict."""
     verdict = confirmation["verdict"]
     settings = confirmation["settings"]
-    table = Table(
-        title=f"Test set, {settings['num_seeds']} fresh seeds each, {settings['epochs']:g} epochs", title_justify="left", box=None,
-        header_style="bold",
-    )  # fmt: skip
+    seeds = f"{counted(settings['num_seeds'], 'fresh seed')} each"
+    length = with_unit(settings["epochs"], "epochs" if is_trained else "fidelity")
+    title = f"{'Test set, ' if is_trained else ''}{seeds}, {length}"
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
     for column in ("configuration", "search's cost", "confirmed cost", "95 % interval"):
         table.add_column(column, justify="left" if column == "configuration" else "right")
     for row in verdict["costs"]:
@@ -27,8 +32,10 @@ def print_confirmation(console: Console, confirmation: Mapping[str, Any]) -> Non
     console.print(table)
     failures = [row for row in confirmation["results"] if row["cost"] is None]
     if failures:
-        console.print(f"{len(failures)} of {len(confirmation['results'])} trainings failed: {failures[0]['status']}")
-    console.print(f"[bold]Verdict[/]: {verdict['sentence']}", highlight=False)
+        kind = "training" if is_trained else "evaluation"
+        status = str(failures[0]["status"]).replace("_", " ")
+        console.print(f"{len(failures):,} of {counted(len(confirmation['results']), kind)} failed: {status}")
+    console.print(Text.assemble(("Verdict", "bold"), f": {printable(verdict['sentence'])}"))
 
 
 def _number(value: float | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from naxcli.errors import NaxcliError
 from naxcli.report.data import ReportData
 from naxcli.report.files import make_folder, write_file
 
@@ -37,9 +39,21 @@ _TABLES: dict[str, tuple[str, ...]] = {
 }
 
 
+# A cell that begins with one of these is a formula to a spreadsheet, or the rest of one.
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+
+
 def write_csv(folder: Path, data: ReportData) -> list[Path]:
-    """Write every table of the report into a folder and return the files; a table without rows has its header only."""
+    """Write every table of the report into a folder and return the files; a table without rows has its header only.
+
+    Raises:
+        NaxcliError: if a file of such a name is there that is not a table of a report, or the folder cannot be written.
+    """
     make_folder(folder)
+    for name, columns in _TABLES.items():
+        path = folder / f"{name}.csv"
+        if path.exists() and not path.read_bytes().startswith(columns[0].encode()):
+            raise NaxcliError(f"{path} is not a table of a report", hint="name another folder, or move the file away")
     tables: dict[str, list[Mapping[str, Any]]] = {name: data.listed(name) for name in _TABLES if name in data.summary}
     tables |= {name: [] for name in ("lpi", "fanova", "groups", "ablation", "shapley", "partial_dependence")}
     for entry in data.importance:
@@ -51,10 +65,20 @@ def write_csv(folder: Path, data: ReportData) -> list[Path]:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(tables.get(name, []))
+        writer.writerows({key: _inert(value) for key, value in row.items()} for row in tables.get(name, []))
         paths.append(folder / f"{name}.csv")
         write_file(paths[-1], buffer.getvalue())
     return paths
+
+
+def _inert(value: Any) -> Any:
+    """Return a cell's value; text that a spreadsheet would compute gets an apostrophe in front, as OWASP advises."""
+    if not isinstance(value, str) or not value.startswith(FORMULA_STARTS):
+        return value
+    with contextlib.suppress(ValueError):
+        float(value)
+        return value
+    return f"'{value}"
 
 
 def _importance_rows(data: ReportData, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -97,8 +121,9 @@ def _importance_rows(data: ReportData, entry: Mapping[str, Any]) -> dict[str, li
         for curve in rows("partial_dependence")
         for value, mean, std in zip(curve["values"], curve["mean"], curve["std"], strict=True)
     )
+    around = {"incumbent": entry.get("lpi_incumbent") or provenance["incumbent"]}
     return {
-        "lpi": stamped("lpi", rows("lpi")),
+        "lpi": stamped("lpi", ({**row, **around} for row in rows("lpi"))),
         "fanova": stamped("fanova", effects),
         "groups": groups,
         "ablation": stamped("ablation", ({"step": step, **row} for step, row in enumerate(rows("ablation")))),

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from naxcli.analysis.table import is_error_rate
+
 CONFIG_PREFIX = "config."
 
 
@@ -23,6 +25,7 @@ class ReportData:
         environment: versions, git commit, hardware and data hash at the time of the run.
         experiment: the resolved settings of the run.
         confirmation: confirmation.json of the run, if `naxcli confirm` ran.
+        scales: of each numeric hyperparameter, `linear` or `log`: how the space searches it. All others are choices.
     """
 
     summary: Mapping[str, Any]
@@ -31,6 +34,7 @@ class ReportData:
     environment: Mapping[str, Any] = field(default_factory=dict)
     experiment: Mapping[str, Any] = field(default_factory=dict)
     confirmation: Mapping[str, Any] | None = None
+    scales: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run(self) -> str:
@@ -62,6 +66,11 @@ class ReportData:
         verdict: Mapping[str, Any] | None = (self.confirmation or {}).get("verdict")
         return verdict
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the trials trained networks on a data set, as far as the settings say: else there is no recipe and no test set."""
+        return self.experiment.get("data") is not None
+
     def listed(self, key: str) -> list[Mapping[str, Any]]:
         """Return a list of the summary; a missing one and null are empty."""
         return list(self.summary.get(key) or [])
@@ -81,12 +90,7 @@ class ReportData:
     @property
     def cost_is_error_rate(self) -> bool:
         """Whether the cost of the trials is 1 - validation accuracy, so that it can be shown as an accuracy."""
-        successes = self.successes
-        if successes.empty or "val_accuracy" not in successes:
-            return False
-        accuracy = pd.to_numeric(successes["val_accuracy"], errors="coerce").to_numpy(dtype=float)
-        cost = successes["cost"].to_numpy(dtype=float)
-        return bool(np.allclose(1 - accuracy, cost, atol=1e-6))
+        return is_error_rate(self.successes)
 
     @property
     def hyperparameters(self) -> list[str]:

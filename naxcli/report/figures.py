@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import Any
 
@@ -11,12 +12,14 @@ import plotly.graph_objects as go
 from naxcli.report import charts
 from naxcli.report.data import ReportData
 from naxcli.report.drawing import ACCENT, MUTED, SURFACE, SYMBOLS, TEXT, Figure, draw, label, level
-from naxcli.report.text import is_missing, shorten, with_unit
+from naxcli.report.text import with_unit
 
 # Above this number of points, WebGL draws them; below, SVG is sharper and prints.
 WEBGL_FROM = 1_500
-QUANTITIES = {"val_accuracy": "Validation accuracy", "val_loss": "Validation loss", "train_loss": "Training loss"}
-SIZES = {"num_params": "Parameters", "flops": "Multiply-adds", "latency_ms": "Latency (ms)"}
+# Height of the axes of cost over time, about, in pixels.
+PLOT_HEIGHT = 360
+# Parallel axes: pixels of a character of the widest tick, and between ticks.
+TICK_CHARACTER, TICK_GAP = 6.5, 12
 
 
 def cost_over(data: ReportData, clock: str) -> Figure | None:
@@ -31,8 +34,8 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
         dots = found.dots[found.dots["fidelity"] == fidelity]
         traces.append(
             scatter(
-                x=dots["x"].to_numpy(dtype=np.float32),
-                y=dots["cost"].to_numpy(dtype=np.float32),
+                x=dots["x"].to_numpy(dtype=float),
+                y=dots["cost"].to_numpy(dtype=float),
                 customdata=dots["trial_id"].to_numpy(dtype=np.int32),
                 mode="markers",
                 name=with_unit(fidelity, data.fidelity_unit),
@@ -56,48 +59,56 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
         )
     )
     layout: dict[str, Any] = {"shapes": [], "annotations": []}
-    names: dict[float, list[str]] = {}  # references of equal cost, such as a default that is a baseline, share a line
-    for reference in data.listed("references"):
-        if not is_missing(reference.get("cost")):
-            names.setdefault(float(reference["cost"]), []).append(label(reference["name"]))
-    for y, shared in names.items():
-        line = {"color": TEXT, "width": 1, "dash": "dash"}
-        text = {"text": " = ".join(shared), "x": 1, "xref": "paper", "y": y, "showarrow": False}
-        layout["shapes"].append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line})
-        layout["annotations"].append(text | {"xanchor": "right", "yanchor": "bottom"})
+    for reference in found.references:
+        # On a logarithmic axis, Plotly places a line by its value, and a text by its logarithm.
+        layout["shapes"].append(
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": reference.cost,
+                "y1": reference.cost,
+                "line": {"color": TEXT, "width": 1, "dash": "dash"},
+            }
+        )
+        layout["annotations"].append(
+            {
+                "text": label(reference.name, 3 * charts.LABEL_LENGTH),
+                "xref": "paper",
+                "x": 1,
+                "xanchor": "right",
+                "y": math.log10(reference.cost) if found.y.is_log else reference.cost,
+                "yanchor": "bottom",
+                "yshift": round(reference.lift * PLOT_HEIGHT),
+                "showarrow": False,
+            }
+        )
     if len(found.failures):
         traces.append(
             scatter(
-                x=found.failures["x"].to_numpy(dtype=np.float32),
+                x=found.failures["x"].to_numpy(dtype=float),
                 y=np.zeros(len(found.failures), dtype=np.int8),
                 text=[
                     f"trial {row.trial_id}: {escape(str(row.status)).replace('_', ' ')}"
                     for row in found.failures.itertuples()
                 ],
                 mode="markers",
-                name="failed",
+                name=f"failed ({len(found.failures):,})",
                 yaxis="y2",
                 marker={"color": TEXT, "symbol": "x-thin-open", "size": 7},
                 hovertemplate="%{text}<extra></extra>",
             )
         )
         layout["yaxis2"] = {"domain": [0, 0.05], "visible": False, "fixedrange": True, "range": [-1, 1]}
-    is_log = charts.needs_log(found.dots["cost"].to_numpy(dtype=float))
-    what = "Time since the start" if clock == "elapsed" else data.spent_name
     clock_words = "wall-clock time" if clock == "elapsed" else data.seconds_name
     drawing = draw(
         *traces,
+        x=found.x,
+        y=found.y,
         height=460,
-        xaxis={
-            "title": {"text": f"{what} ({found.unit})"},
-            "rangemode": "tozero",
-            "anchor": "y2" if "yaxis2" in layout else "y",
-        },
-        yaxis={
-            "title": {"text": "Cost"},
-            "type": "log" if is_log else "linear",
-            "domain": [0.08, 1] if "yaxis2" in layout else [0, 1],
-        },
+        xaxis={"anchor": "y2" if "yaxis2" in layout else "y"},
+        yaxis={"domain": [0.08, 1] if "yaxis2" in layout else [0, 1]},
         **layout,
     )
     failures = f" Crosses at the bottom: {len(found.failures):,} failed trials." if len(found.failures) else ""
@@ -119,8 +130,13 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
     num_axes, num_lines = len(found.axes), len(found.costs)
     heights = np.column_stack([axis.heights for axis in found.axes])
     first_best = num_lines - found.num_best
+    others = {"width": 0.7, "opacity": 0.6} if num_lines >= charts.MANY else {"width": 1.2, "opacity": 0.8}
     styles: tuple[tuple[str, slice, dict[str, Any]], ...] = (
-        ("other trials", slice(0, first_best), {"line": {"color": "var(--level-3)", "width": 0.7}, "opacity": 0.6}),
+        (
+            "other trials",
+            slice(0, first_best),
+            {"line": {"color": "var(--level-3)", "width": others["width"]}, "opacity": others["opacity"]},
+        ),
         (f"best {found.num_best}", slice(first_best, None), {"line": {"color": ACCENT, "width": 1.6}}),
     )
     traces = []
@@ -146,7 +162,7 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
         {
             "x": place,
             "y": height,
-            "text": label(shorten(text, 14)),
+            "text": label(text),
             "showarrow": False,
             "bgcolor": SURFACE,
             "font": {"size": 11},
@@ -157,19 +173,14 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
     ]
     drawing = draw(
         *traces,
+        x=found.x,
+        y=found.y,
         height=520,
+        is_still=True,
         annotations=ticks,
-        xaxis={
-            "tickvals": list(range(num_axes)),
-            "ticktext": [label(axis.name) for axis in found.axes],
-            "tickangle": -30,
-            "side": "top",
-            "range": [-0.35, num_axes - 0.65],
-            "zeroline": False,
-            "showline": False,
-            "gridcolor": MUTED,
-        },
-        yaxis={"visible": False, "range": [-0.03, 1.03]},
+        margin={"l": 8, "r": round(TICK_CHARACTER * len(found.x.all_ticks[-1][1])), "t": 28, "b": 8},
+        xaxis={"side": "top", "showline": False, "gridcolor": MUTED},
+        yaxis={"visible": False},
         legend={"orientation": "h", "yanchor": "top", "y": -0.02, "xanchor": "left", "x": 0},
     )
     thinned = (
@@ -184,42 +195,44 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
         f"important, beside the cost, to the least.{thinned}",
         drawing=drawing,
         height=520,
-        min_width=58 * num_axes,
+        min_width=round((TICK_CHARACTER * found.longest_tick + TICK_GAP) * num_axes),
     )
 
 
 def pareto_front(data: ReportData) -> Figure | None:
     """Return cost against measured size with the Pareto front."""
-    size = charts.size_column(data)
-    trials = charts.at_highest_fidelity(data)
-    if size is None or trials.empty:
+    found = charts.pareto(data)
+    if found is None:
         return None
-    front = charts.front(data, size)
-    scatter = go.Scattergl if len(trials) > WEBGL_FROM else go.Scatter
+    scatter = go.Scattergl if len(found.trials) > WEBGL_FROM else go.Scatter
+    number = "%{x:.4~s}" if found.x.is_count else "%{x:.4~g}"
+    hover = f"trial %{{customdata}}<br>{number}, cost %{{y:.4f}}<extra></extra>"
     dots = scatter(
-        x=trials[size].to_numpy(dtype=float),
-        y=trials["cost"].to_numpy(dtype=float),
-        customdata=data.trial_ids(trials).to_numpy(dtype=np.int32),
+        x=found.trials["x"].to_numpy(),
+        y=found.trials["cost"].to_numpy(dtype=float),
+        customdata=found.trials["trial_id"].to_numpy(dtype=np.int32),
         mode="markers",
         name="trials",
         marker={"color": "var(--level-3)", "size": 6, "opacity": 0.7},
-        hovertemplate="trial %{customdata}<br>%{x:.4~s}, cost %{y:.4f}<extra></extra>",
+        hovertemplate=hover,
     )
     line = go.Scatter(
-        x=[float(point[size]) for point in front],
-        y=[float(point["cost"]) for point in front],
-        customdata=[point.get("trial_id") for point in front],
+        x=found.front["x"].tolist(),
+        y=found.front["cost"].tolist(),
+        customdata=found.front["trial_id"].tolist(),
         mode="lines+markers",
         name="Pareto front",
         line={"color": ACCENT, "width": 2, "shape": "hv"},
         marker={"symbol": "diamond", "size": 9},
-        hovertemplate="trial %{customdata}<br>%{x:.4~s}, cost %{y:.4f}<extra></extra>",
+        cliponaxis=False,
+        hovertemplate=hover,
     )
+    title = charts.SIZES[found.size]
     return Figure(
         name="pareto-front",
-        title=f"Cost against {SIZES[size].lower()}",
+        title=f"Cost against {title[0].lower()}{title[1:]}",
         caption="Trials at the highest fidelity. No trial is both smaller and better than one on the line.",
-        drawing=draw(dots, line, height=420, xaxis={"title": {"text": SIZES[size]}}, yaxis={"title": {"text": "Cost"}}),
+        drawing=draw(dots, line, x=found.x, y=found.y, height=420),
         height=420,
     )
 
@@ -256,48 +269,39 @@ def learning_curves(data: ReportData) -> Figure | None:
     )
     return Figure(
         name="learning-curves",
-        title=f"{QUANTITIES[found.quantity]} after each epoch",
+        title=f"{charts.QUANTITIES[found.quantity]} after each epoch",
         caption=f"{thinned} All epochs are in curves.parquet.",
-        drawing=draw(
-            *traces,
-            height=420,
-            xaxis={"title": {"text": "Epoch"}},
-            yaxis={"title": {"text": QUANTITIES[found.quantity]}},
-        ),
+        drawing=draw(*traces, x=found.x, y=found.y, height=420),
         height=420,
     )
 
 
 def fidelity_correlation(data: ReportData) -> Figure | None:
     """Return the cost of each configuration at a lower fidelity against its cost at the highest."""
-    pairs = charts.fidelity_pairs(data)
-    if not pairs:
+    found = charts.correlation(data)
+    if found is None:
         return None
     traces = [
         go.Scatter(
             x=both["low"].to_numpy(dtype=float),
             y=both["high"].to_numpy(dtype=float),
             mode="markers",
-            name=f"{with_unit(low, data.fidelity_unit)} ({len(both)})",
+            name=name,
+            showlegend=True,
             marker={
-                "color": level(index, len(pairs) + 1),
+                "color": level(index, len(found.pairs) + 1),
                 "symbol": SYMBOLS[index % len(SYMBOLS)],
                 "size": 8,
                 "opacity": 0.85,
             },
             hovertemplate="%{x:.4f} → %{y:.4f}",
         )
-        for index, (low, both) in enumerate(sorted(pairs.items()))
+        for index, (name, both) in enumerate(found.pairs)
     ]
     return Figure(
         name="fidelity-correlation",
         title="Cost at a lower fidelity against the highest",
         caption="One point per configuration evaluated at both. Points that rise from left to right mean that the cheap trial ranks well.",
-        drawing=draw(
-            *traces,
-            height=400,
-            xaxis={"title": {"text": "Cost at the lower fidelity"}},
-            yaxis={"title": {"text": "Cost at the highest"}},
-        ),
+        drawing=draw(*traces, x=found.x, y=found.y, height=400),
         height=400,
     )

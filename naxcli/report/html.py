@@ -166,8 +166,8 @@ def _importance(data: ReportData) -> str:
     for position, entry in enumerate(reversed(data.importance)):
         section = importance.section(data, entry)
         tables = "".join(table(content, prefix=section.name) for content in section.tables)
-        path_figures = [drawn.ablation_path(entry, section.name), drawn.shapley_bars(entry, section.name)]
-        small = drawn.partial_dependence(entry, data.incumbent, section.name)
+        path_figures = [drawn.ablation_path(entry, section.name), drawn.shapley_bars(data, entry, section.name)]
+        small = drawn.partial_dependence(data, entry, section.name)
         dependence = ""
         if small:
             dependence = (

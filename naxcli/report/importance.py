@@ -30,7 +30,10 @@ GROUP = "Design decision"
 
 Entry = Mapping[str, Any]
 LPI_NOTE = "LPI: share of the predicted variance around the incumbent that this hyperparameter alone explains."
-DEEPCAVE_NOTE = "LPI as DeepCAVE computes it: without the incumbent's own value (so a binary hyperparameter scores 0); its ± is a variance."
+DEEPCAVE_NOTE = (
+    "LPI as DeepCAVE computes it: around the best of this fidelity, without its own value (so a binary hyperparameter scores 0); "
+    "its ± is a variance."
+)
 FANOVA_NOTE = "fANOVA: share of the variance over the whole space."
 SPREAD_NOTE = "± is the standard deviation over the forest's trees."
 INTERVAL_NOTE = (
@@ -217,6 +220,8 @@ def _note(methods: set[str], entry: Entry) -> str:
         parts.append(SPREAD_NOTE)
     if any(_has_intervals(entry.get(method) or []) for method in methods & {"lpi", "fanova"}):
         parts.append(INTERVAL_NOTE)
+    if entry.get("never_varied"):
+        parts.append(f"Left out, since they never varied: {', '.join(row['name'] for row in entry['never_varied'])}.")
     return " ".join(parts)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from naxcli.errors import printable
 from naxcli.report import checklist, importance, results
 from naxcli.report.data import ReportData
 from naxcli.report.files import write_file
 from naxcli.report.table import Table
-from naxcli.report.text import printable
 
 # Everything that could start a link, an image, HTML, emphasis or a table cell in some Markdown dialect.
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|!~$&"})

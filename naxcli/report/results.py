@@ -11,6 +11,7 @@ from naxcli.report.table import Column, Row, Section, Table
 from naxcli.report.text import (
     NOT_AVAILABLE,
     cost_and_accuracy,
+    counted,
     decimal,
     interval,
     is_missing,
@@ -217,7 +218,7 @@ def confirmed_costs(data: ReportData) -> Table:
 
     return Table(
         name="confirmation",
-        caption=f"Confirmed on the test set with {whole(verdict.get('num_seeds'))} fresh seeds",
+        caption=f"Confirmed {'on the test set ' if data.is_trained else ''}with {counted(verdict.get('num_seeds'), 'fresh seed')}",
         columns=[
             Column(title="Configuration", text=name),
             _cost_column("Search's cost", "search_cost"),
@@ -225,7 +226,9 @@ def confirmed_costs(data: ReportData) -> Table:
             Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True),
         ],
         rows=verdict.get("costs") or [],
-        note="The search's cost is a validation cost and the best of many; the confirmed one is neither.",
+        note="The search's cost is a validation cost and the best of many; the confirmed one is neither."
+        if data.is_trained
+        else "The search's cost is the best of many; the confirmed one is not.",
         empty="n/a: not confirmed",
     )  # fmt: skip
 
@@ -234,25 +237,47 @@ def _confirmation(data: ReportData) -> str:
     verdict = data.confirmed
     if data.confirmation and verdict is None:
         return "Confirmation: n/a, it has started and is not finished; `naxcli confirm` resumes it."
+    if verdict is None and not data.is_trained:
+        return (
+            "Not confirmed: the incumbent's cost is the best of many, so it is optimistic where evaluations are noisy. "
+            "`naxcli confirm` evaluates it with fresh seeds."
+        )
     if verdict is None:
         return (
             "Not confirmed: the incumbent's cost is the best of many on the same validation images, so it is optimistic. "
             "`naxcli confirm` retrains it with fresh seeds and measures on the test set."
         )
     is_settled = verdict.get("winner") is not None
-    return ("Confirmed on the test set: " if is_settled else "") + sentence(str(verdict.get("sentence") or ""))
+    confirmed = "Confirmed on the test set: " if data.is_trained else "Confirmed: "
+    return (confirmed if is_settled else "") + sentence(str(verdict.get("sentence") or ""))
 
 
 def _random_arm(data: ReportData) -> str:
     arm = data.summary.get("random_arm")
     if not arm:
-        return "Searcher against random: n/a, no random arm ran (`--random-share` adds one)."
-    best = f"best cost {decimal(arm.get('searcher_best'), 4)} of {whole(arm.get('num_searcher'))} trials"
-    other = f"{decimal(arm.get('random_best'), 4)} of {whole(arm.get('num_random'))} random ones"
+        return f"Searcher against random: n/a, {_missing_arm(data)}."
+    shares = [
+        f"{'the first' if arm[f'num_{name}'] < arm[f'num_{name}_in_all'] else 'all'} {whole(arm[f'num_{name}'])}"
+        for name in ("searcher", "random")
+    ]
+    equal = "as much time as" if arm.get("is_equal_time") else "as many as"
+    best = f"best cost {decimal(arm.get('searcher_best'), 4)} against {decimal(arm.get('random_best'), 4)}"
     gain = ""
     if not is_missing(arm.get("difference")):
         gain = f", difference {signed(arm['difference'], 4)} {interval(arm.get('low'), arm.get('high'), 4)}"
-    return f"Searcher against random: {best}, {other}{gain}. {sentence(str(arm.get('verdict') or ''))}".strip()
+    noun = "trial" if arm["num_searcher"] == 1 else "trials"
+    return (
+        f"Searcher against random: {shares[0]} searcher {noun}, {equal} {shares[1]} random "
+        f"{'one' if arm['num_random'] == 1 else 'ones'}: {best}{gain}. {sentence(str(arm.get('verdict') or ''))}".strip()
+    )
+
+
+def _missing_arm(data: ReportData) -> str:
+    if data.experiment.get("searcher") == "random":
+        return "the searcher is random search itself"
+    if not data.experiment.get("random_share"):
+        return "there is no random baseline (`--random-share` adds one)"
+    return f"the {'searcher' if 'random' in data.searchers else 'random baseline'} has no trial yet"
 
 
 def _marginal_value(data: ReportData) -> str:

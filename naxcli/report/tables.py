@@ -9,11 +9,11 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from naxcli.errors import NaxcliError
+from naxcli.errors import NaxcliError, printable
 from naxcli.report import importance, results
 from naxcli.report.data import ReportData
 from naxcli.report.table import Column, Section, Table
-from naxcli.report.text import plain, printable, sentence
+from naxcli.report.text import plain, sentence
 
 WIDE_COLUMNS = 100
 BAR_WIDTH = 12

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from naxcli import quantities
+from naxcli.errors import printable
+
 NOT_AVAILABLE = "n/a"
 TIMES = " × "
 
@@ -69,18 +72,12 @@ def whole(value: Any) -> str:
 
 def counted(value: Any, noun: str) -> str:
     """Return a count with its noun: `1 trial`, `1,200 trials`."""
-    return f"{whole(value)} {noun}" + ("" if value == 1 else "s")
+    return f"{NOT_AVAILABLE} {noun}s" if is_missing(value) else quantities.counted(value, noun)
 
 
 def plain(value: Any) -> str:
     """Return a value of a configuration, a fidelity or a setting: integers without `.0`, floats in six digits."""
-    if is_missing(value):
-        return NOT_AVAILABLE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-    return str(value)
+    return NOT_AVAILABLE if is_missing(value) else quantities.format_value(value)
 
 
 def with_unit(value: Any, unit: str) -> str:
@@ -101,12 +98,19 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
 
 
-def printable(text: str) -> str:
-    """Return text with control characters, which a terminal might obey, replaced by �."""
-    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
-
-
 def shorten(text: str, length: int) -> str:
     """Return text in one line of at most `length` characters."""
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def abridge(text: str, length: int) -> str:
+    """Return text in one line of at most `length` characters, for a figure: cut in its middle, since names often differ at the end only.
+
+    Control characters, which some renderers refuse, become �.
+    """
+    line = printable(" ".join(str(text).split()))
+    if len(line) <= length:
+        return line
+    start = length // 2
+    return f"{line[:start]}…{line[len(line) - (length - start - 1) :]}"

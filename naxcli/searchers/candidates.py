@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from naxcli.enumeration import Enumeration, enumerate_configurations, sample_configs
 from naxcli.errors import NaxcliError
+from naxcli.quantities import counted
 from naxcli.space import Space, plain_config, to_configuration
 from naxcli.trial import Config, ConfigValue, config_id
 
@@ -76,10 +77,11 @@ class Candidates:
     def require_any(self) -> None:
         """Raise NaxcliError if no configuration at all is feasible."""
         if not self._claimed and self.is_exhausted:
-            number = f"{SAMPLES} sampled" if self.table is None else f"all {len(self.table)}"
+            sampled = counted(SAMPLES, "sampled configuration")
+            tried = sampled if self.table is None else f"all of {counted(len(self.table), 'configuration')}"
             raise NaxcliError(
                 f"no configuration of space {self._space.name!r} is feasible",
-                why=f"{number} configurations break a limit or a constraint of the space",
+                why=f"{tried} broke a limit or a constraint of the space",
                 hint="loosen the limits, or look at the space's constraints",
             )
 

@@ -19,7 +19,7 @@ FORMAT = 1
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write the state whole or not at all: into a temporary file beside `path`, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             torch.save({"format": FORMAT, **state}, file)

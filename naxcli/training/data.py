@@ -13,7 +13,7 @@ from torch import Tensor
 
 from naxcli.errors import NaxcliError
 from naxcli.training.lazy_images import LazyImages
-from naxcli.training.parts import Images, Labels, stratified_split
+from naxcli.training.parts import Images, Labels, limited_per_class, stratified_split
 from naxcli.training.sources import channel_statistics, load_part
 
 
@@ -103,6 +103,7 @@ def load_dataset(
     root: str | Path,
     split_seed: int,
     validation_fraction: float,
+    images_per_class: int | None = None,
     image_size: int | None = None,
     with_test: bool = False,
     test_crop: float = 1.0,
@@ -116,6 +117,8 @@ def load_dataset(
         root: folder that holds or receives data sets.
         split_seed: the same seed gives the same split.
         validation_fraction: share of every class held out for validation, between 0 and 1.
+        images_per_class: training images of every class that are kept after the split, or all where a class has fewer;
+            None keeps all. Held-out and test images stay as they are.
         image_size: side that images are resized to; None keeps the source's own.
         with_test: whether the test part is loaded; a search leaves it.
         test_crop: share of the side of test images that their middle square keeps: they are resized to
@@ -129,6 +132,8 @@ def load_dataset(
     how: dict[str, bool] = {"skip_corrupt": skip_corrupt, "is_lazy": is_lazy}
     train = load_part(name, root, part="train", image_size=image_size, **how)
     training, validation = stratified_split(train.labels, validation_fraction, split_seed)
+    if images_per_class is not None:
+        training = limited_per_class(train.labels, training, images_per_class, split_seed)
     mean, std = channel_statistics(train.images)
     tests: dict[str, Any] = {}
     notices = train.notices

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from naxcli.errors import NaxcliError
+from naxcli.quantities import counted
 from naxcli.training.lazy_images import CORRUPT_HINT, UNREADABLE, LazyImages, Listing, array_of, square_of
 from naxcli.training.parts import Description, Images, Labels, Part, hash_of, stratified_split
 
@@ -174,7 +175,7 @@ def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -
     naming = "; ".join(corrupt[:_MAX_NAMED_FILES]) + ("; …" if len(corrupt) > _MAX_NAMED_FILES else "")
     if not images or (corrupt and not skip_corrupt):
         raise NaxcliError(
-            f"{name} has {len(corrupt)} unreadable images of {len(decoded)}", why=naming, hint=CORRUPT_HINT
+            f"{name} has {counted(len(corrupt), 'unreadable image')} of {len(decoded):,}", why=naming, hint=CORRUPT_HINT
         )
     labels = found.labels[[not isinstance(item, str) for item in decoded]]
     emptied = sorted({found.class_names[label] for label in set(found.labels.tolist()) - set(labels.tolist())})
@@ -186,11 +187,15 @@ def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -
         images=np.stack(images),
         labels=labels,
         class_names=found.class_names,
-        notices=(f"skipped {len(corrupt)} unreadable images of {name}: {naming}",) if corrupt else (),
+        notices=(f"skipped {counted(len(corrupt), 'unreadable image')} of {name}: {naming}",) if corrupt else (),
     )
 
 
 def _folder_of(name: str) -> Path:
+    if not name.removeprefix("folder:").strip():
+        raise NaxcliError(
+            "folder: names no folder", hint="--data folder:DIR, with DIR/CLASS/IMAGE or DIR/train/CLASS/IMAGE"
+        )
     folder = Path(name.removeprefix("folder:")).expanduser()
     if not folder.is_dir():
         raise NaxcliError(
@@ -211,7 +216,7 @@ def _class_folders(folder: Path) -> list[Path]:
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
         raise NaxcliError(
-            f"{folder} has {len(classes)} class folders",
+            f"{folder} has {counted(len(classes), 'class folder')}",
             why="it needs one folder of images for each of two or more classes",
         )
     return classes
@@ -243,7 +248,9 @@ def _hf_dataset(name: str, part: str) -> Any:
         raise NaxcliError(
             f"{name} needs the datasets package", why=str(error), hint="pip install 'naxcli[hf]'"
         ) from error
-    reference = name.removeprefix("hf:")
+    reference = name.removeprefix("hf:").strip()
+    if not reference:
+        raise NaxcliError("hf: names no data set", hint="--data hf:NAME, of the Hugging Face hub or a folder")
     folder = Path(reference).expanduser()
     try:
         is_saved = (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file()

@@ -88,3 +88,10 @@ def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[Labels
     is_chosen = np.zeros(len(labels), dtype=bool)
     is_chosen[np.concatenate(chosen)] = True
     return np.flatnonzero(~is_chosen), np.flatnonzero(is_chosen)
+
+
+def limited_per_class(labels: Labels, indices: Labels, images_per_class: int, seed: int) -> Labels:
+    """Return sorted indices among the given ones, `images_per_class` of every class or all that a class has."""
+    generator = np.random.default_rng(seed)
+    members = [np.array(indices[labels[indices] == label]) for label in np.unique(labels)]
+    return np.sort(np.concatenate([generator.permutation(group)[:images_per_class] for group in members]))

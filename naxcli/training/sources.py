@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from naxcli.errors import NaxcliError
+from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.training.parts import Description, Images, Part, stratified_split
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ def channel_statistics(images: Images | LazyImages) -> tuple[tuple[float, ...], 
 
 
 def unknown_source(name: str) -> NaxcliError:
-    return NaxcliError(f"there is no data source {name!r}", hint=f"name one of {', '.join(known_names())}")
+    hint = did_you_mean(name, known_names(), otherwise=f"name one of {', '.join(known_names())}")
+    return NaxcliError(f"there is no data source {name!r}", hint=hint)
 
 
 def _read_digits(part: str) -> Part:

@@ -45,8 +45,8 @@ function draw(plot) {
   Plotly.react(plot, data, layout, {
     responsive: true,
     displaylogo: false,
-    // Touch screens show the buttons always: there they would cover the legend of a small figure.
-    displayModeBar: plot.offsetHeight > 250 && plot.offsetWidth > 500 ? "hover" : false,
+    // Without anything to zoom into there is no need of a toolbar, and a narrow page has no room for one.
+    displayModeBar: layout.dragmode && plot.offsetWidth > 500 ? "hover" : false,
     // Nothing of the report leaves this file.
     modeBarButtonsToRemove: ["sendChartToCloud", "lasso2d", "select2d", "autoScale2d"],
   });
