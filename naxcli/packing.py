@@ -21,7 +21,7 @@ from naxcli.errors import NaxcliError
 from naxcli.evaluate import DataRequest, TrialTask
 from naxcli.experiment import Experiment
 from naxcli.quantities import counted
-from naxcli.run_directory import RunDirectory, write_atomically
+from naxcli.run_directory import RunDirectory, guard_disk, write_atomically
 from naxcli.space import Space, plain_config
 from naxcli.workers import Slot, WorkerPool, cuda_devices, local_slots
 
@@ -87,6 +87,8 @@ def slots_of_run(
         {"num": item.num, "steps_per_second": item.steps_per_second, "used_bytes": item.used_bytes,
          "trial_bytes": item.trial_bytes, "total_bytes": item.total_bytes} for item in measured
     ]  # fmt: skip
+    with guard_disk(run.path):  # a plan has no run yet
+        run.path.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({"per_device": num, "devices": devices, "measured": values}, indent=1))
     rates = ", ".join(f"{item.num}: {item.steps_per_second:.1f}" for item in measured)
     notice(f"{counted(num, 'trial')} per GPU (steps a second by number of trials: {rates})")

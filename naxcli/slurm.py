@@ -136,8 +136,8 @@ def make_slurm_cluster(settings: SlurmSettings, *, shared_folder: Path) -> Itera
     """
     options = _job_options(settings)
     from dask_jobqueue import SLURMCluster
-    from distributed import Security
 
+    from naxcli.certificates import make_security
     from naxcli.worker_setup import LocalScheduler
 
     interfaces = [name for _, name in socket.if_nameindex()]
@@ -149,7 +149,7 @@ def make_slurm_cluster(settings: SlurmSettings, *, shared_folder: Path) -> Itera
     shared_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tls-", dir=shared_folder, ignore_cleanup_errors=True) as certificates:
         yield SLURMCluster(
-            **options, security=Security.temporary(), shared_temp_directory=str(Path(certificates).resolve()), n_workers=0,
+            **options, security=make_security(), shared_temp_directory=str(Path(certificates).resolve()), n_workers=0,
             scheduler_cls=LocalScheduler, scheduler_options={"dashboard": False},
         )  # fmt: skip
 

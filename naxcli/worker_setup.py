@@ -16,6 +16,7 @@ from typing import Any
 
 import distributed
 from distributed import Scheduler, Worker
+from distributed.client import AllExit
 from distributed.comm import CommClosedError
 
 from naxcli import worker_guard
@@ -65,11 +66,12 @@ def silence_dask() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # What a task of Dask's raised that nobody waits for any more.
     for name in ("asyncio", "tornado.application"):
-        logging.getLogger(name).addFilter(_is_not_of_a_closed_connection)
+        logging.getLogger(name).addFilter(_is_worth_showing)
 
 
-def _is_not_of_a_closed_connection(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    """Return whether a record is of anything but a connection that was closed, or a result that went with its worker."""
+    return not (record.exc_info and isinstance(record.exc_info[1], (CommClosedError, AllExit)))
 
 
 @functools.cache

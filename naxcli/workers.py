@@ -38,6 +38,7 @@ BATCH = "batch"
 # Longest wait for a worker process to answer after it started: it imports no torch before its first trial.
 START_SECONDS = 60.0
 CHECK_INTERVAL_SECONDS = 2.0
+FETCH_SECONDS = 2.0  # of one try; the other workers wait for it
 CONNECT_SECONDS = 10.0
 # A cluster without workers for this long is worth a line.
 NO_WORKERS_SECONDS = 60.0
@@ -124,6 +125,7 @@ class WorkerPool:
         self._on_heartbeat = on_heartbeat
         self._on_notice = on_notice
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._unfetched: list[tuple[int, Any]] = []  # those done whose worker did not hand the result over yet
         self._running: dict[int, tuple[Any, str]] = {}  # task id -> (future, worker address)
         self._next_check_at = 0.0
         self._known_workers: list[str] = []
@@ -196,12 +198,13 @@ class WorkerPool:
         self._resources.close()
 
     def _start_local(self) -> Any:
-        from distributed import Nanny, Security, SpecCluster
+        from distributed import Nanny, SpecCluster
 
+        from naxcli.certificates import make_security
         from naxcli.worker_setup import LocalScheduler, LocalWorker, start_resource_tracker
 
         start_resource_tracker()
-        security = Security.temporary()
+        security = make_security()
         common = {"host": "127.0.0.1", "port": 0, "protocol": "tls://", "security": security, "dashboard": False}
         specification = {
             index: {
@@ -270,12 +273,18 @@ class WorkerPool:
                 known = self._running.get(task_id)
                 if known is None or known[0] is not future:
                     continue  # cancelled, or reported as lost before
-                del self._running[task_id]
                 outcome = self._outcome(future)
+                if outcome is None:
+                    self._unfetched.append((task_id, future))
+                    continue
+                del self._running[task_id]
                 if isinstance(outcome, dict) and outcome.pop(IS_BROKEN, False):
                     self._restart(known[1])
                 yield Finished(task_id=task_id, outcome=outcome)
         yield from self._lost_tasks()
+        for item in self._unfetched:
+            self._done.put(item)
+        self._unfetched.clear()
 
     def kill(self, task_id: int) -> None:
         """End the worker process of a task; the task is forgotten, and a new worker takes the place."""
@@ -319,17 +328,22 @@ class WorkerPool:
     def _note_done(self, task_id: int, future: Any) -> None:
         self._done.put((task_id, future))
 
-    def _outcome(self, future: Any) -> dict[str, Any] | BaseException | WorkerLost:
+    def _outcome(self, future: Any) -> dict[str, Any] | BaseException | WorkerLost | None:
+        """Return what came of a task that ended; None while its worker, which holds the result, is stalled or gone."""
         if future.status == "finished":
-            outcome: dict[str, Any] = future.result(timeout=30)
-            return outcome
+            with contextlib.suppress(TimeoutError):
+                outcome: dict[str, Any] = future.result(timeout=FETCH_SECONDS)
+                return outcome
+            return None
         if future.status == "error":
             error: BaseException = future.exception(timeout=30)
             if type(error).__name__ == "KilledWorker":
                 return WorkerLost(reason="the worker process died (killed, out of memory, or a segmentation fault)")
             return error
-        # Of those that are still waited for, nobody but the client cancels any, where it loses its scheduler.
-        return WorkerLost(reason="the connection to the scheduler was lost", is_blameless=True)
+        if future.status == "cancelled":
+            # Of those that are still waited for, nobody but the client cancels any, where it loses its scheduler.
+            return WorkerLost(reason="the connection to the scheduler was lost", is_blameless=True)
+        return WorkerLost(reason="the worker was gone before its result was fetched")
 
     def _say_absence(self) -> None:
         """Say once that a cluster has had no worker for long."""
@@ -355,7 +369,7 @@ class WorkerPool:
         self._say_absence()
         alive = set(self._workers())
         for task_id, (future, address) in list(self._running.items()):
-            if address not in alive and not future.done():
+            if address not in alive and (not future.done() or (task_id, future) in self._unfetched):
                 future.cancel(force=True)
                 del self._running[task_id]
                 yield Finished(task_id=task_id, outcome=WorkerLost(reason=f"the worker {address} is gone"))

@@ -63,7 +63,7 @@ def test_processes_that_train_side_by_side_are_measured() -> None:
 
 
 def test_a_run_measures_once_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, notices, asked = RunDirectory(path=tmp_path), list[str](), list[int]()
+    run, notices, asked = RunDirectory(path=tmp_path / "planned"), list[str](), list[int]()
     monkeypatch.setattr(packing, "cuda_devices", lambda: ["0", "1"])
     monkeypatch.setattr("naxcli.workers.cuda_devices", lambda: ["0", "1"])
 
@@ -78,7 +78,7 @@ def test_a_run_measures_once_and_remembers(tmp_path: Path, monkeypatch: pytest.M
         slots = slots_of_run(experiment, space, request, run, notices.append)
         assert [slot.cuda_device for slot in slots] == ["0", "1", "0", "1"]
     assert asked == [1, 2, 4] and len(notices) == 2
-    assert json.loads((tmp_path / "packing.json").read_text())["per_device"] == 2
+    assert json.loads((run.path / "packing.json").read_text())["per_device"] == 2
     short = slots_of_run(
         experiment_on("digits", budget="10m"), space, request, RunDirectory(path=tmp_path / "b"), notices.append
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import torch
 
 from naxcli import evaluate, worker_guard, workers
 from naxcli.trial import Status
-from naxcli.workers import IS_BROKEN, Slot, WorkerPool, cuda_devices, local_slots
+from naxcli.workers import IS_BROKEN, Slot, WorkerLost, WorkerPool, cuda_devices, local_slots
 from tests.commands import ENVIRONMENT, start
 
 
@@ -36,6 +37,37 @@ def test_a_worker_whose_device_broke_is_replaced_after_its_result() -> None:
             assert isinstance(finished[0].outcome, dict) and IS_BROKEN not in finished[0].outcome
             pids.append(finished[0].outcome["pid"])
     assert pids[0] == pids[1] != pids[2]
+
+
+class StopsItsProcess:
+    """A result in whose sending the worker stalls."""
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[()]]:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return dict, ()
+
+
+def stall_with_the_result(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {"result": StopsItsProcess() if payload["stalls"] else None}
+
+
+def test_a_worker_that_stalls_with_its_result_holds_up_nobody_and_is_lost_when_it_dies() -> None:
+    with WorkerPool(stall_with_the_result, slots=[Slot(threads=1), Slot(threads=1)]) as pool:
+        pool.submit(1, {"stalls": True}, worker=pool.free_worker() or "")
+        while not (stalled := [child for child in psutil.Process().children(recursive=True) if is_stopped(child)]):
+            assert not list(pool.wait(0.1))
+        pool.submit(2, {"stalls": False}, worker=pool.free_worker() or "")
+        assert [item.task_id for _ in range(20) if pool.num_running == 2 for item in pool.wait(0.5)] == [2]
+        stalled[0].kill()
+        lost = [item for _ in range(60) if pool.num_running for item in pool.wait(0.5)]
+        assert [item.task_id for item in lost] == [1] and isinstance(lost[0].outcome, WorkerLost)
+
+
+def is_stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_worker_is_never_taken_to_be_gone_while_the_client_updates_what_it_knows() -> None:
@@ -174,12 +206,13 @@ def test_dask_does_not_write_to_the_terminal() -> None:
     """Its log, and its tasks' errors, tell of every connection that ends."""
     code = """
 import asyncio, gc, logging
+from distributed.client import AllExit
 from distributed.comm import CommClosedError
 from naxcli.workers import Slot, WorkerPool
 
-async def main():
+async def main(error):
     async def fail():
-        raise CommClosedError("in <TCP>: Stream is closed")
+        raise error
     task = asyncio.ensure_future(fail())
     await asyncio.sleep(0.01)
     del task
@@ -191,7 +224,8 @@ if __name__ == "__main__":
     for name in ("", ".client", ".comm.tcp", ".utils"):
         logging.getLogger("distributed" + name).error("Failed", exc_info=CommClosedError("closed"))
     logging.getLogger("tornado.application").error("Exception in callback", exc_info=CommClosedError("closed"))
-    asyncio.run(main())
+    for error in (CommClosedError("in <TCP>: Stream is closed"), AllExit()):
+        asyncio.run(main(error))
     logging.getLogger("asyncio").error("an error of another kind is shown")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
