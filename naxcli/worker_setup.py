@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -21,6 +22,8 @@ from distributed.comm import CommClosedError
 
 from naxcli import worker_guard
 from naxcli.streams import outlive_reader
+
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 class LocalScheduler(Scheduler):  # type: ignore[misc]
@@ -74,6 +77,15 @@ def _is_worth_showing(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], (CommClosedError, AllExit)))
 
 
+def _keep_niceness() -> None:
+    """Give this process's new session the priority of the process: where Linux shares the processor out by session, it starts at 0."""
+    if os.nice(0) and AUTOGROUP.exists():
+        with contextlib.suppress(
+            OSError
+        ):  # not allowed, or this often; what `nice` says within the session still holds
+            AUTOGROUP.write_text(str(os.nice(0)), encoding="ascii")
+
+
 @functools.cache
 def guard_children(*, has_nanny: bool) -> None:
     """See to it that processes which trials start in this worker end with it, even where it is killed.
@@ -85,6 +97,7 @@ def guard_children(*, has_nanny: bool) -> None:
     worker = os.getpid()
     try:
         os.setsid()
+        _keep_niceness()
         session = worker
     except PermissionError:  # started by hand, as the leader of a group that is not all its own
         session = 0

@@ -17,6 +17,7 @@ import torch
 
 from naxcli import evaluate, worker_guard, workers
 from naxcli.trial import Status
+from naxcli.worker_setup import AUTOGROUP
 from naxcli.workers import IS_BROKEN, Slot, WorkerLost, WorkerPool, cuda_devices, local_slots
 from tests.commands import ENVIRONMENT, start
 
@@ -200,6 +201,18 @@ def is_running(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this system does not share the processor out by session")
+def test_a_worker_is_as_nice_as_its_search() -> None:
+    program = (
+        "import os; os.nice(7); from naxcli.worker_setup import AUTOGROUP, guard_children; "
+        "guard_children(has_nanny=False); print(AUTOGROUP.read_text())"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, check=True, timeout=120
+    )
+    assert shown.stdout.strip().endswith("nice 7")
 
 
 def test_dask_does_not_write_to_the_terminal() -> None:
