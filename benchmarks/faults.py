@@ -468,6 +468,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         folder = arguments.into or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
+        # Under nohup the searches would inherit that SIGHUP is ignored, unless there is a handler.
+        signal.signal(signal.SIGHUP, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         rig = stack.enter_context(Rig(folder.resolve(), arguments.seed))
         play(rig, arguments.rounds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from naxcli.evaluate import DataRequest, TrialTask
 from naxcli.records import FinishedTrial, Records
 from naxcli.run_directory import RunDirectory, write_atomically
 from naxcli.session import load_recorded_space
-from naxcli.space import Space
+from naxcli.space import Space, to_configuration
 from naxcli.trial import Result, Status, config_id
 from naxcli.workers import WorkerPool, local_slots, run_trial
 
@@ -70,7 +71,12 @@ def confirm(
     with Records.open(run) as records:
         finished = records.finished()
         facts = json.loads(records.meta("space") or "{}")
+    if request.epochs is not None and not 0 < request.epochs < math.inf:
+        raise NaxcliError(f"--epochs is {request.epochs:g}", why="it must be above 0")
     space = load_recorded_space(run.settings(), named=request.space)
+    configuration_space = space.configuration_space()
+    for item in finished:
+        to_configuration(configuration_space, item.trial.config, what=f"trial {item.trial.trial_id}")
     candidates = _candidates(run, finished, facts, space.default_config(), request.num_top)
     epochs = request.epochs or max(item.trial.fidelity for item in finished if item.status == Status.SUCCESS)
     settings = {"num_top": request.num_top, "num_seeds": request.num_seeds, "epochs": epochs, "seed": request.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shlex
@@ -113,7 +114,8 @@ class Experiment:
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
         _require(self.data_resident in RESIDENCES, "data_resident", self.data_resident, "auto, always or never")
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
-        _require(self.width > 0, "width", self.width, "above 0")
+        _require(0 < self.width < math.inf, "width", self.width, "above 0")
+        _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
         _require(
             self.images_per_class is None or self.images_per_class >= 1,
@@ -130,7 +132,8 @@ class Experiment:
         unknown = set(self.objective) - set(OBJECTIVES)
         if unknown:
             raise NaxcliError(
-                f"unknown objective {', '.join(sorted(unknown))}", hint=f"cost, and any of {', '.join(OBJECTIVES)}"
+                f"unknown objective {', '.join(map(repr, sorted(unknown)))}",
+                hint=f"cost, and any of {', '.join(OBJECTIVES)}",
             )
         if self.objective and not self.fidelity.is_single:
             raise NaxcliError(
@@ -293,6 +296,7 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
     fidelity = values.pop("fidelity", None)
     if epochs is not None:
         number = _convert("epochs", epochs, float)
+        _require(0 < number < math.inf, "epochs", number, "above 0")
         values["fidelity"] = FidelityRange(min=number, max=number)
     elif fidelity is not None:
         values["fidelity"] = FidelityRange.parse(str(fidelity))
@@ -302,7 +306,7 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
     values["recipe"] = _recipe(values.get("recipe", {}))
     objective = values.pop("objective", "cost")
     names = [name.strip() for name in objective.split(",")] if isinstance(objective, str) else list(objective)
-    values["objective"] = tuple(name for name in names if name and name != "cost")
+    values["objective"] = tuple(name for name in names if name != "cost")
     for name, kind in _KINDS.items():
         if values.get(name) is not None:
             values[name] = _convert(name, values[name], kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,8 @@ def _check_flags(command: ExportCommand) -> None:
         )
     if command.target_flops is not None and command.target_params is not None:
         raise NaxcliError("--target-flops and --target-params both fix the width", hint="give one of them")
+    if command.width is not None and not 0 < command.width < math.inf:
+        raise NaxcliError(f"--width is {command.width:g}", why="it is the factor on the channels, above 0")
     if command.width is not None and (command.target_flops is not None or command.target_params is not None):
         raise NaxcliError("--width and a target both fix the width", hint="give one of them")
     _targets(command)

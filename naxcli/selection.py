@@ -62,6 +62,8 @@ def select(*, run: str | None, trial: str, config: str | None, space: str | None
         return _select_trial(open_run(run), trial, space)
     if run is not None:
         raise NaxcliError("a run and --config name two networks", hint="give one of them")
+    if trial != "best":
+        raise NaxcliError(f"--trial {trial} is one of a run, and --config names none", hint="give one of them")
     return _select_config(config, space)
 
 
@@ -127,6 +129,7 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
         finished = records.finished()
     chosen = _find_trial(run, finished, trial)
     space = load_recorded_space(run.settings(), named=named_space)
+    to_configuration(space.configuration_space(), chosen.trial.config, what=f"trial {chosen.trial.trial_id}")
     sizes = run.read_json(run.environment_file).get("data") or {}
     checkpoint = run.checkpoint(chosen.trial.trial_id)
     return Selection(

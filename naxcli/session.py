@@ -203,11 +203,13 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
     from naxcli.arms import make_arms
     from naxcli.packing import slots_of_run
     from naxcli.search import Search
-    from naxcli.workers import WorkerPool, run_trial
+    from naxcli.workers import WorkerPool, require_cluster, run_trial
 
     experiment, run = session.experiment, session.run
     if experiment.budget is None and experiment.trials is None:
         raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
+    if experiment.connection is not None:
+        require_cluster(experiment.connection)
     recorded = None if session.is_new else run.read_json(run.environment_file).get("data")
     data, description, shape = prepare_data(experiment, session.space, recorded=recorded)
     for notice in (description or {}).get("notices", ()):

@@ -70,7 +70,10 @@ class SlurmSettings:
                 raise _wrong(name, getattr(self, name), f"at least {least}")
         if not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B?", self.memory, re.IGNORECASE):
             raise _wrong("memory", self.memory, 'a size such as "32GB"')
-        parse_duration(self.walltime)
+        try:
+            parse_duration(self.walltime)
+        except NaxcliError as error:
+            raise _wrong("walltime", self.walltime, 'a duration such as "1-00:00:00" or "24h"') from error
 
     @property
     def walltime_seconds(self) -> float:

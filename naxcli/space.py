@@ -285,6 +285,10 @@ def _load_file(path: Path, *, only_outline: bool = False) -> Space:
     path = path.resolve()
     if not path.is_file():
         raise NaxcliError(f"there is no space file {path}", hint="naxcli space list shows the spaces that ship")
+    if path.suffix != ".py":
+        raise NaxcliError(
+            f"{path} is no Python file", hint="a space is a file such as space.py; docs/spaces.md shows one"
+        )
     module_name = "naxcli_space_" + re.sub(r"\W", "_", str(path.with_suffix("")))
     if (
         only_outline
@@ -347,6 +351,10 @@ def _deferred(argument: str, whole: Callable[[], Space], module_name: str) -> An
 
 def _load_module(reference: str) -> Space:
     module_name, _, attribute = reference.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise NaxcliError(
+            f"{reference!r} names no space", hint="write package.module:SPACE, or the path of a Python file"
+        )
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # as above: any exception of the user's module

@@ -21,6 +21,12 @@ class Tracker(Protocol):
     def log(self, record: EpochRecord, measured_on: str) -> None: ...
 
 
+def require_tracker(name: str) -> None:
+    """Raise NaxcliError if there is no tracker of that name."""
+    if name not in TRACKERS:
+        raise NaxcliError(f"there is no tracker {name!r}", hint=f"one of {', '.join(TRACKERS)}")
+
+
 @contextmanager
 def make_tracker(
     name: str | None, folder: Path, settings: Mapping[str, Any], num_done: int
@@ -44,11 +50,10 @@ def make_tracker(
     elif name == "mlflow":
         with _mlflow(folder, settings) as tracker:
             yield tracker
-    elif name == "wandb":
+    else:
+        require_tracker(name)
         with _wandb(folder, settings) as tracker:
             yield tracker
-    else:
-        raise NaxcliError(f"there is no tracker {name!r}", hint=f"one of {', '.join(TRACKERS)}")
 
 
 class _TensorBoard:

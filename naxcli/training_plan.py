@@ -19,6 +19,7 @@ from naxcli.networks import REDUCED, usual_image_size, variant_names
 from naxcli.run_directory import FileState, file_state
 from naxcli.selection import Selection, select
 from naxcli.space import space_source
+from naxcli.trackers import require_tracker
 from naxcli.trial import config_id
 
 PAPER_EPOCHS = 300
@@ -157,6 +158,8 @@ def make_plan(command: TrainCommand) -> Plan:
         raise NaxcliError(
             f"--test-crop {command.test_crop:g} is not possible", why="it is a share of test images, at most 1"
         )
+    if command.tracker is not None:
+        require_tracker(command.tracker)
     experiment = _resolve(command, selection, variant)
     is_same = variant == selection.variant and experiment.width == selection.width
     starts_trained = selection.starts_trained and is_same if command.pretrained is None else command.pretrained

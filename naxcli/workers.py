@@ -227,15 +227,11 @@ class WorkerPool:
         assert self._connection is not None
         address = self._connection.address
         security = _client_security(self._connection) if self._connection.is_encrypted else None
+        require_cluster(self._connection)
         try:
-            _require_listener(address)
             return Client(address, security=security, set_as_default=False, timeout="30s")
         except (OSError, TimeoutError) as error:
-            reason = str(error) or type(error).__name__
-            raise NaxcliError(
-                f"no Dask scheduler answers at {address}", why=reason,
-                hint="start one with dask scheduler, and name it as it does, with tcp:// or tls://",
-            ) from error  # fmt: skip
+            raise _nobody_answers(address, error) from error
 
     @property
     def num_running(self) -> int:
@@ -406,11 +402,29 @@ def _client_security(connection: Connection) -> Any:
     return security
 
 
-def _require_listener(address: str) -> None:
-    """Raise OSError at once where nobody listens; Dask would try again for half a minute."""
-    parts = urllib.parse.urlsplit(address)
+def require_cluster(connection: Connection) -> None:
+    """Check what can be checked of a cluster at once, before anything is written or started for it.
+
+    Raises:
+        NaxcliError: if nobody listens at the address (Dask would try again for half a minute), or the SLURM file is wrong.
+    """
+    if connection.is_slurm:
+        read_settings(connection.address)
+        return
+    parts = urllib.parse.urlsplit(connection.address)
     if parts.scheme in ("tcp", "tls") and parts.hostname and parts.port:
-        socket.create_connection((parts.hostname, parts.port), timeout=CONNECT_SECONDS).close()
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise _nobody_answers(connection.address, error) from error
+
+
+def _nobody_answers(address: str, error: Exception) -> NaxcliError:
+    return NaxcliError(
+        f"no Dask scheduler answers at {address}",
+        why=str(error) or type(error).__name__,
+        hint="start one with dask scheduler, and name it as it does, with tcp:// or tls://",
+    )
 
 
 def _kill_process(nanny: Any) -> None:

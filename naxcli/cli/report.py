@@ -58,6 +58,8 @@ def report(
         raise NaxcliError(
             "--trials and --space-json belong together", hint="a table needs the space that its columns come from"
         )
+    if trials is not None and run is not None:
+        raise NaxcliError("a run and --trials are two sources of one report", hint="leave one of them out")
     targets = (
         (html, False, _write_html),
         (plots, True, _write_plots),

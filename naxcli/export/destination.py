@@ -37,8 +37,11 @@ class Destination:
 
     def check(self) -> None:
         """Raise NaxcliError if something is in the way."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise NaxcliError(f"{self.folder} is a file", hint="name a folder with --out")
+        # A file anywhere on the way is as much in the way as at the end.
+        if file := next(
+            (path for path in (self.folder, *self.folder.parents) if path.exists() and not path.is_dir()), None
+        ):
+            raise NaxcliError(f"{file} is a file", hint="name a folder with --out")
         hint = "name another place with --out, or pass --overwrite to replace the exported files there"
         if not self.folder.exists():
             return

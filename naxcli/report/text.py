@@ -107,7 +107,7 @@ def shorten(text: str, length: int) -> str:
 def abridge(text: str, length: int) -> str:
     """Return text in one line of at most `length` characters, for a figure: cut in its middle, since names often differ at the end only.
 
-    Control characters, which some renderers refuse, become �.
+    Control characters, which some renderers refuse, are made visible.
     """
     line = printable(" ".join(str(text).split()))
     if len(line) <= length:
