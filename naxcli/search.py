@@ -322,7 +322,9 @@ class Search:
             for trial_id in batch:
                 self._record(trial_id, failure(outcome))
         else:
-            self._record_batch(dict(zip(batch, outcome.get(BATCH, [outcome]), strict=True)))
+            results = outcome.get(BATCH, [outcome])
+            self._record_batch(dict(zip(batch, results, strict=False)))
+            self._waiting += [self._running.pop(trial_id) for trial_id in batch[len(results) :]]  # not begun
 
     def _retry_or_record(self, batch: list[int], reason: str) -> None:
         """Try a trial that was lost with its worker once more; then it counts as crashed. Of several, each is tried alone."""

@@ -438,7 +438,12 @@ def _kill_process(nanny: Any) -> None:
 def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Evaluate a task on a worker, or a batch of them one after another, reporting each epoch to whoever listens."""
     if BATCH in payload:
-        return {BATCH: [run_trial(task) for task in payload[BATCH]]}
+        results: list[dict[str, Any]] = []
+        for task in payload[BATCH]:
+            results.append(run_trial(task))
+            if results[-1].pop(IS_BROKEN, False):
+                return {BATCH: results, IS_BROKEN: True}  # the others need another process
+        return {BATCH: results}
     from distributed import get_worker
 
     from naxcli import worker_setup

@@ -54,10 +54,13 @@ def search_inline(
     run: Path,
     monkeypatch: pytest.MonkeyPatch,
     make_progress: Callable[[Session], SearchProgress] = quiet,
+    *,
+    pool: type[InlinePool] = InlinePool,
     **flags: Any,
 ) -> SearchEnd:
     """Run a search in this process, with the settings of the flags; the run is resumed if it is there."""
-    monkeypatch.setattr("naxcli.workers.WorkerPool", InlinePool)
+    monkeypatch.setattr("naxcli.workers.WorkerPool", pool)
+    monkeypatch.setattr("naxcli.evaluate.return_memory", lambda: None)  # of torch, which other tests imported
     request = SearchRequest(space=str(space), flags={"workers": "1", "searcher": "random", **flags}, run=str(run))
     session = open_session(request)
     with make_progress(session) as progress:

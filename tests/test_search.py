@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
 from naxcli.search import TIMEOUT_GRACE_SECONDS, EndReason
 from naxcli.session import SearchRequest, open_session
+from naxcli.workers import BATCH
 from tests.commands import naxcli, start
-from tests.inline import search_inline
+from tests.inline import InlinePool, search_inline
 
 ENDLESS = """
 from ConfigSpace import ConfigurationSpace, Float
@@ -287,6 +288,43 @@ def test_the_work_for_a_result_does_not_grow_with_the_run(tmp_path: Path, monkey
     counts = Counter(text for text in hashed if text.startswith(b'{"x"'))
     # The same seed gives the same trials, so that the first 20 came up in both runs.
     assert sorted(set(counts.values())) == [3, 6]
+
+
+def test_what_a_worker_gave_back_of_a_batch_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    monkeypatch.setattr("naxcli.search.BATCH_SECONDS", 1000.0)  # on however slow a machine
+    whole = search_inline(tmp_path / "endless.py", tmp_path / "whole", monkeypatch, trials=60)
+    sizes: list[int] = []
+
+    class GivesUpEarly(InlinePool):
+        def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
+            sizes.append(len(payload.get(BATCH, [payload])))
+            super().submit(task_id, {BATCH: payload[BATCH][:-1]} if BATCH in payload else payload, worker=worker)
+
+    parts = search_inline(tmp_path / "endless.py", tmp_path / "parts", monkeypatch, pool=GivesUpEarly, trials=60)
+    assert max(sizes) > 1
+    assert parts.incumbent == whole.incumbent
+    costs = [trials_of(tmp_path / name).set_index("trial_id")["cost"].sort_index() for name in ("whole", "parts")]
+    pd.testing.assert_series_equal(*costs)
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_batched"), [({}, True), ({"searcher": "evolution"}, False), ({"trial_timeout": "9s"}, False)]
+)
+def test_trials_go_together_only_where_that_changes_nothing(
+    flags: dict[str, str], is_batched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    monkeypatch.setattr("naxcli.search.BATCH_SECONDS", 1000.0)
+    batches: list[bool] = []
+
+    class Noting(InlinePool):
+        def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
+            batches.append(BATCH in payload)
+            super().submit(task_id, payload, worker=worker)
+
+    search_inline(tmp_path / "endless.py", tmp_path / "run", monkeypatch, pool=Noting, trials=60, **flags)
+    assert any(batches) == is_batched
 
 
 def test_a_budget_that_is_left_over_is_said_with_the_length_of_a_trial(

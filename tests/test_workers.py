@@ -18,7 +18,7 @@ import torch
 from naxcli import evaluate, worker_guard, workers
 from naxcli.trial import Status
 from naxcli.worker_setup import AUTOGROUP
-from naxcli.workers import IS_BROKEN, Slot, WorkerLost, WorkerPool, cuda_devices, local_slots
+from naxcli.workers import BATCH, IS_BROKEN, Slot, WorkerLost, WorkerPool, cuda_devices, local_slots
 from tests.commands import ENVIRONMENT, start
 
 
@@ -243,3 +243,19 @@ if __name__ == "__main__":
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
     assert done.stderr.strip() == "an error of another kind is shown"
+
+
+def test_a_batch_ends_where_the_device_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those after it need a process of their own, and are left to the search."""
+    done: list[Any] = []
+    run_trial = workers.run_trial
+
+    def run(payload: Mapping[str, Any]) -> dict[str, Any]:
+        if BATCH in payload:
+            return run_trial(payload)
+        done.append(payload["number"])
+        return {"number": payload["number"], **({IS_BROKEN: True} if payload["number"] == 2 else {})}
+
+    monkeypatch.setattr(workers, "run_trial", run)
+    outcome = run({BATCH: [{"number": number} for number in (1, 2, 3)]})
+    assert outcome == {BATCH: [{"number": 1}, {"number": 2}], IS_BROKEN: True} and done == [1, 2]
