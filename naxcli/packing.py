@@ -128,7 +128,7 @@ def measure_packing(
     with WorkerPool(probe, slots=[slot] * num) as pool:
         # Every process loads data and kernels, and the hungriest configuration shows.
         memory = _all(pool, num, {"task": task.to_dict(), "configs": configs})
-        starts_at = time.time() + warm_up_seconds
+        starts_at = time.monotonic() + warm_up_seconds  # one clock for all processes of a machine
         window = {"starts_at": starts_at, "ends_at": starts_at + window_seconds}
         speed = _all(pool, num, {"task": task.to_dict(), **window})
     steps = sum(result["steps"] for result in speed)
@@ -202,13 +202,13 @@ def probe(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     def counted(_epochs: float) -> None:
         nonlocal num_steps, num_before
-        if num_before is None and time.time() >= payload["starts_at"]:
+        if num_before is None and time.monotonic() >= payload["starts_at"]:
             synchronise()
             num_before = num_steps
         num_steps += 1
 
     def is_over() -> bool:
-        if time.time() < payload["ends_at"]:
+        if time.monotonic() < payload["ends_at"]:
             return False
         synchronise()
         return True

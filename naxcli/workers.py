@@ -39,6 +39,9 @@ BATCH = "batch"
 START_SECONDS = 60.0
 CHECK_INTERVAL_SECONDS = 2.0
 FETCH_SECONDS = 2.0  # of one try; the other workers wait for it
+# Dask keeps some of its messages until a time of day, a few milliseconds later: where the clock is set back meanwhile, for as long
+# as it was set back.
+CLOCK_STEP_SECONDS = 5.0
 CONNECT_SECONDS = 10.0
 # A cluster without workers for this long is worth a line.
 NO_WORKERS_SECONDS = 60.0
@@ -132,6 +135,7 @@ class WorkerPool:
         self._admission: Admission | None = None
         self._had_workers_at = time.monotonic()
         self._is_absence_said = False
+        self._clock_ahead = 0.0
         self._cluster: Any = None
         self._slurm: SlurmSettings | None = None
         self._resources = contextlib.ExitStack()
@@ -167,6 +171,7 @@ class WorkerPool:
             )
         )
         silence_dask()
+        self._clock_ahead = clock_ahead()
         if self._connection is None:
             # Dask would give a worker up that happens to be restarting this long after an earlier one of its slot died.
             stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 days"}))
@@ -196,6 +201,22 @@ class WorkerPool:
             with contextlib.suppress(Exception):
                 self._cluster.close(timeout=5)
         self._resources.close()
+
+    def _was_clock_set_back(self) -> bool:
+        before, self._clock_ahead = self._clock_ahead, clock_ahead()
+        return self._clock_ahead < before - CLOCK_STEP_SECONDS
+
+    def _start_anew(self) -> Iterator[Finished]:
+        """Replace the workers of this machine, and yield what ran on them."""
+        lost = list(self._running)
+        self._on_notice("the clock was set back; starting the workers anew")
+        self.__exit__()
+        self._running.clear()
+        self._unfetched.clear()
+        self.__enter__()
+        for task_id in lost:
+            outcome = WorkerLost(reason="the clock was set back", is_blameless=True)
+            yield Finished(task_id=task_id, outcome=outcome)
 
     def _start_local(self) -> Any:
         from distributed import Nanny, SpecCluster
@@ -262,6 +283,9 @@ class WorkerPool:
 
     def wait(self, timeout: float) -> Iterator[Finished]:
         """Yield the tasks that ended, after at most `timeout` seconds for the first."""
+        if self._connection is None and self._was_clock_set_back():
+            yield from self._start_anew()
+            return
         with contextlib.suppress(queue.Empty):
             while True:
                 task_id, future = self._done.get(timeout=timeout) if timeout > 0 else self._done.get_nowait()
@@ -369,6 +393,11 @@ class WorkerPool:
                 future.cancel(force=True)
                 del self._running[task_id]
                 yield Finished(task_id=task_id, outcome=WorkerLost(reason=f"the worker {address} is gone"))
+
+
+def clock_ahead() -> float:
+    """Return by how many seconds the time of day is ahead of the clock that nobody can set."""
+    return time.time() - time.monotonic()
 
 
 def _client_security(connection: Connection) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from naxcli import packing
-from naxcli.evaluate import DataRequest
+from naxcli.evaluate import DataRequest, TrialTask
 from naxcli.experiment import Experiment, resolve
 from naxcli.packing import Packing, measure_packing, slots_of_run, trials_per_device
 from naxcli.run_directory import RunDirectory
@@ -60,6 +61,18 @@ def test_processes_that_train_side_by_side_are_measured() -> None:
     )  # fmt: skip
     assert found.num == 2 and found.steps_per_second > 2
     assert 0 < found.trial_bytes < found.total_bytes and 0 < found.used_bytes < found.total_bytes
+
+
+def test_a_measurement_does_not_look_at_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, space = experiment_on("digits"), load_space("nexception")
+    task = TrialTask(
+        trial_id=0, space=space.origin, config=space.default_config(), fidelity=1.0, seed=0, recipe=experiment.recipe,
+        width=experiment.width, data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
+    )  # fmt: skip
+    monkeypatch.setattr(time, "time", lambda: 1e12)
+    now = time.monotonic()
+    found = packing.probe({"task": task.to_dict(), "starts_at": now, "ends_at": now + 5.0})
+    assert found["steps"] > 0
 
 
 def test_a_run_measures_once_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

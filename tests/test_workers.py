@@ -71,6 +71,25 @@ def is_stopped(process: psutil.Process) -> bool:
         return False
 
 
+def test_workers_are_started_anew_where_the_clock_is_set_back_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask may keep a message until the time of day that it was when the clock was set back."""
+    ahead, notices = workers.clock_ahead(), []
+    with WorkerPool(report_process, slots=[Slot(threads=1)], on_notice=notices.append) as pool:
+        pids = []
+        for task_id, hours in enumerate((0, 5, -5)):
+            pool.submit(task_id, {}, worker=pool.free_worker() or "")
+            monkeypatch.setattr(workers, "clock_ahead", lambda hours=hours: ahead + hours * 3600)
+            (finished,) = [item for _ in range(60) if pool.num_running for item in pool.wait(0.5)]
+            assert finished.task_id == task_id
+            pids.append(finished.outcome["pid"] if isinstance(finished.outcome, dict) else None)
+        assert isinstance(finished.outcome, WorkerLost) and finished.outcome.is_blameless
+        pool.submit(4, {}, worker=pool.free_worker() or "")
+        (again,) = [item for _ in range(60) if pool.num_running for item in pool.wait(0.5)]
+        assert isinstance(again.outcome, dict)
+        assert pids[0] == pids[1] != again.outcome["pid"] and pids[2] is None
+    assert notices == ["the clock was set back; starting the workers anew"]
+
+
 def test_a_worker_is_never_taken_to_be_gone_while_the_client_updates_what_it_knows() -> None:
     """The client's own regular update names no worker; asked for often enough, it comes between any question and its answer."""
     import dask
