@@ -446,8 +446,10 @@ def table(rig: Rig) -> str:
     ]
     for name in [*FAULTS, "the end"]:
         rows = [row for row in rig.rounds if row["fault"] == name]
+        if not rows:
+            continue
         played = [row for row in rows if row["not_possible"] is None]
-        if rows and not played:
+        if not played:
             lines.append(f"| {name} | not possible here: {rows[0]['not_possible']} | | | | |")
             continue
         num_trials = sum(len(row["new"]) + row["trials_elsewhere"] for row in played)
