@@ -132,10 +132,12 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         result = failure(error)
     finally:
         return_memory()
+    seconds = time.perf_counter() - clock
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    # Not the time of day at the end, which may have been set in between.
     return dataclasses.replace(
-        result, started_at=started_at, ended_at=time.time(), seconds=time.perf_counter() - clock,
-        worker=f"{socket.gethostname()}:{os.getpid()}",
-    )  # fmt: skip
+        result, started_at=started_at, ended_at=started_at + seconds, seconds=seconds, worker=worker
+    )
 
 
 def failure(error: BaseException) -> Result:
