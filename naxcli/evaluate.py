@@ -62,6 +62,7 @@ class TrialTask:
         checkpoint_to: where to leave the trained network; None keeps nothing.
         keep_if_cost_below: leaves the network only if its cost is below; None always does.
         seconds_limit: time after which the trial ends as a timeout.
+        tells_beginning: whether it is reported when the trial begins, after what its worker loads first.
         needed_measures: what `evaluate` of the space has to return beside the cost, because it is an objective.
         space_digest: of the space that the search walks; a worker that loads another one refuses. None does not compare.
     """
@@ -82,6 +83,7 @@ class TrialTask:
     checkpoint_to: str | None = None
     keep_if_cost_below: float | None = None
     seconds_limit: float | None = None
+    tells_beginning: bool = False
     needed_measures: tuple[str, ...] = ()
     space_digest: str | None = None
 
@@ -121,7 +123,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         space = _warm_up(task)
         # What a worker loads once, at its first trial, is not that trial's time.
         started_at, clock = time.time(), time.perf_counter()
-        if heartbeat is not None and task.seconds_limit is not None:  # nobody else asks
+        if heartbeat is not None and task.tells_beginning:
             heartbeat({"has_begun": True})
         result = _train(task, space, heartbeat) if space.build else _call(task, space)
     except (

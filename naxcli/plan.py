@@ -223,7 +223,7 @@ def _calibrate(
             yield TrialTask(
                 trial_id=number, space=space.origin, config=config, fidelity=epochs, seed=experiment.seed, data=data,
                 width=experiment.width, recipe=experiment.recipe if data else None, schedule_epochs=epochs,
-                threads=slots[0].threads, measure_latency="latency_ms" in experiment.objective,
+                threads=slots[0].threads, tells_beginning=True, measure_latency="latency_ms" in experiment.objective,
             )  # fmt: skip
 
     times, statuses, last_error = [], Counter[Status](), ""

@@ -261,7 +261,8 @@ class Search:
         if self.space.build is None:
             return TrialTask(
                 trial_id=trial.trial_id, space=self.space.origin, config=trial.config, fidelity=trial.fidelity, seed=trial.seed,
-                seconds_limit=experiment.trial_timeout_seconds, space_digest=self._space_digest,
+                tells_beginning=experiment.trial_timeout_seconds is not None,
+            seconds_limit=experiment.trial_timeout_seconds, space_digest=self._space_digest,
                 max_latency_ms=experiment.limits.max_latency_ms,
                 needed_measures=tuple(OBJECTIVE_COLUMNS[name] for name in experiment.objective),
             )  # fmt: skip
@@ -274,7 +275,8 @@ class Search:
             max_latency_ms=experiment.limits.max_latency_ms,
             checkpoint_from=str(parent_file) if parent_file is not None and parent_file.exists() else None,
             checkpoint_to=str(self.run_directory.checkpoint(trial.trial_id).resolve()),
-            keep_if_cost_below=self._checkpoints.keep_if_cost_below(trial), seconds_limit=experiment.trial_timeout_seconds,
+            keep_if_cost_below=self._checkpoints.keep_if_cost_below(trial), tells_beginning=experiment.trial_timeout_seconds is not None,
+            seconds_limit=experiment.trial_timeout_seconds,
             space_digest=self._space_digest,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ SPACES = PACKAGE.parent / "spaces"
 # Each of these dependencies has one door.
 DOORS = {
     "smac": {"searchers/smac.py"},
-    "distributed": {"workers.py", "worker_setup.py", "slurm.py"},
+    "distributed": {"workers.py", "worker_setup.py", "slurm.py", "certificates.py"},
     "dask": {"workers.py"},
     "dask_jobqueue": {"slurm.py"},
     "pyarrow": {"records.py"},

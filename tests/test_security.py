@@ -93,7 +93,7 @@ def test_an_experiment_file_cannot_name_the_code_that_runs(space: str, tmp_path:
     (tmp_path / "experiment.toml").write_text(tomli_w.dumps(settings))
     with pytest.raises(NaxcliError):
         select(run=str(tmp_path), trial="best", config=None)
-    with pytest.raises(NaxcliError, match=r"the space of .*experiment.toml is the file") as refused:
+    with pytest.raises(NaxcliError, match=r"the space of .*experiment.toml is the (file|module)") as refused:
         open_session(SearchRequest(space=None, flags={}, experiment_file=str(tmp_path / "experiment.toml")))
     assert "--space" in refused.value.hint
     assert not trace.exists()

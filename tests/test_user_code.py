@@ -87,6 +87,11 @@ def test_a_run_without_a_result_binds_nobody(tmp_path: Path) -> None:
     file = write(tmp_path)
     unreachable = search(file, "--cluster", "tcp://127.0.0.1:1")
     assert unreachable.returncode != ExitCode.DONE and "Traceback" not in unreachable.stderr
+    assert not (tmp_path / "run").exists()
+    with file.open("a") as handle:
+        handle.write("\nimport multiprocessing\nassert multiprocessing.parent_process() is None, 'not in a worker'\n")
+    broken = search(file)
+    assert broken.returncode != ExitCode.DONE and "not in a worker" in broken.stderr
     assert (tmp_path / "run" / "search.db").exists()
     write(tmp_path, factor=2)
     assert search(file).returncode == ExitCode.DONE
