@@ -19,8 +19,9 @@ class Pace:
 
     def __init__(self, finished: Iterable[FinishedTrial] = ()) -> None:
         self._warm_workers: set[str] = set()
-        self._seconds: deque[float] = deque(maxlen=NUM_RECENT)
-        self._seconds_of_first: deque[float] = deque(maxlen=NUM_RECENT)
+        self._recent: deque[tuple[float, bool]] = deque(
+            maxlen=NUM_RECENT
+        )  # seconds, and whether there is warm-up in them
         for item in finished:
             self.add(item)
 
@@ -30,14 +31,16 @@ class Pace:
         if item.worker is not None:
             self._warm_workers.add(item.worker)
         if item.status == Status.SUCCESS:
-            (self._seconds_of_first if is_first else self._seconds).append(item.seconds)
+            self._recent.append((item.seconds, is_first))
 
     def longest_seconds(self) -> float:
-        """Return the longest time of the last trials without warm-up, infinite where nothing is known."""
-        return max(self._seconds, default=math.inf)
+        """Return the longest time of the last trials without warm-up, infinite where there is none."""
+        return max((seconds for seconds, is_first in self._recent if not is_first), default=math.inf)
 
     def shortest_seconds(self) -> float:
-        """Return the shortest time of the last trials without warm-up, 0 where nothing is known."""
-        if self._seconds:
-            return min(self._seconds)
-        return max(0.0, min(self._seconds_of_first, default=0.0) - MAX_WARM_UP_SECONDS)
+        """Return the shortest time of the last trials, 0 where nothing is known; where all have warm-up in them, without it.
+
+        A trial as short as any other was not lengthened by its warm-up.
+        """
+        shortest = min((seconds for seconds, _ in self._recent), default=0.0)
+        return shortest if math.isfinite(self.longest_seconds()) else max(0.0, shortest - MAX_WARM_UP_SECONDS)

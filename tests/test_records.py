@@ -238,8 +238,10 @@ def test_the_first_trial_of_a_worker_does_not_tell_how_long_a_trial_takes() -> N
     pace.add(ended(30.0, worker="a"))
     assert pace.shortest_seconds() == 0.0
     pace.add(ended(5.0, worker="a"))
-    pace.add(ended(2.0, worker="b"))
+    pace.add(ended(20.0, worker="b"))
     assert pace.shortest_seconds() == 5.0
+    pace.add(ended(2.0, worker="c"))  # and would be shorter still without its warm-up
+    assert pace.shortest_seconds() == 2.0
 
 
 def test_a_failure_warms_its_worker_up_and_has_no_length() -> None:
