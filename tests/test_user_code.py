@@ -331,7 +331,7 @@ def test_the_reason_of_a_failure_is_its_last_exception_on_one_line(error: str | 
 def test_failures_say_why_as_they_come(
     is_live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    file = write(tmp_path, body="raise ValueError('no such depth') if config['a'] == 4 else None")
+    file = write(tmp_path, body="if config['a'] == 4: raise ValueError('no such depth')")
     output = io.StringIO()
     console = Console(file=output, force_terminal=is_live, width=100)
     make = LiveProgress if is_live else SearchProgress
