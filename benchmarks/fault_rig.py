@@ -102,9 +102,9 @@ WRITER = """
 import os, sys
 from pathlib import Path
 import pandas, pyarrow.parquet
-from naxcli.records import Records
-from naxcli.reporting import read_space
-from naxcli.run_directory import RunDirectory
+from naxcli.records.database import Records
+from naxcli.search_space.recorded import read_space
+from naxcli.records.directory import RunDirectory
 
 run = RunDirectory(path=Path(sys.argv[1]))
 space = read_space(run.space_file)

@@ -19,11 +19,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import timm_baseline
 from benchmarks.results import add_json_option, keep
-from naxcli.devices import device_name
-from naxcli.roofline import measure_ceilings
-from naxcli.space import load_space
+from naxcli.measure.devices import device_name
+from naxcli.measure.roofline import measure_ceilings
+from naxcli.search_space.contract import load_space
+from naxcli.settings.recipe import Recipe
 from naxcli.training.loop import Training, seed_everything
-from naxcli.training.recipe import Recipe
 
 NUM_STEPS = 20
 # Of a kernel's or operator's name, in lower case; the first that fits.

@@ -4,7 +4,7 @@
 
 Prints, for each opening in a fresh browser: when the text was shown, when the first figures were drawn, and when the page was
 interactive (the end of the last task over 50 ms before half a second of quiet), in seconds from the start of the navigation; then how
-long the slowest figure takes once it is scrolled to. The run is made up (`tests/report_examples.py`); needs `chromium` on the PATH.
+long the slowest figure takes once it is scrolled to. The run is made up (`tests/report/examples.py`); needs `chromium` on the PATH.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from naxcli.report.html import write_html
-from tests.report_examples import example_data
+from tests.report.examples import example_data
 
 PROBE = """
 const tasks = [];

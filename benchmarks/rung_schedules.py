@@ -34,11 +34,11 @@ from scipy.stats import rankdata, spearmanr
 
 from benchmarks.training_accuracy import thinned
 from naxcli.analysis.audit import spearman_interval
-from naxcli.searchers.fidelity import FidelityRange
-from naxcli.space import load_space
-from naxcli.training.data import Dataset, load_dataset
+from naxcli.data.dataset import Dataset, load_dataset
+from naxcli.search_space.contract import load_space
+from naxcli.settings.fidelity import FidelityRange
+from naxcli.settings.recipe import Recipe
 from naxcli.training.loop import seed_everything, train
-from naxcli.training.recipe import Recipe
 
 RULES = ("cosine", "short", "trunk", "again")
 TRUTH_SEEDS = (1, 2)

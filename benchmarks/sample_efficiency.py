@@ -27,9 +27,10 @@ from ConfigSpace import ConfigurationSpace
 from rich.console import Console
 from rich.table import Table
 
-from naxcli.searchers import SEARCHERS, FidelityRange, make_searcher
-from naxcli.space import Space, load_space, plain_config
-from naxcli.trial import Config
+from naxcli.records.trial import Config
+from naxcli.search_space.contract import Space, load_space, plain_config
+from naxcli.searchers import FidelityRange, make_searcher
+from naxcli.settings.choices import SEARCHERS
 
 CHECKPOINTS = (50, 100, 200)
 SPACE_FILE = Path(__file__).with_name("spaces_nas_bench_macro.py")
@@ -171,7 +172,7 @@ def identity(config: Config) -> tuple[Any, ...]:
 
 def all_configs(configuration_space: ConfigurationSpace) -> list[Config]:
     """Return every configuration of the space."""
-    from naxcli.enumeration import enumerate_configurations
+    from naxcli.search_space.enumeration import enumerate_configurations
 
     everything = enumerate_configurations(configuration_space)
     assert everything is not None

@@ -23,12 +23,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from naxcli.enumeration import sample_configs
-from naxcli.records import Records
-from naxcli.run_directory import RunDirectory
-from naxcli.searchers import SEARCHERS, Asked, Event, FidelityRange, Searcher, Told, make_searcher
-from naxcli.space import Space, load_space
-from naxcli.trial import ConfigValue, Result, Status, Suggestion, config_id
+from naxcli.records.database import Records
+from naxcli.records.directory import RunDirectory
+from naxcli.records.trial import ConfigValue, Result, Status, Suggestion, config_id
+from naxcli.search_space.contract import Space, load_space
+from naxcli.search_space.enumeration import sample_configs
+from naxcli.searchers import Asked, Event, FidelityRange, Searcher, Told, make_searcher
+from naxcli.settings.choices import SEARCHERS
 
 NUMBERS = (100, 1_000, 3_000, 10_000)
 SEED = 1
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--searcher", choices=SEARCHERS, default="smac")
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
-    space = load_space("nexception", only_outline=True)
+    space = load_space("nexception")
     rng = np.random.default_rng(SEED)
     build(arguments.searcher, space, []).ask()  # imports and the enumeration
     table = Table(title=f"{arguments.searcher} on nexception, medians of {arguments.repeats} (maximum)")
@@ -117,7 +118,7 @@ def main() -> None:
         )  # fmt: skip
     Console().print(table)
     before = peak_memory_mb()
-    from naxcli.measure import measure_config
+    from naxcli.search_space.sizes import measure_config
 
     measure_config(space, space.default_config(), num_classes=100, in_channels=3, image_size=32)
     print(f"counting a network's parameters, which imports torch and timm, adds {peak_memory_mb() - before:.0f} MB")

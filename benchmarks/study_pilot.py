@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from naxcli.experiment import resolve
-from naxcli.space import load_space
-from naxcli.training.data import load_dataset
+from naxcli.data.dataset import load_dataset
+from naxcli.search_space.contract import load_space
+from naxcli.settings.experiment import resolve
 from naxcli.training.loop import seed_everything, train
 
 

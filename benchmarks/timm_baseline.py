@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from naxcli.training.data import Dataset
-from naxcli.training.recipe import Recipe
+from naxcli.data.dataset import Dataset
+from naxcli.settings.recipe import Recipe
 
 
 class PillowImages(TorchDataset[tuple[object, int]]):

@@ -24,8 +24,8 @@ from typing import Any
 import psutil
 from distributed import LocalCluster, Security, get_worker
 
-from naxcli.connection import Connection
-from naxcli.workers import HEARTBEAT_TOPIC, WorkerPool
+from naxcli.settings.connection import Connection
+from naxcli.workers.pool import HEARTBEAT_TOPIC, WorkerPool
 
 EPOCH = {"epoch": 1, "train_loss": 2.5, "val_accuracy": 0.4, "val_loss": 2.4, "learning_rate": 1e-3, "seconds": 20.0}
 

@@ -26,10 +26,10 @@ from scipy import stats
 
 from benchmarks import timm_baseline
 from benchmarks.results import add_json_option, keep
-from naxcli.space import load_space
-from naxcli.training.data import Dataset, load_dataset
+from naxcli.data.dataset import Dataset, load_dataset
+from naxcli.search_space.contract import load_space
+from naxcli.settings.recipe import Recipe
 from naxcli.training.loop import seed_everything, set_drop_path, train
-from naxcli.training.recipe import Recipe
 
 SETTINGS = (
     "reference",

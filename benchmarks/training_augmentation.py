@@ -21,9 +21,9 @@ import torch
 
 from benchmarks import timm_baseline
 from benchmarks.results import add_json_option, keep
-from naxcli.training.augment import TrainingBatches
-from naxcli.training.data import Dataset, load_dataset
-from naxcli.training.recipe import Recipe
+from naxcli.data.augment import TrainingBatches
+from naxcli.data.dataset import Dataset, load_dataset
+from naxcli.settings.recipe import Recipe
 
 
 def timm_batches(loader: torch.utils.data.DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -19,12 +19,12 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.results import add_json_option, keep
-from naxcli.measure import measure_config
-from naxcli.space import load_space
-from naxcli.training.allocator import keep_freed_memory
+from naxcli.search_space.contract import load_space
+from naxcli.search_space.sizes import measure_config
+from naxcli.settings.recipe import Recipe
 from naxcli.training.depthwise import speed_up_depthwise
+from naxcli.training.host_memory import keep_freed_memory
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.recipe import Recipe
 from naxcli.training.step import EagerStep, choose_step
 
 TRAIN_IMAGES = 45_000

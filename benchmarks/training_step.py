@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from benchmarks import timm_baseline
 from benchmarks.results import add_json_option, keep
-from naxcli.space import load_space
-from naxcli.training.allocator import free_as_usual, keep_freed_memory
+from naxcli.search_space.contract import load_space
+from naxcli.settings.recipe import Recipe
 from naxcli.training.depthwise import speed_up_depthwise
+from naxcli.training.host_memory import free_as_usual, keep_freed_memory
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.recipe import Recipe
 from naxcli.training.step import EagerStep, choose_step
 
 Step = Callable[[Tensor, Tensor], None]

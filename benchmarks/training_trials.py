@@ -29,7 +29,7 @@ def run_baseline(arguments: argparse.Namespace) -> None:
     import torch
 
     from benchmarks import timm_baseline
-    from naxcli.training.recipe import Recipe
+    from naxcli.settings.recipe import Recipe
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def run_baseline(arguments: argparse.Namespace) -> None:
 
 
 def build_network(width: float):  # type: ignore[no-untyped-def]  # torch is imported by the trial, not before
-    from naxcli.space import load_space
+    from naxcli.search_space.contract import load_space
 
     space = load_space("nexception")
     assert space.build is not None
@@ -91,8 +91,8 @@ def main() -> None:
     import torch
 
     from benchmarks import timm_baseline
+    from naxcli.settings.recipe import Recipe
     from naxcli.training.loop import seed_everything, train
-    from naxcli.training.recipe import Recipe
 
     torch.set_num_threads(arguments.threads)
     recipe = Recipe(batch_size=arguments.batch_size)

@@ -22,9 +22,9 @@ from rich.console import Console
 
 from benchmarks.results import add_json_option, keep
 from naxcli.cli.progress import SearchProgress
-from naxcli.incumbent import Incumbent
-from naxcli.session import SearchRequest, open_session, run_session
-from naxcli.trial import Result, Trial
+from naxcli.commands.search import SearchRequest, open_session, run_session
+from naxcli.records.incumbent import Incumbent
+from naxcli.records.trial import Result, Trial
 
 SPACE = """
 from ConfigSpace import ConfigurationSpace, Float, Integer

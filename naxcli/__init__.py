@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from naxcli.space import Limits, Space
+    from naxcli.search_space.contract import Space
+    from naxcli.settings.limits import Limits
 
 __version__ = "0.1.0"
 __all__ = ["Limits", "Space", "__version__"]
@@ -14,7 +15,7 @@ __all__ = ["Limits", "Space", "__version__"]
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `naxcli --help` stays fast.
     if name in ("Limits", "Space"):
-        from naxcli import space
+        from naxcli.search_space import contract as space
 
         return getattr(space, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

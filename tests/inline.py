@@ -10,9 +10,10 @@ import pytest
 
 from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
-from naxcli.evaluate import TrialTask, evaluate, result_to_dict
-from naxcli.session import SearchEnd, SearchRequest, Session, open_session, run_session
-from naxcli.workers import BATCH, Finished
+from naxcli.commands.search import SearchEnd, SearchRequest, Session, open_session, run_session
+from naxcli.workers.evaluate import evaluate
+from naxcli.workers.pool import BATCH, Finished
+from naxcli.workers.task import TrialTask, result_to_dict
 
 
 class InlinePool:
@@ -59,8 +60,8 @@ def search_inline(
     **flags: Any,
 ) -> SearchEnd:
     """Run a search in this process, with the settings of the flags; the run is resumed if it is there."""
-    monkeypatch.setattr("naxcli.workers.WorkerPool", pool)
-    monkeypatch.setattr("naxcli.evaluate.return_memory", lambda: None)  # of torch, which other tests imported
+    monkeypatch.setattr("naxcli.workers.pool.WorkerPool", pool)
+    monkeypatch.setattr("naxcli.workers.evaluate.return_memory", lambda: None)  # of torch, which other tests imported
     request = SearchRequest(space=str(space), flags={"workers": "1", "searcher": "random", **flags}, run=str(run))
     session = open_session(request)
     with make_progress(session) as progress:

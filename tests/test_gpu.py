@@ -13,20 +13,22 @@ import timm.optim
 import torch
 from torch import Tensor, nn
 
-from naxcli.evaluate import DataRequest, TrialTask, evaluate, is_device_broken
-from naxcli.space import load_space
-from naxcli.training import augment, step
-from naxcli.training.augment import Mixing, TrainingBatches, mix_images, mix_targets
-from naxcli.training.data import Dataset, load_dataset
+from naxcli.data import augment
+from naxcli.data.augment import Mixing, TrainingBatches, mix_images, mix_targets
+from naxcli.data.dataset import Dataset, load_dataset
+from naxcli.records.trial import Status
+from naxcli.search_space.contract import load_space
+from naxcli.settings.recipe import Recipe
+from naxcli.training import step
 from naxcli.training.loop import Training, set_drop_path
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.recipe import Recipe
 from naxcli.training.step import EagerStep, GraphedStep, autocast_dtype, choose_step
-from naxcli.trial import Status
-from tests.commands import naxcli, start
-from tests.test_lamb import groups_of, largest_difference
-from tests.test_lamb import small_network as lamb_network
-from tests.test_training_loop import QUICK, RECIPE, small_network, train_small
+from naxcli.workers.evaluate import evaluate, is_device_broken
+from naxcli.workers.task import DataRequest, TrialTask
+from tests.command_line import naxcli, start
+from tests.training.test_lamb import groups_of, largest_difference
+from tests.training.test_lamb import small_network as lamb_network
+from tests.training.test_loop import QUICK, RECIPE, small_network, train_small
 
 pytestmark = [
     pytest.mark.gpu,

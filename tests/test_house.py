@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,37 +14,55 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "naxcli"
 SPACES = PACKAGE.parent / "spaces"
 
+# The floors of the house, the highest first: a room imports from rooms below it, and from those named after it on its floor.
+FLOORS = (
+    ("cli",),
+    ("commands",),
+    ("search", "report", "export"),
+    ("workers", "analysis"),
+    ("searchers", "training"),
+    ("data", "search_space", "measure"),
+    ("records", "settings"),
+    ("errors",),
+)
+# What one floor would allow and the design does not.
+FORBIDDEN = {
+    ("search", "report"),
+    ("search", "export"),
+    ("report", "export"),
+    ("workers", "analysis"),
+    ("searchers", "training"),
+}
+
 # Each of these dependencies has one door.
 DOORS = {
-    "smac": {"searchers/smac.py"},
-    "distributed": {"workers.py", "worker_setup.py", "slurm.py", "certificates.py"},
-    "dask": {"workers.py"},
-    "dask_jobqueue": {"slurm.py"},
-    "pyarrow": {"records.py"},
-    "sqlite3": {"records.py"},
-    "plotly": {"report/"},
-    "matplotlib": {"report/"},
-    "torch": {
+    "smac": ("searchers/smac.py",),
+    "distributed": ("workers/pool.py", "workers/worker_setup.py", "workers/slurm.py", "workers/certificates.py"),
+    "dask": ("workers/pool.py",),
+    "dask_jobqueue": ("workers/slurm.py",),
+    "pyarrow": ("records/database.py",),
+    "sqlite3": ("records/database.py",),
+    "plotly": ("report/",),
+    "matplotlib": ("report/",),
+    "torch": (
         "training/",
-        "searchers/ensemble.py",
+        "data/",
         "export/",
-        "measure.py",
-        "networks.py",
-        "evaluate.py",
-        "packing.py",
-        "inspection.py",
-        "final_training.py",
-        "bench",
-        "devices.py",
-        "roofline.py",
-        "timing.py",
-        "trackers.py",
-    },
+        "measure/",
+        "search_space/networks.py",
+        "search_space/sizes.py",
+        "searchers/ensemble.py",
+        "workers/evaluate.py",
+        "workers/gpu_sharing.py",
+        "commands/bench.py",
+        "commands/train.py",
+        "commands/validate_space.py",
+    ),
 }
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """Yield the top-level names of the modules that a file imports while it runs, at any depth."""
+def imports_of(path: Path, *, for_types_too: bool = False) -> Iterator[str]:
+    """Yield the modules that a file imports while it runs, at any depth, and those it names in annotations if asked."""
     tree = ast.parse(path.read_text())
     for_types = {
         inner
@@ -52,16 +71,53 @@ def imports_of(path: Path) -> Iterator[str]:
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
-        if node in for_types:
+        if node in for_types and not for_types_too:
             continue
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            # A folder's own name says nothing of which of its modules is imported.
+            yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
 def python_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*.py")) if "assets" not in path.parts]
+
+
+def test_the_top_has_rooms_and_no_loose_modules() -> None:
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms == {room for floor in FLOORS for room in floor} - {"errors"}
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {"__init__", "__main__", "errors"}
+
+
+def test_arrows_point_downward() -> None:
+    order = [room for floor in FLOORS for room in floor]
+    upward = set()
+    for path in python_files(PACKAGE):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room not in order:  # __init__ and __main__ are the doors of the house
+            continue
+        for name in imports_of(path, for_types_too=True):
+            other = name.split(".")[1] if name.startswith("naxcli.") else ""
+            if other in order and (order.index(other) < order.index(room) or (room, other) in FORBIDDEN):
+                upward.add(f"{path.relative_to(PACKAGE)} -> {name}")
+    assert not upward
+
+
+def test_no_module_is_in_a_circle() -> None:
+    modules = {
+        ".".join(("naxcli", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in python_files(PACKAGE)
+    }
+    arrows = {
+        name.removesuffix(".__init__"): {
+            target
+            for imported in imports_of(path, for_types_too=True)
+            for target in (imported, imported.rpartition(".")[0])
+            if target in modules and target != name
+        }
+        for name, path in modules.items()
+    }
+    TopologicalSorter(arrows).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("dependency", DOORS)
@@ -76,13 +132,21 @@ def test_each_dependency_has_its_doors(dependency: str) -> None:
 
 
 def test_spaces_know_only_the_public_contract() -> None:
+    contract = {"naxcli.Space", "naxcli.Limits"}
     for path in python_files(SPACES):
-        assert [name for name in imports_of(path) if name.split(".")[0] == "naxcli"] in (["naxcli"], []), path
+        assert {name for name in imports_of(path) if name.split(".")[0] == "naxcli"} <= contract, path
 
 
 @pytest.mark.parametrize(
     "module",
-    ["naxcli.cli", "naxcli.analysis.summary", "naxcli.report.html", "naxcli.session", "naxcli.search", "naxcli.status"],
+    [
+        "naxcli.cli",
+        "naxcli.analysis.summary",
+        "naxcli.report.html",
+        "naxcli.commands.search",
+        "naxcli.search.loop",
+        "naxcli.commands.status",
+    ],
 )
 def test_what_commands_import_loads_no_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"

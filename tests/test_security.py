@@ -17,16 +17,17 @@ import tomli_w
 import torch
 from typer.testing import CliRunner
 
-from naxcli.bench_programs import open_program
 from naxcli.cli import app
+from naxcli.commands.search import SearchRequest, open_session
+from naxcli.commands.select import select
+from naxcli.data.dataset import load_dataset
 from naxcli.errors import NaxcliError
 from naxcli.export.bundle import read_weights
-from naxcli.records import read_trials_parquet
-from naxcli.selection import select
-from naxcli.session import SearchRequest, load_recorded_space, open_session
+from naxcli.export.read_program import open_program
+from naxcli.records.database import read_trials_parquet
+from naxcli.search_space.recorded import load_recorded_space
 from naxcli.training.checkpoint import load_checkpoint, load_weights
-from naxcli.training.data import load_dataset
-from tests.commands import naxcli
+from tests.command_line import naxcli
 
 PACKAGE = Path(__file__).parent.parent / "naxcli"
 

@@ -12,7 +12,7 @@ from naxcli.analysis.audit import end_order
 from naxcli.analysis.encoding import Flags, Floats, distinct_rows
 from naxcli.analysis.incumbent import config_of_row, group_means
 from naxcli.analysis.table import is_error_rate
-from naxcli.trial import config_id
+from naxcli.records.trial import config_id
 
 SECONDS_PER_DAY = 86_400
 # Fewer trials at the highest fidelity say nothing about the next ones.

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import kendalltau, spearmanr
 
 from naxcli.analysis.encoding import Flags, Floats, Parts, distinct_rows
-from naxcli.quantities import counted
+from naxcli.settings.units import counted
 
 CONFIDENCE = 0.95
 # A rung is trusted from this rank correlation on.

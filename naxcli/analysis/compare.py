@@ -14,8 +14,8 @@ from naxcli.analysis.anytime import active_elapsed, is_full_fidelity
 from naxcli.analysis.audit import end_order, shift_interval
 from naxcli.analysis.encoding import Floats
 from naxcli.analysis.table import check_table
-from naxcli.quantities import format_duration
-from naxcli.space import describe_domain
+from naxcli.search_space.contract import describe_domain
+from naxcli.settings.units import format_duration
 
 # What two runs may have spent equally much of, the one that the verdict begins with first.
 CLOCKS = ("trials", "epochs", "seconds")

@@ -16,7 +16,7 @@ from ConfigSpace.forbidden import ForbiddenAndConjunction, ForbiddenLessThanEqua
 from ConfigSpace.hyperparameters import CategoricalHyperparameter, Constant, OrdinalHyperparameter
 from numpy.typing import NDArray
 
-from naxcli.trial import Config, ConfigValue
+from naxcli.records.trial import Config, ConfigValue
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from naxcli.analysis.encoding import Floats, Parts, distinct_rows
 from naxcli.analysis.table import PREFIX
-from naxcli.trial import ConfigValue, config_id
+from naxcli.records.trial import ConfigValue, config_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,11 +19,11 @@ from naxcli.analysis.importance import METHODS
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
 from naxcli.analysis.lpi import METHODS as LPI_METHODS
 from naxcli.analysis.table import check_table, unused_columns
-from naxcli.enumeration import count_configurations
 from naxcli.errors import NaxcliError
-from naxcli.quantities import counted
-from naxcli.space import plain_config, to_configuration
-from naxcli.trial import Config
+from naxcli.records.trial import Config
+from naxcli.search_space.contract import plain_config, to_configuration
+from naxcli.search_space.enumeration import count_configurations
+from naxcli.settings.units import counted
 
 
 def summarise(

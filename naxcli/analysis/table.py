@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from naxcli.analysis.encoding import Encoding, Flags, Floats, legal_codes
 from naxcli.errors import NaxcliError
-from naxcli.space import describe_domain
+from naxcli.search_space.contract import describe_domain
 
 PREFIX = "config."
 # Columns of trials.parquet besides the hyperparameters.

@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 from naxcli import __version__
 from naxcli.cli import bench, confirm, data, export, plan, report, runs, search, space, train
 from naxcli.cli.output import print_bug, print_error
+from naxcli.cli.streams import prepare_streams
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.streams import prepare_streams
 
 SHOWN_OF_PATH = 80  # characters of one that is too long
 

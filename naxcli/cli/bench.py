@@ -53,9 +53,9 @@ def bench(
 
     Without --config or --run, the paper's T, S and TP, and Xception at 299 pixels.
     """
-    from naxcli.bench import BenchCommand
-    from naxcli.bench import bench as measure
     from naxcli.cli.output import note, print_json, stdout_console
+    from naxcli.commands.bench import BenchCommand
+    from naxcli.commands.bench import bench as measure
 
     if phase not in PHASES:
         raise NaxcliError(f"there is no phase {phase!r}", hint=f"one of {', '.join(PHASES)}")
@@ -76,7 +76,7 @@ def _table(result: Mapping[str, Any], phases: tuple[str, ...]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from naxcli.quantities import format_count
+    from naxcli.settings.units import format_count
 
     ceilings = result["ceilings"]
     table = Table(
@@ -104,7 +104,7 @@ def _table(result: Mapping[str, Any], phases: tuple[str, ...]) -> Any:
 
 
 def _cells(speed: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    from naxcli.quantities import format_count
+    from naxcli.settings.units import format_count
 
     if speed is None:
         return "out of memory", "–", "–"

@@ -35,12 +35,12 @@ def confirm(
     having picked the best. Interrupted, the same command goes on.
     """
     from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
-    from naxcli.confirm import ConfirmRequest
-    from naxcli.confirm import confirm as confirm_run
+    from naxcli.commands.confirm import ConfirmRequest
+    from naxcli.commands.confirm import confirm as confirm_run
     from naxcli.errors import NaxcliError
+    from naxcli.records.directory import open_run
     from naxcli.report.confirmation import print_confirmation
-    from naxcli.run_directory import open_run
-    from naxcli.streams import outlive_reader
+    from naxcli.workers.streams import outlive_reader
 
     if workers != "auto" and not (workers.isdecimal() and int(workers)):
         raise NaxcliError(f"--workers is {workers!r}", hint="write a whole number of at least 1, or auto")

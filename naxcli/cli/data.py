@@ -17,7 +17,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 def list_sources(data_root: RootOption = "data", as_json: JsonOption = False) -> None:
     """List the data sources and which of them are on this machine."""
     from naxcli.cli.output import print_json, stdout_console
-    from naxcli.training.sources import describe_dataset, is_present, known_names
+    from naxcli.data.sources import describe_dataset, is_present, known_names
 
     rows = []
     for name in known_names():
@@ -79,7 +79,7 @@ def _describe(
     import numpy as np
 
     from naxcli.cli.output import note, print_json
-    from naxcli.training.sources import load_part
+    from naxcli.data.sources import load_part
 
     part, test = (
         load_part(name, data_root, part=which, image_size=image_size, skip_corrupt=skip_corrupt)

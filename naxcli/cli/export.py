@@ -60,8 +60,8 @@ def export(
 ) -> None:
     """Hand over the best configuration of a run as a network that needs no naxcli."""
     from naxcli.cli.output import note
-    from naxcli.exporting import ExportCommand
-    from naxcli.exporting import export as export_selection
+    from naxcli.commands.export import ExportCommand
+    from naxcli.commands.export import export as export_selection
 
     command = ExportCommand(
         run=run, trial=trial, config=config, space=space, out=out, format=format, variant=variant, width=width,

@@ -9,7 +9,7 @@ import typer
 from naxcli.cli import search as options
 
 if TYPE_CHECKING:
-    from naxcli.session import Session
+    from naxcli.commands.search import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -43,10 +43,10 @@ def plan(
     Trains a few random configurations for one epoch, in at most 5 % of the budget once the workers have started.
     """
     from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
+    from naxcli.commands.plan import make_plan
+    from naxcli.commands.search import SearchRequest, open_session
     from naxcli.errors import ExitCode
-    from naxcli.plan import make_plan
-    from naxcli.quantities import counted
-    from naxcli.session import SearchRequest, open_session
+    from naxcli.settings.units import counted
 
     if epochs is not None and fidelity is not None:
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
@@ -80,7 +80,7 @@ def plan(
 
 def _preface(session: Session) -> list[str]:
     """Return what is planned and from where its settings come, as lines."""
-    from naxcli.plan import calibration_fidelity
+    from naxcli.commands.plan import calibration_fidelity
 
     experiment = session.experiment
     lines = []
@@ -97,7 +97,7 @@ def _preface(session: Session) -> list[str]:
 def _table(made: dict[str, Any], *, is_trained: bool) -> Any:
     from rich.table import Table
 
-    from naxcli.quantities import counted, format_duration
+    from naxcli.settings.units import counted, format_duration
 
     times = (
         f"{format_duration(made['epoch_seconds'])} an epoch and {format_duration(made['fixed_seconds'])} more a trial"

@@ -21,14 +21,14 @@ from rich.text import Text
 
 from naxcli.cli.output import stderr_console
 from naxcli.errors import printable
-from naxcli.quantities import counted, format_config, format_duration
-from naxcli.search import EndReason
-from naxcli.trial import Result, Status, Trial
+from naxcli.records.trial import Result, Status, Trial
+from naxcli.search.loop import EndReason
+from naxcli.settings.units import counted, format_config, format_duration
 
 if TYPE_CHECKING:
-    from naxcli.incumbent import Incumbent
-    from naxcli.search import Search
-    from naxcli.session import SearchEnd, Session
+    from naxcli.commands.search import SearchEnd, Session
+    from naxcli.records.incumbent import Incumbent
+    from naxcli.search.loop import Search
 
 NUM_LAST_RESULTS = 8
 # Of the live display: borders, and the line that the cursor stands on below it.

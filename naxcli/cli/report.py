@@ -49,10 +49,10 @@ def report(
 ) -> None:
     """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
     from naxcli.cli.output import note, print_json, stdout_console
+    from naxcli.commands.report import METHODS, ReportRequest, report_run, report_table
     from naxcli.errors import NaxcliError
-    from naxcli.report.files import check_target
-    from naxcli.reporting import METHODS, ReportRequest, report_run, report_table
-    from naxcli.run_directory import guard_disk, open_run
+    from naxcli.records.directory import open_run
+    from naxcli.records.files import check_target, guard_disk
 
     if (trials is None) != (space_json is None):
         raise NaxcliError(
@@ -102,9 +102,9 @@ def compare(
 ) -> None:
     """Compare two runs: settings that differ, anytime curves with intervals, importance side by side, a verdict."""
     from naxcli.cli.output import print_json, stdout_console
+    from naxcli.commands.report import ReportRequest, compare_run_directories
+    from naxcli.records.directory import open_run
     from naxcli.report.comparison import print_comparison
-    from naxcli.reporting import ReportRequest, compare_run_directories
-    from naxcli.run_directory import open_run
 
     request = ReportRequest(methods=("lpi", "fanova"), bootstrap=bootstrap, seed=seed)
     found = compare_run_directories(open_run(first), open_run(second), request)
@@ -122,7 +122,7 @@ def _write_html(path: Path, data: Any) -> Path:
 
 
 def _write_plots(folder: Path, data: Any) -> Path:
-    from naxcli.report.plots import write_plots
+    from naxcli.report.figures.files import write_plots
 
     write_plots(folder, data)
     return folder

@@ -24,8 +24,8 @@ def status(
 ) -> None:
     """Show progress, rate, incumbent and time left of a run, also of one that is running elsewhere."""
     from naxcli.cli.output import print_json, stdout_console
-    from naxcli.run_directory import open_run
-    from naxcli.status import describe_run
+    from naxcli.commands.status import describe_run
+    from naxcli.records.directory import open_run
 
     directory = open_run(run)
     described = describe_run(directory)
@@ -59,7 +59,8 @@ def stop(
     """Ask a running search to finish its running trials, start no others, and exit; the same search command resumes it."""
     from naxcli.cli.output import note
     from naxcli.errors import ExitCode, NaxcliError
-    from naxcli.run_directory import guard_disk, open_run
+    from naxcli.records.directory import open_run
+    from naxcli.records.files import guard_disk
 
     directory = open_run(run)
     if not directory.is_locked():
@@ -75,7 +76,7 @@ def _status_table(described: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from naxcli.quantities import counted, format_config, format_duration
+    from naxcli.settings.units import counted, format_config, format_duration
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")

@@ -209,7 +209,7 @@ def search(
     Killed or stopped, the same command goes on where the records end. Ctrl-C finishes writing and exits with 130.
     """
     from naxcli.cli.output import print_text, reserved_stdout
-    from naxcli.session import SearchRequest, open_session
+    from naxcli.commands.search import SearchRequest, open_session
 
     flags = {
         "budget": budget, "trials": trials, "searcher": searcher, "random_share": random_share, "objective": objective,
@@ -241,9 +241,9 @@ def search(
 
 
 def _job_script(cluster: str | None) -> str:
-    from naxcli.connection import SLURM_PREFIX
     from naxcli.errors import NaxcliError
-    from naxcli.slurm import read_settings, render_job_script
+    from naxcli.settings.connection import SLURM_PREFIX
+    from naxcli.workers.slurm import read_settings, render_job_script
 
     if cluster is None or not cluster.startswith(SLURM_PREFIX):
         raise NaxcliError("--dry-run prints the job script of --cluster slurm:FILE")
@@ -253,8 +253,8 @@ def _job_script(cluster: str | None) -> str:
 def _run(session: Any, *, as_json: bool, quiet: bool) -> ExitCode:
     from naxcli.cli.output import print_json, reserved_stdout
     from naxcli.cli.progress import make_progress
-    from naxcli.session import run_session
-    from naxcli.streams import outlive_reader
+    from naxcli.commands.search import run_session
+    from naxcli.workers.streams import outlive_reader
 
     outlive_reader("stdout")
     with reserved_stdout(as_json), make_progress(session, quiet=quiet) as progress:

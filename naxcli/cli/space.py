@@ -18,9 +18,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 def list_spaces(as_json: JsonOption = False) -> None:
     """List the spaces that ship with naxcli."""
     from naxcli.cli.output import print_json, stdout_console
-    from naxcli.space import load_space, shipped_spaces
+    from naxcli.search_space.contract import load_space, shipped_spaces
 
-    spaces = [load_space(name, only_outline=True) for name in shipped_spaces()]
+    spaces = [load_space(name) for name in shipped_spaces()]
     if as_json:
         print_json([{"name": space.name, "version": space.version, "paper": space.paper} for space in spaces])
         return
@@ -38,8 +38,8 @@ def list_spaces(as_json: JsonOption = False) -> None:
 def show(space: SpaceArgument, as_json: JsonOption = False) -> None:
     """Show a space: its hyperparameters, groups, reference configurations and variants."""
     from naxcli.cli.output import print_json, stdout_console
-    from naxcli.inspection import describe_space
-    from naxcli.space import load_space
+    from naxcli.commands.validate_space import describe_space
+    from naxcli.search_space.contract import load_space
 
     described = describe_space(load_space(space))
     if as_json:
@@ -48,7 +48,7 @@ def show(space: SpaceArgument, as_json: JsonOption = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from naxcli.quantities import format_config, format_value
+    from naxcli.settings.units import format_config, format_value
 
     console = stdout_console()
     console.print(Text.assemble((described["name"], "bold"), f" version {described['version']}  {described['paper']}"))
@@ -73,10 +73,10 @@ def show(space: SpaceArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def count(space: SpaceArgument) -> None:
     """Print the number of configurations, conditions and forbidden clauses taken into account."""
-    from naxcli.enumeration import count_configurations
-    from naxcli.space import load_space
+    from naxcli.search_space.contract import load_space
+    from naxcli.search_space.enumeration import count_configurations
 
-    number = count_configurations(load_space(space, only_outline=True).configuration_space())
+    number = count_configurations(load_space(space).configuration_space())
     typer.echo("infinite" if number is None else number)
 
 
@@ -89,10 +89,10 @@ def sample(
     """Print random configurations as JSON, one a line."""
     import json
 
-    from naxcli.enumeration import sample_configs
-    from naxcli.space import load_space
+    from naxcli.search_space.contract import load_space
+    from naxcli.search_space.enumeration import sample_configs
 
-    for config in sample_configs(load_space(space, only_outline=True).configuration_space(seed), number, seed):
+    for config in sample_configs(load_space(space).configuration_space(seed), number, seed):
         typer.echo(json.dumps(dict(config)))
 
 
@@ -107,9 +107,9 @@ def validate(
     from rich.text import Text
 
     from naxcli.cli.output import stdout_console
+    from naxcli.commands.validate_space import validate_space
     from naxcli.errors import ExitCode
-    from naxcli.inspection import validate_space
-    from naxcli.space import load_space
+    from naxcli.search_space.contract import load_space
 
     console = stdout_console()
     problems = 0

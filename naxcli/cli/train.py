@@ -11,8 +11,8 @@ import typer
 from naxcli.errors import NaxcliError
 
 if TYPE_CHECKING:
-    from naxcli.training_plan import Plan
-    from naxcli.trial import EpochRecord
+    from naxcli.commands.train_settings import Plan
+    from naxcli.records.trial import EpochRecord
 
 NETWORK_PANEL, DATA_PANEL, MACHINE_PANEL = "Network", "Data and training", "Machine and output"
 
@@ -147,9 +147,9 @@ def train(
     naxcli train …
     """
     from naxcli.cli.output import print_json
-    from naxcli.final_training import is_first_process, run_training
-    from naxcli.streams import outlive_reader
-    from naxcli.training_plan import TrainCommand, make_plan
+    from naxcli.commands.train import is_first_process, run_training
+    from naxcli.commands.train_settings import TrainCommand, make_plan
+    from naxcli.workers.streams import outlive_reader
 
     flags = {
         "data": data, "data_root": data_root, "image_size": image_size, "width": width, "seed": seed,
@@ -197,7 +197,7 @@ class PlainDisplay:
         return None
 
     def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
-        from naxcli.quantities import counted, format_count
+        from naxcli.settings.units import counted, format_count
 
         self._epochs, self._measured_on = facts["epochs"], facts["measured_on"]
         code = plan.selection.code
@@ -241,7 +241,7 @@ class PlainDisplay:
             self.notice(f"next: {shlex.join(command)}")
 
     def _describe(self, record: EpochRecord) -> str:
-        from naxcli.quantities import format_duration
+        from naxcli.settings.units import format_duration
 
         accuracy = "–" if record.val_accuracy is None else f"{100 * record.val_accuracy:.2f} %"
         return (

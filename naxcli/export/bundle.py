@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.inference import inference_form
 from naxcli.export.request import ExportRequest, Written
-from naxcli.export.speed import UnstableError, measure_speed
-from naxcli.measure import count_flops, num_params
-from naxcli.networks import build_network
+from naxcli.measure.counts import count_flops, num_params
+from naxcli.measure.timing import UnstableError, measure_speed
+from naxcli.search_space.networks import build_network
 
 NUM_CHECK_IMAGES = 3  # not 2, the batch that programs are traced with: a batch frozen there must show
 

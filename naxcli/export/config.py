@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.space import Space, load_space, plain_config, shipped_spaces, to_configuration
-from naxcli.trial import ConfigValue, config_id
+from naxcli.records.trial import ConfigValue, config_id
+from naxcli.search_space.contract import Space, load_space, plain_config, shipped_spaces, to_configuration
 
 if TYPE_CHECKING:
     from naxcli.export.bundle import Bundle
@@ -82,7 +82,7 @@ def describe(request: ExportRequest, bundle: Bundle | None = None) -> dict[str, 
 
 
 def _counts(request: ExportRequest) -> dict[str, int]:
-    from naxcli.measure import measure_config
+    from naxcli.search_space.sizes import measure_config
 
     return measure_config(
         request.space, request.config, variant=request.variant, num_classes=request.num_classes,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.destination import Destination, staged
-from naxcli.records import Records
-from naxcli.run_directory import RunDirectory
-from naxcli.trial import Config, Status
+from naxcli.records.database import Records
+from naxcli.records.directory import RunDirectory
+from naxcli.records.trial import Config, Status
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

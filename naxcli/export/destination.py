@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.run_directory import DISK_FULL
+from naxcli.records.files import DISK_FULL
 
 _STAGING_PREFIX = ".naxcli-export-"
 _FULL = DISK_FULL | {errno.EFBIG}

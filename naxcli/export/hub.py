@@ -17,8 +17,8 @@ from naxcli.export.config import describe, read_config
 from naxcli.export.provenance import network_facts, network_title
 from naxcli.export.python import pretrained_settings
 from naxcli.export.request import ExportRequest, Written
-from naxcli.export.speed import torch_runtime
-from naxcli.networks import build_network
+from naxcli.measure.timing import torch_runtime
+from naxcli.search_space.networks import build_network
 
 TOLERANCE = 1e-5
 

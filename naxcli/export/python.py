@@ -27,9 +27,9 @@ from naxcli.export.bundle import Bundle, checked_difference, portable_state
 from naxcli.export.provenance import network_facts, network_title
 from naxcli.export.request import ExportRequest, Written
 from naxcli.export.source_slice import SourceSlice, slice_source
-from naxcli.export.speed import torch_runtime
-from naxcli.networks import REDUCED
-from naxcli.space import space_source
+from naxcli.measure.timing import torch_runtime
+from naxcli.search_space.contract import space_source
+from naxcli.search_space.networks import REDUCED
 
 TOLERANCE = 1e-5
 _TIME_LIMIT_SECONDS = 600

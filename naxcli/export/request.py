@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.errors import NaxcliError
-from naxcli.networks import REDUCED, variant_names
-from naxcli.space import Space
-from naxcli.trial import Config, config_id
+from naxcli.records.trial import Config, config_id
+from naxcli.search_space.contract import Space
+from naxcli.search_space.networks import REDUCED, variant_names
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -131,7 +131,7 @@ class Exported:
         max_difference: between the loaded export's output and the original's on random images, as a share of the
             largest output where that is above 1; None for a format without a network.
         is_trained: whether the request named weights.
-        speed: what `naxcli.export.speed.measure_speed` found; None where it was not asked for or could not be measured.
+        speed: what `naxcli.measure.timing.measure_speed` found; None where it was not asked for or could not be measured.
         why_no_speed: why it could not be measured.
     """
 

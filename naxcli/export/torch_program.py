@@ -12,7 +12,7 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.bundle import Bundle, checked_difference
 from naxcli.export.config import describe
 from naxcli.export.request import ExportRequest, Written
-from naxcli.export.speed import torch_runtime
+from naxcli.measure.timing import torch_runtime
 
 TOLERANCE = 1e-4
 FACTS_FILE = "naxcli.json"

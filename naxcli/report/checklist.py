@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from naxcli.quantities import format_duration
 from naxcli.report.data import ReportData
 from naxcli.report.table import Column, Table
 from naxcli.report.text import counted, is_missing, plain
+from naxcli.settings.units import format_duration
 
 YES, PARTLY, NO, UNKNOWN, NOT_APPLICABLE = "yes", "partly", "no", "not recorded", "does not apply"
 

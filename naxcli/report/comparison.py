@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from naxcli.errors import printable
-from naxcli.quantities import format_duration
 from naxcli.report.text import NOT_AVAILABLE
+from naxcli.settings.units import format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console

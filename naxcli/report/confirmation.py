@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from naxcli.errors import printable
-from naxcli.quantities import counted
 from naxcli.report.text import with_unit
+from naxcli.settings.units import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.errors import NaxcliError
+from naxcli.records.files import make_folder, write_file
 from naxcli.report.data import ReportData
-from naxcli.report.files import make_folder, write_file
 
 PROVENANCE = ("method", "seed", "num_trials", "fidelity", "incumbent", "r2")
 _EFFECT = ("mean", "std", "low", "high", "rank_group")

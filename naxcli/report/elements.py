@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from naxcli.report.drawing import Figure
+from naxcli.report.figures.plotly_style import Figure
 from naxcli.report.table import Column, Row, Table
 
 # Characters from which a cell is a sentence, which a narrow page must not squeeze to a word per line.

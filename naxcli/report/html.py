@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError
+from naxcli.records.files import write_file
 from naxcli.report import checklist, importance, results
 from naxcli.report.data import CONFIG_PREFIX, ReportData
-from naxcli.report.files import write_file
 from naxcli.report.table import Column, Table
 from naxcli.report.text import decimal, is_missing, plain, shorten
 
 if TYPE_CHECKING:
-    from naxcli.report.drawing import Figure
+    from naxcli.report.figures.plotly_style import Figure
 
 NUM_BEST_TRIALS = 50
 MAX_SETTING_LENGTH = 400
@@ -104,8 +104,8 @@ def _content_security_policy(*scripts: str) -> str:
 
 def _parts(data: ReportData) -> list[Part]:
     """Return the page's sections; those about what the run does not have are left out, except where that is itself news."""
-    from naxcli.report import figures
     from naxcli.report.elements import table
+    from naxcli.report.figures import plotly_run as figures
 
     parts = [
         ("summary", "Summary", _summary(data)),
@@ -154,8 +154,8 @@ def _unless_empty(content: Table) -> str:
 
 def _importance(data: ReportData) -> str:
     """Return figures over all fidelities, then the tables and figures of each fidelity, the highest one opened."""
-    from naxcli.report import importance_figures as drawn
     from naxcli.report.elements import paragraph, table
+    from naxcli.report.figures import plotly_importance as drawn
 
     if not data.importance:
         return paragraph("n/a: no trial has succeeded.")
@@ -187,8 +187,8 @@ def _importance(data: ReportData) -> str:
 
 
 def _fidelities(data: ReportData) -> str:
-    from naxcli.report import figures
     from naxcli.report.elements import table
+    from naxcli.report.figures import plotly_run as figures
 
     correlation = figures.fidelity_correlation(data)
     return table(results.proxy_audit(data)) + _figures([correlation])

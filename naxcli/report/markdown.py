@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from naxcli.errors import printable
+from naxcli.records.files import write_file
 from naxcli.report import checklist, importance, results
 from naxcli.report.data import ReportData
-from naxcli.report.files import write_file
 from naxcli.report.table import Table
 
 # Everything that could start a link, an image, HTML, emphasis or a table cell in some Markdown dialect.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from naxcli.quantities import format_count, format_duration
 from naxcli.report.data import ReportData
 from naxcli.report.table import Column, Row, Section, Table
 from naxcli.report.text import (
@@ -23,6 +22,7 @@ from naxcli.report.text import (
     whole,
     with_unit,
 )
+from naxcli.settings.units import format_count, format_duration
 
 ABSENT = "—"
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from naxcli import quantities
 from naxcli.errors import printable
+from naxcli.settings import units as quantities
 
 NOT_AVAILABLE = "n/a"
 TIMES = " × "

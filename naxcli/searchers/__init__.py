@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from naxcli.errors import NaxcliError
-from naxcli.searchers.fidelity import FidelityRange
+from naxcli.records.trial import Config, Suggestion
+from naxcli.search_space.contract import Space
 from naxcli.searchers.history import Asked, Cost, Event, Told
-from naxcli.space import Space
-from naxcli.trial import Config, Suggestion
+from naxcli.settings.choices import SEARCHERS
+from naxcli.settings.fidelity import FidelityRange
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 __all__ = ["SEARCHERS", "Asked", "Cost", "Event", "FidelityRange", "Searcher", "Told", "make_searcher"]
-
-SEARCHERS = ("smac", "random", "evolution", "ensemble")
 
 
 class Searcher(Protocol):

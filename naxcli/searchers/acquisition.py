@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from naxcli.enumeration import sample_vectors
+from naxcli.records.trial import ConfigValue
+from naxcli.search_space.enumeration import sample_vectors
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.neighbours import one_exchange
-from naxcli.trial import ConfigValue
 
 Vectors = npt.NDArray[np.float64]  # ConfigSpace's (num_configurations, num_hyperparameters), NaN where inactive
 Values = npt.NDArray[np.float64]  # (num_configurations,)

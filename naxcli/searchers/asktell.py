@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.records.trial import Config, ConfigValue, Suggestion
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.history import Asked, Cost, Event, History
 from naxcli.searchers.schedule import Schedule
-from naxcli.trial import Config, ConfigValue, Suggestion
 
 
 class Proposer(Protocol):

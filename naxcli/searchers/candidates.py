@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from naxcli.enumeration import Enumeration, enumerate_configurations, sample_configs
 from naxcli.errors import NaxcliError
-from naxcli.quantities import counted
-from naxcli.space import Space, plain_config, to_configuration
-from naxcli.trial import Config, ConfigValue, config_id
+from naxcli.records.trial import Config, ConfigValue, config_id
+from naxcli.search_space.contract import Space, plain_config, to_configuration
+from naxcli.search_space.enumeration import Enumeration, enumerate_configurations, sample_configs
+from naxcli.settings.units import counted
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from naxcli.enumeration import sample_vectors
 from naxcli.errors import NaxcliError
+from naxcli.records.trial import ConfigValue
+from naxcli.search_space.contract import Space
+from naxcli.search_space.enumeration import sample_vectors
 from naxcli.searchers.acquisition import Surrogate, Values, Vectors
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.costs import has_random_weights, log_scaled, scalarised
 from naxcli.searchers.history import History, Told
-from naxcli.space import Space
-from naxcli.trial import ConfigValue
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -124,12 +124,12 @@ class EnsembleProposer:
         """Return the zero-cost metrics of a configuration; empty where its network cannot be built."""
         from ConfigSpace import Configuration
 
-        from naxcli.space import plain_config
+        from naxcli.search_space.contract import plain_config
 
         config = self._space.canonicalise(plain_config(Configuration(configuration_space, vector=vector)))
         if self._space.zero_cost is not None:
             return {name: float(value) for name, value in self._space.cheap_metrics(config).items()}
-        from naxcli.measure import measure_config
+        from naxcli.search_space.sizes import measure_config
 
         try:
             return {name: float(value) for name, value in measure_config(self._space, config, **MEASURED_SHAPE).items()}

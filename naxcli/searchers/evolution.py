@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from naxcli.records.trial import ConfigValue
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.history import History, Told, objectives
 from naxcli.searchers.neighbours import mutate
-from naxcli.trial import ConfigValue
 
 POPULATION_SIZE = 50
 MAX_CHILDREN = 200  # bred before a configuration is drawn at random instead

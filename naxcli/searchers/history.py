@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from naxcli.trial import Suggestion
+from naxcli.records.trial import Suggestion
 
 Cost = float | tuple[float, ...]  # several for several objectives, all minimised
 TrialKey = tuple[str, float, int]

@@ -19,10 +19,10 @@ import heapq
 import math
 from dataclasses import dataclass, field
 
-from naxcli.searchers.fidelity import FidelityRange
+from naxcli.records.trial import Suggestion
 from naxcli.searchers.history import Told, TrialKey, objectives, trial_key
 from naxcli.searchers.schedule import Place
-from naxcli.trial import Suggestion
+from naxcli.settings.fidelity import FidelityRange
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from naxcli.records.trial import ConfigValue
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.history import History
-from naxcli.trial import ConfigValue
 
 
 class RandomProposer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from naxcli.records.trial import Suggestion
 from naxcli.searchers.history import Told
-from naxcli.trial import Suggestion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,12 +40,12 @@ from smac.acquisition.function import EI
 from smac.initial_design import SobolInitialDesign
 from smac.model.random_forest import RandomForest
 
+from naxcli.records.trial import ConfigValue
+from naxcli.search_space.contract import plain_config
 from naxcli.searchers.acquisition import Surrogate
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.costs import has_random_weights, log_scaled, scalarised
 from naxcli.searchers.history import History, Told
-from naxcli.space import plain_config
-from naxcli.trial import ConfigValue
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace

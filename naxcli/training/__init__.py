@@ -1,1 +1,1 @@
-"""Training of one network: data, augmentation, recipe, optimizer, loop and checkpoints."""
+"""Training of one network: recipe, optimizer, loop, checkpoints and several processes."""

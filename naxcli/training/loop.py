@@ -19,19 +19,19 @@ from timm.layers import DropPath
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from naxcli.data.dataset import Dataset
+from naxcli.data.streaming import make_batches
 from naxcli.errors import NaxcliError
-from naxcli.training.allocator import keep_freed_memory, return_freed_memory
+from naxcli.measure.memory import PeakMemory
+from naxcli.records.trial import EpochRecord, Status
+from naxcli.settings.recipe import Recipe
 from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
-from naxcli.training.data import Dataset
 from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
-from naxcli.training.memory import PeakMemory
+from naxcli.training.distributed import ALONE, Processes, synchronise_batch_norms
+from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.processes import ALONE, Processes, synchronise_batch_norms
-from naxcli.training.recipe import Recipe
 from naxcli.training.step import EagerStep, GradientStep, choose_step
-from naxcli.training.streaming import make_batches
 from naxcli.training.validation import evaluate_network
-from naxcli.trial import EpochRecord, Status
 
 _logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from naxcli.training.recipe import Recipe
+from naxcli.settings.recipe import Recipe
 
 # Elements of one flat buffer. On a CPU small enough that moments, gradient and update stay in a core's second-level
 # cache; on an accelerator large, so that few kernels are launched.

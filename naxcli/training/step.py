@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from naxcli.training.processes import ALONE, Processes
-from naxcli.training.recipe import Recipe
+from naxcli.settings.recipe import Recipe
+from naxcli.training.distributed import ALONE, Processes
 
 _WARMUP_STEPS = 3  # before a capture, so that cuDNN has chosen its plans and autograd its streams
 _TIMED_STEPS = 5

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from naxcli.training.augment import Mixing, Normalisation, mix_targets
-from naxcli.training.data import Dataset, read_images
-from naxcli.training.processes import ALONE, Processes
-from naxcli.training.recipe import Recipe
+from naxcli.data.augment import Mixing, Normalisation, mix_targets
+from naxcli.data.dataset import Dataset, read_images
+from naxcli.settings.recipe import Recipe
+from naxcli.training.distributed import ALONE, Processes
 from naxcli.training.step import autocast_dtype, loss_of
 
 

@@ -1,0 +1,191 @@
+"""Confirmation: the best configurations and the references, trained anew with fresh paired seeds, measured once on the test set.
+
+The search's own number is the best of many on one validation set, so it is too good. Here every configuration trains on training and
+validation images together with the same fresh seeds as every other, and only the result of these trainings is compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from naxcli.analysis.winners import confirmed_gain
+from naxcli.errors import ExitCode, NaxcliError
+from naxcli.records.database import Records
+from naxcli.records.directory import RunDirectory
+from naxcli.records.files import write_atomically
+from naxcli.records.history import FinishedTrial
+from naxcli.records.trial import Result, Status, config_id
+from naxcli.search_space.contract import Space, to_configuration
+from naxcli.search_space.recorded import load_recorded_space
+from naxcli.workers.batch import run_tasks
+from naxcli.workers.pool import WorkerPool, local_slots, run_trial
+from naxcli.workers.task import DataRequest, TrialTask
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmRequest:
+    """How a run is confirmed: configurations from the top, seeds each, and epochs (None: the run's highest fidelity)."""
+
+    num_top: int = 3
+    num_seeds: int = 5
+    epochs: float | None = None
+    space: str | None = None
+    data_root: str | None = None
+    workers: int | str = "auto"
+    seed: int = 0
+    skip_corrupt: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A configuration to be confirmed. `search_cost` is the search's own number, None where it has none."""
+
+    name: str
+    config: dict[str, Any]
+    search_cost: float | None
+    is_top: bool
+
+    @property
+    def config_id(self) -> str:
+        return config_id(self.config)
+
+
+def confirm(
+    run: RunDirectory, request: ConfirmRequest, on_result: Callable[[dict[str, Any], int, int], None]
+) -> dict[str, Any]:
+    """Return the confirmation of a run, continuing one that was interrupted; also left in confirmation.json.
+
+    Args:
+        on_result: called with each training's row, the number done, and the number of all.
+
+    Raises:
+        NaxcliError: if the run has no success, or was confirmed with other settings before.
+    """
+    experiment = run.experiment()
+    with Records.open(run) as records:
+        finished = records.finished()
+        facts = json.loads(records.meta("space") or "{}")
+    if request.epochs is not None and not 0 < request.epochs < math.inf:
+        raise NaxcliError(f"--epochs is {request.epochs:g}", why="it must be above 0")
+    space = load_recorded_space(run.settings(), named=request.space)
+    configuration_space = space.configuration_space()
+    for item in finished:
+        to_configuration(configuration_space, item.trial.config, what=f"trial {item.trial.trial_id}")
+    candidates = _candidates(run, finished, facts, space.default_config(), request.num_top)
+    epochs = request.epochs or max(item.trial.fidelity for item in finished if item.status == Status.SUCCESS)
+    settings = {"num_top": request.num_top, "num_seeds": request.num_seeds, "epochs": epochs, "seed": request.seed,
+                "config_ids": [candidate.config_id for candidate in candidates]}  # fmt: skip
+    stored = run.read_json(run.confirmation_file)
+    if stored.get("settings") not in (None, settings):
+        stored = {}  # another question; the trainings of the last one do not answer it
+    rows: list[dict[str, Any]] = list(stored.get("results", []))
+    seeds = [_fresh_seed(request.seed, number) for number in range(request.num_seeds)]
+    done = {(row["config_id"], row["seed"]) for row in rows}
+    data = None
+    if space.build is not None and experiment.data is not None:
+        root = request.data_root or experiment.data_root
+        data = DataRequest(
+            name=experiment.data, root=str(Path(root).resolve()), split_seed=experiment.seed,
+            validation_fraction=experiment.validation_fraction, images_per_class=experiment.images_per_class,
+            image_size=experiment.image_size, on_test=True,
+            skip_corrupt=request.skip_corrupt or experiment.skip_corrupt,
+            is_lazy=(run.read_json(run.environment_file).get("data") or {}).get("is_lazy", False),
+        )  # fmt: skip
+    slots = local_slots(workers=request.workers, threads=experiment.threads)
+    todo = [(seed, candidate) for seed in seeds for candidate in candidates if (candidate.config_id, seed) not in done]
+
+    def tasks() -> Iterator[TrialTask]:
+        for number, (seed, candidate) in enumerate(todo):
+            yield TrialTask(
+                trial_id=number, space=space.origin, config=candidate.config, fidelity=epochs, seed=seed, data=data,
+                width=experiment.width, recipe=experiment.recipe if data else None, schedule_epochs=epochs,
+                threads=slots[0].threads,
+            )  # fmt: skip
+
+    with run.locked():
+        if todo:
+            with WorkerPool(run_trial, slots=slots) as pool:
+                for task, result in run_tasks(pool, tasks()):
+                    rows.append(_row(todo[task.trial_id][1], task, result))
+                    _write(run, settings, rows, verdict=None)
+                    on_result(rows[-1], len(rows), len(seeds) * len(candidates))
+        confirmation = _write(run, settings, rows, verdict=_verdict(candidates, rows, space, request.seed))
+    return confirmation
+
+
+def _candidates(
+    run: RunDirectory, finished: list[FinishedTrial], facts: dict[str, Any], default: dict[str, Any], num_top: int
+) -> list[Candidate]:
+    """Return the best `num_top` at the highest fidelity, then the references that are other configurations than these.
+
+    A reference that is among the best itself has nothing to be compared with by that name.
+    """
+    successes = [item for item in finished if item.status == Status.SUCCESS and item.cost is not None]
+    if not successes:
+        raise NaxcliError(f"{run.path} has no successful trial to confirm", exit_code=ExitCode.FAILED)
+    highest = max(item.trial.fidelity for item in successes)
+    costs: dict[str, list[float]] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    for item in successes:
+        if item.trial.fidelity == highest and item.cost is not None:
+            costs.setdefault(item.trial.config_id, []).append(item.cost)
+            configs[item.trial.config_id] = dict(item.trial.config)
+    means = {identity: sum(values) / len(values) for identity, values in costs.items()}
+    order = sorted(means, key=lambda identity: means[identity])[:num_top]
+    chosen = [
+        Candidate(name=f"top {rank}", config=configs[identity], search_cost=means[identity], is_top=True)
+        for rank, identity in enumerate(order, start=1)
+    ]
+    known = set(order)
+    for name, config in {**facts.get("reference", {}), "default": default}.items():
+        if config_id(config) not in known:
+            known.add(config_id(config))
+            cost = means.get(config_id(config))
+            chosen.append(Candidate(name=name, config=config, search_cost=cost, is_top=False))
+    return chosen
+
+
+def _fresh_seed(seed: int, number: int) -> int:
+    """Return a training seed that no search uses: searches derive theirs from small numbers."""
+    digest = hashlib.sha256(f"naxcli confirm {seed} {number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") | 1 << 30
+
+
+def _verdict(candidates: list[Candidate], rows: list[dict[str, Any]], space: Space, seed: int) -> dict[str, Any]:
+    """Return the analysis of the trainings: gains of the best over the references, corrected for having picked it."""
+    costs: dict[str, dict[int, float | None]] = {candidate.name: {} for candidate in candidates}
+    for row in rows:
+        costs[row["name"]][row["seed"]] = row["cost"]
+    found = confirmed_gain(
+        costs,
+        candidates=[candidate.name for candidate in candidates if candidate.is_top],
+        references=[candidate.name for candidate in candidates if not candidate.is_top],
+        search_costs={candidate.name: candidate.search_cost for candidate in candidates},
+        is_error_rate=space.build is not None,
+        seed=seed,
+    )
+    winner = next((candidate for candidate in candidates if candidate.name == found["winner"]), None)
+    return {**found, "config": winner.config if winner else None}
+
+
+def _row(candidate: Candidate, task: TrialTask, result: Result) -> dict[str, Any]:
+    return {
+        "name": candidate.name, "config_id": candidate.config_id, "config": candidate.config, "seed": task.seed,
+        "search_cost": candidate.search_cost, "status": str(result.status), "cost": result.cost, "seconds": result.seconds,
+        "error": result.error,
+    }  # fmt: skip
+
+
+def _write(run: RunDirectory, settings: dict[str, Any], rows: list[dict[str, Any]], verdict: Any) -> dict[str, Any]:
+    sentence = None if verdict is None else verdict["sentence"]
+    confirmation = {"schema": SCHEMA, "settings": settings, "results": rows, "verdict": verdict, "sentence": sentence}
+    write_atomically(run.confirmation_file, json.dumps(confirmation, indent=1))
+    return confirmation

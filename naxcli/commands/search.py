@@ -1,0 +1,450 @@
+"""One session of a search: opens or creates the run directory, starts workers and searchers, and runs the loop."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import json
+import os
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naxcli.commands.data import prepare_data
+from naxcli.errors import ExitCode, NaxcliError
+from naxcli.records.directory import FileState, RunDirectory, file_state
+from naxcli.records.files import guard_disk, write_atomically
+from naxcli.search.feasibility import Feasibility
+from naxcli.search_space.contract import Space, load_space, shipped_spaces, space_source
+from naxcli.search_space.recorded import load_recorded_space, read_space
+from naxcli.settings.experiment import (
+    ENVIRONMENT_PREFIX,
+    Experiment,
+    differences,
+    find_experiment_file,
+    from_settings,
+    resolve,
+)
+from naxcli.settings.toml import read_toml
+from naxcli.workers.shutdown import Interruption
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+    from naxcli.records.database import Records
+    from naxcli.records.incumbent import Incumbent
+    from naxcli.search.loop import EndReason, Progress, Search
+
+# Settings that are shown in a refusal, not the whole list.
+MAX_DIFFERENCES_SHOWN = 8
+MAX_DIFF_LINES = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """What a user asked for: a space by name, settings by source, and where the run lives.
+
+    `trust` lets the experiment file name the space's file, which is code, by a path relative to itself.
+    """
+
+    space: str | None
+    flags: Mapping[str, Any]
+    assignments: Sequence[str] = ()
+    experiment_file: str | None = None
+    run: str | None = None
+    overwrite: bool = False
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A resolved request: the space, its settings and its run directory.
+
+    Args:
+        is_new: whether a run is made, in the place of one that is there, if so.
+        found: what tells the state of the database in the folder from an earlier and a later one; None without one.
+    """
+
+    request: SearchRequest
+    space: Space
+    experiment: Experiment
+    run: RunDirectory
+    is_new: bool
+    found: FileState | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchEnd:
+    """How a session ended. `num_finished` counts all sessions.
+
+    `seconds_left` of a budget may be too few for one more trial, which takes at least `seconds_per_trial`.
+    """
+
+    reason: EndReason
+    incumbent: Incumbent | None
+    num_finished: int
+    exit_code: ExitCode
+    seconds_left: float
+    seconds_per_trial: float
+
+
+def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Session:
+    """Return the session that a request describes, without writing anything.
+
+    Args:
+        loaded: the space, where it was loaded before.
+
+    Raises:
+        NaxcliError: if the settings are wrong, or differ from those of the existing run, or the folder is somebody else's.
+    """
+    named = None if request.run is None else RunDirectory(path=Path(request.run))
+    stored = None if named is None else _stored_settings(named, request)
+    reference = request.space or _space_of_file(request.experiment_file, trust=request.trust)
+    if loaded is not None:
+        space = loaded
+    elif reference is not None:
+        space = load_space(reference)
+    elif stored is not None:
+        space = load_recorded_space(stored)
+    else:
+        raise NaxcliError("no search space was named", hint="naxcli search --space nexception --budget 3d")
+    origin = space.origin
+    has_networks = space.build is not None
+    flags = {**request.flags, "space": origin}
+
+    def resolved(base: Mapping[str, Any] | None) -> Experiment:
+        return resolve(
+            flags=flags, assignments=request.assignments, experiment_file=request.experiment_file, stored=base,
+            has_networks=has_networks,
+        )  # fmt: skip
+
+    if named is not None:
+        run = named
+    else:
+        run = RunDirectory(path=resolved(None).default_run_dir(space.name))
+        stored = _stored_settings(run, request)
+    found = file_state(run.database)
+    if stored is not None:
+        try:
+            experiment = resolved(stored)
+            _refuse_differences(request, run, from_settings(stored), experiment)
+            return Session(request=request, space=space, experiment=experiment, run=run, is_new=False, found=found)
+        except NaxcliError:
+            # Settings with which nothing was ever finished, such as a cluster that is not there, bind nobody.
+            if reference is None or not _is_untried(run):
+                raise
+    return Session(request=request, space=space, experiment=resolved(None), run=run, is_new=True, found=found)
+
+
+def _stored_settings(run: RunDirectory, request: SearchRequest) -> dict[str, Any] | None:
+    """Return the settings of the run in a folder, from its records where its file of them was lost; None of one to be made.
+
+    Raises:
+        NaxcliError: if the folder is somebody else's, or neither settings nor records can be read.
+    """
+    from naxcli.records.database import Records
+    from naxcli.records.ownership import require_ours
+
+    require_ours(run)
+    if request.overwrite or not run.database.exists():
+        return None
+    if run.experiment_file.exists():
+        return run.settings()
+    with Records.open(run) as records:
+        recorded = records.meta("experiment")
+        if recorded is not None and records.has_trials():
+            return tomllib.loads(recorded)
+        if records.has_trials():
+            raise NaxcliError(
+                f"{run.path} holds records but no experiment.toml",
+                why="its settings are gone, so it cannot be resumed, and naxcli does not delete trials unasked",
+                hint="restore the file, name another folder with --run, or delete this one with --overwrite",
+            )
+    return None  # left by a process that was killed while it made the run
+
+
+def _decided_again(session: Session) -> Session:
+    """Return the session as its request stands now that no other process can change the run.
+
+    Raises:
+        NaxcliError: if another process changed what the request means, before this one held the run.
+    """
+    now = open_session(session.request, loaded=session.space)
+    if now.is_new != session.is_new or (now.is_new and now.found != session.found):
+        raise NaxcliError(
+            f"another process searched in {session.run.path} while this one was starting",
+            why="what it left is kept",
+            hint="the same command again goes on from there, or with --overwrite replaces it",
+            exit_code=ExitCode.FAILED,
+        )
+    return now
+
+
+def _is_untried(run: RunDirectory) -> bool:
+    """Return whether not one trial of a run has ended, as far as its records can be read."""
+    from naxcli.records.database import Records
+
+    try:
+        with Records.open(run) as records:
+            return not records.finished()
+    except NaxcliError:
+        return False
+
+
+def run_session(session: Session, progress: Progress) -> SearchEnd:
+    """Run a search from where its records end until its budget is spent; records are complete when this returns or raises.
+
+    Raises:
+        NaxcliError: if the run cannot be opened or continued.
+    """
+    from naxcli.search.baseline import make_arms
+    from naxcli.search.loop import Search
+    from naxcli.workers.gpu_sharing import slots_of_run
+    from naxcli.workers.pool import WorkerPool, require_cluster, run_trial
+
+    experiment, run = session.experiment, session.run
+    if experiment.budget is None and experiment.trials is None:
+        raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
+    if experiment.connection is not None:
+        require_cluster(experiment.connection)
+    recorded = None if session.is_new else run.read_json(run.environment_file).get("data")
+    data, description, shape = prepare_data(experiment, session.space, recorded=recorded)
+    for notice in (description or {}).get("notices", ()):
+        progress.notice(notice)
+    configuration_space = session.space.configuration_space(experiment.seed)
+    feasibility = Feasibility(
+        session.space, experiment.limits, width=experiment.width, shape=shape, on_notice=progress.notice
+    )
+    if feasibility:
+        feasibility.require_one(experiment.seed)
+    with run.locked():
+        session = _decided_again(session)
+        experiment, space = session.experiment, session.space
+        run.stop_file.unlink(missing_ok=True)  # of an earlier session; one made from here on is meant for this one
+        run.remove_leftovers()
+        records = (
+            _create(session, configuration_space, description)
+            if session.is_new
+            else _reopen(session, configuration_space, description)
+        )
+        with records:
+            slots = slots_of_run(experiment, space, data, run, progress.notice)
+            heard: list[Callable[[Mapping[str, Any]], None]] = []
+
+            def hear(message: Mapping[str, Any]) -> None:
+                for listener in heard:
+                    listener(message)
+
+            # Around the pool, whose workers take a while to start and to end.
+            with (
+                Interruption() as interruption,
+                WorkerPool(
+                    run_trial,
+                    slots=slots,
+                    cluster=experiment.connection,
+                    shared_folder=run.path,
+                    on_heartbeat=hear,
+                    on_notice=progress.notice,
+                ) as pool,
+            ):
+                arms = make_arms(
+                    experiment=experiment, space=space, configuration_space=configuration_space,
+                    is_feasible=feasibility if feasibility else None,
+                    history=records.history(experiment.objective), states=records.searcher_states(),
+                )  # fmt: skip
+                search = Search(
+                    experiment=experiment, space=space, configuration_space=configuration_space, run=run, records=records,
+                    arms=arms, pool=pool, progress=progress, interruption=interruption, data=data, threads=slots[0].threads,
+                )  # fmt: skip
+                heard.append(search.heard)
+                with _records_kept_on_error(records, run, configuration_space):
+                    reason = search.run()
+            return SearchEnd(
+                reason=reason,
+                incumbent=search.incumbent,
+                num_finished=len(search.finished),
+                exit_code=_exit_code(reason, search, interruption),
+                seconds_left=search.seconds_left(),
+                seconds_per_trial=search.seconds_per_trial(),
+            )
+
+
+def _exit_code(reason: EndReason, search: Search, interruption: Interruption) -> ExitCode:
+    from naxcli.search.loop import EndReason
+
+    if reason is EndReason.INTERRUPTED:
+        return interruption.exit_code
+    if reason is EndReason.STOPPED:
+        return ExitCode.STOPPED
+    return ExitCode.DONE if search.incumbent is not None else ExitCode.FAILED
+
+
+@contextlib.contextmanager
+def _records_kept_on_error(
+    records: Records, run: RunDirectory, configuration_space: ConfigurationSpace
+) -> Iterator[None]:
+    try:
+        yield
+    except NaxcliError:
+        raise
+    except BaseException:
+        with contextlib.suppress(NaxcliError):
+            records.write_parquet(run, configuration_space)
+        raise
+
+
+def _space_of_file(experiment_file: str | None, *, trust: bool) -> str | None:
+    """Return the space that an experiment file names: one that ships, or, where the user trusts the file, any.
+
+    A path is relative to the file; with a colon and no slash it is a module, as on the command line.
+    """
+    if experiment_file is None:
+        return None
+    file = find_experiment_file(experiment_file)
+    named = read_toml(file).get("space")
+    if named is None or named in shipped_spaces():
+        return named
+    space = str(named)
+    is_module = ":" in space and "/" not in space
+    reference = space if is_module else os.path.relpath(file.parent / space)
+    if not trust:
+        raise NaxcliError(
+            f"the space of {experiment_file} is the {'module' if is_module else 'file'} {space}",
+            why="a space is code, and is only loaded when you name it, or trust the file that names it",
+            hint=f"add --trust, or --space {shlex.quote(reference)}",
+        )
+    return reference if is_module or "/" in reference else f"./{reference}"
+
+
+def _refuse_differences(request: SearchRequest, run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
+    changed = differences(stored, wanted)
+    if not changed:
+        return
+    lines = [f"{name}: {before!r} in the run, {after!r} now" for name, before, after in changed[:MAX_DIFFERENCES_SHOWN]]
+    raise NaxcliError(
+        f"{run.path} is a run with other settings",
+        why="; ".join(lines),
+        hint=f"leave out {' and '.join(dict.fromkeys(_source_of(request, name) for name, _, _ in changed))} to resume; "
+        "--run DIR starts another; --overwrite deletes it and starts anew",
+    )
+
+
+def _source_of(request: SearchRequest, setting: str) -> str:
+    """Return what the user wrote to give a setting another value than an existing run has."""
+    names = {setting, "epochs"} if setting == "fidelity" else {setting, setting.partition(".")[0]}
+    for name in (assignment.partition("=")[0].strip() for assignment in request.assignments):
+        if name in names:
+            return name
+    for name, value in request.flags.items():
+        if value is not None and name in names:
+            return f"--{name.rpartition('.')[2].replace('_', '-')}"
+    variables = [ENVIRONMENT_PREFIX + name.upper().replace(".", "__") for name in sorted(names)]
+    return next((variable for variable in variables if variable in os.environ), "--experiment")
+
+
+def _create(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
+    """Write the files of a new run, its records first: they are what makes it one. One that is there is replaced."""
+    from naxcli.records.database import Records
+    from naxcli.records.environment import describe_environment
+
+    run, space = session.run, session.space
+    run.clear()
+    facts = {
+        "name": space.name, "version": space.version, "groups": {name: list(members) for name, members in space.groups.items()},
+        "reference": {name: dict(config) for name, config in space.reference.items()}, "has_networks": space.build is not None,
+        "merged": space.merged_choices() if space.canonical else [],
+    }  # fmt: skip
+    settings = session.experiment.to_toml()
+    meta = {
+        "space_source": space_source(space).read_text(encoding="utf-8"), "space": json.dumps(facts), "experiment": settings,
+    }  # fmt: skip
+    records = Records.create(run, meta)
+    records.back_up()  # that of a run which this one replaces would bring its trials back
+    write_atomically(run.space_file, json.dumps(configuration_space.to_serialized_dict(), indent=1, default=_plain))
+    write_atomically(run.environment_file, json.dumps(describe_environment(data), indent=1))
+    _make_checkpoints(run)
+    write_atomically(run.experiment_file, settings)
+    return records
+
+
+def _make_checkpoints(run: RunDirectory) -> None:
+    with guard_disk(run.checkpoints):
+        run.checkpoints.mkdir(exist_ok=True)
+
+
+def _reopen(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
+    """Open the records of an existing run, after checking that its space still means the same; start anew one without a result."""
+    from naxcli.records.database import Records
+
+    run = session.run
+    records = Records.open(run, to_write=True)
+    try:
+        _refuse_another_space(session, configuration_space, records)
+    except NaxcliError:
+        if records.finished():
+            raise
+        records.close()
+        return _create(session, configuration_space, data)
+    before = (run.read_json(run.environment_file).get("data") or {}).get("content_hash")
+    if data is not None and before is not None and before != data["content_hash"]:
+        raise NaxcliError(
+            f"the images of {data['name']} are not those that {run.path} started with",
+            why=f"content hash {before} then, {data['content_hash']} now: trials would not be comparable",
+            hint="name the folder of the first images with --data-root, or start another run with --run DIR",
+        )
+    _make_checkpoints(run)
+    settings = session.experiment.to_toml()
+    records.set_meta("experiment", settings)
+    write_atomically(run.experiment_file, settings)
+    return records
+
+
+def _refuse_another_space(session: Session, configuration_space: ConfigurationSpace, records: Records) -> None:
+    run = session.run
+    recorded = records.meta("space_source") or ""
+    current = space_source(session.space).read_text(encoding="utf-8")
+    if recorded and not _is_same_code(recorded, current):
+        diff = difflib.unified_diff(
+            recorded.splitlines(), current.splitlines(), "when the run started", "now", n=1, lineterm=""
+        )
+        raise NaxcliError(
+            f"the space file of {run.path} was edited since the run started",
+            why="its trials would not be comparable:\n" + "\n".join(list(diff)[:MAX_DIFF_LINES]),
+            hint="undo the edit to resume, or start another run with --run DIR",
+        )
+    before = read_space(run.space_file).to_serialized_dict()
+    now = _reread(configuration_space).to_serialized_dict()
+    changed = [part for part in ("hyperparameters", "conditions", "forbiddens") if before.get(part) != now.get(part)]
+    if changed:
+        pairs = [
+            (json.dumps(part[name], indent=1, default=_plain).splitlines() for part in (before, now))
+            for name in changed
+        ]
+        lines = [
+            line for old, new in pairs for line in difflib.unified_diff([*old], [*new], "then", "now", n=1, lineterm="")
+        ]
+        raise NaxcliError(
+            f"the space of {run.path} has other configurations than when the run started",
+            why=f"its file is the same, but not its {' and '.join(changed)}, which come from elsewhere:\n"
+            + "\n".join(lines[:MAX_DIFF_LINES]),
+            hint="undo the change to resume, or start another run with --run DIR",
+        )
+
+
+def _reread(configuration_space: ConfigurationSpace) -> ConfigurationSpace:
+    """Return a space as it would come back from its file."""
+    written = json.dumps(configuration_space.to_serialized_dict(), default=_plain)
+    return type(configuration_space).from_serialized_dict(json.loads(written))
+
+
+def _is_same_code(first: str, second: str) -> bool:
+    """Return whether two sources differ in comments and layout at most."""
+    return first == second or ast.dump(ast.parse(first)) == ast.dump(ast.parse(second))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)

@@ -1,0 +1,284 @@
+"""Data sources of image files: `folder:DIR`, one folder per class, and `hf:NAME` through the `datasets` package.
+
+Images of any size and mode become RGB squares: the shorter side is scaled to the image size, the middle is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from naxcli.data.arrays import Images, Labels, hash_of
+from naxcli.data.lazy_images import CORRUPT_HINT, UNREADABLE, LazyImages, Listing, array_of, square_of
+from naxcli.data.part import Description, Part
+from naxcli.data.splits import stratified_split
+from naxcli.errors import NaxcliError
+from naxcli.settings.units import counted
+
+DEFAULT_IMAGE_SIZE = 32
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+_TRAIN_NAMES = ("train", "training")
+_TEST_NAMES = ("test", "val", "valid", "validation")
+_TEST_FRACTION = 0.2  # of a source without a test part of its own
+_TEST_SEED = 2026
+_MAX_NAMED_FILES = 5  # in an error or notice
+
+
+def describe(name: str) -> Description:
+    """Return what `sources.describe_dataset` returns for a `folder:` or `hf:` name."""
+    if name.startswith("folder:"):
+        num_classes = len(_class_folders(_train_folder(_folder_of(name))))
+    else:
+        num_classes = len(_class_names(_hf_dataset(name, "train")))
+    return Description(name=name, num_classes=num_classes, in_channels=3, image_size=DEFAULT_IMAGE_SIZE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileListing:
+    """The image files of one part of a `folder:` source, in the order of `labels`."""
+
+    root: Path
+    files: Sequence[Path]
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def open(self, index: int) -> Image.Image:
+        return Image.open(self.files[index])
+
+    def item_name(self, index: int) -> str:
+        return str(self.files[index])
+
+    def content_hash(self) -> str:
+        """Return a hash of the files' names and sizes."""
+        sizes = np.array([file.stat().st_size for file in self.files], dtype=np.int64)
+        return hash_of("\n".join(str(file.relative_to(self.root)) for file in self.files), sizes, self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HfListing:
+    """The rows of a Hugging Face data set that make one part, in the order of `labels`."""
+
+    name: str
+    dataset: Any
+    rows: Labels
+    image_column: str
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def open(self, index: int) -> Image.Image:
+        image: Image.Image = self.dataset[int(self.rows[index])][self.image_column]
+        return image
+
+    def item_name(self, index: int) -> str:
+        return f"image {self.rows[index]}"
+
+    def content_hash(self) -> str:
+        """Return a hash of the name, the rows and their labels."""
+        return hash_of(self.name, self.rows, self.labels)
+
+
+def read(name: str, *, part: str, image_size: int | None, skip_corrupt: bool, is_lazy: bool) -> Part:
+    """Return a part of a `folder:` or `hf:` source; see `sources.load_part`."""
+    found, size = listing(name, part), image_size or DEFAULT_IMAGE_SIZE
+    if not is_lazy:
+        return _decode(found, name=name, image_size=size, skip_corrupt=skip_corrupt)
+    images = LazyImages(
+        listing=found, indices=np.arange(len(found.labels)), channels=3, image_size=size, resized=size,
+        skip_corrupt=skip_corrupt,
+    )  # fmt: skip
+    return Part(images=images, labels=found.labels, class_names=found.class_names)
+
+
+def listing(name: str, part: str) -> Listing:
+    """Return the images of a part of a `folder:` or `hf:` source, none of them read."""
+    return _list_folder(name, part) if name.startswith("folder:") else _list_hf(name, part)
+
+
+def resize_images(images: Images, image_size: int) -> Images:
+    """Return (n, channels, image_size, image_size) uint8 images, resized bicubically."""
+    resized = np.empty((*images.shape[:2], image_size, image_size), dtype=np.uint8)
+    for target, image in zip(
+        resized.reshape(-1, image_size, image_size), images.reshape(-1, *images.shape[2:]), strict=True
+    ):
+        target[:] = np.asarray(Image.fromarray(image).resize((image_size, image_size), Image.Resampling.BICUBIC))
+    return resized
+
+
+def _list_folder(name: str, part: str) -> Listing:
+    root = _folder_of(name)
+    train_folder = _train_folder(root)
+    test_folder = _first_folder(root, _TEST_NAMES) if train_folder != root else None
+    class_names = [folder.name for folder in _class_folders(train_folder)]
+    if part == "test" and test_folder is not None:
+        unknown = sorted({folder.name for folder in _class_folders(test_folder)} - set(class_names))
+        if unknown:
+            raise NaxcliError(f"{test_folder} has classes that {train_folder} lacks", why=", ".join(unknown))
+        files, labels = _list_files(test_folder, class_names)
+    else:
+        files, labels = _list_files(train_folder, class_names)
+        if test_folder is None:
+            indices = _part_without_own_test(labels, part)
+            files, labels = [files[index] for index in indices], labels[indices]
+    return FileListing(root=root, files=files, labels=labels, class_names=tuple(class_names))
+
+
+def _list_hf(name: str, part: str) -> Listing:
+    dataset = _hf_dataset(name, part)
+    has_own_test = dataset is not None
+    if dataset is None:
+        dataset = _hf_dataset(name, "train")
+    elif part == "train":
+        has_own_test = _hf_dataset(name, "test") is not None
+    class_names = _class_names(dataset)
+    image_column, label_column = _columns(dataset)
+    labels = np.asarray(dataset[label_column], dtype=np.int64)
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(class_names)):
+        raise NaxcliError(
+            f"{name} has labels from {labels.min()} to {labels.max()}",
+            why=f"its classes are 0 to {len(class_names) - 1}; -1 marks images without a label",
+        )
+    rows = np.arange(len(labels)) if has_own_test else _part_without_own_test(labels, part)
+    return HfListing(
+        name=name, dataset=dataset, rows=rows, image_column=image_column, labels=labels[rows], class_names=class_names
+    )
+
+
+def _part_without_own_test(labels: Labels, part: str) -> Labels:
+    """Return the indices of a part where the test part is a fixed, stratified share of all images."""
+    rest, test = stratified_split(labels, _TEST_FRACTION, _TEST_SEED)
+    return test if part == "test" else rest
+
+
+def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -> Part:
+    """Return the listed images as one array; several threads read them.
+
+    Raises:
+        NaxcliError: naming the unreadable images, unless they are to be skipped.
+    """
+
+    def to_array(index: int) -> Images | str:
+        try:
+            with found.open(index) as image:
+                return array_of(square_of(image, image_size, image_size))
+        except UNREADABLE as error:
+            return f"{found.item_name(index)}: {error}"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoded = list(pool.map(to_array, range(len(found.labels))))
+    corrupt = [item for item in decoded if isinstance(item, str)]
+    images = [item for item in decoded if not isinstance(item, str)]
+    naming = "; ".join(corrupt[:_MAX_NAMED_FILES]) + ("; …" if len(corrupt) > _MAX_NAMED_FILES else "")
+    if not images or (corrupt and not skip_corrupt):
+        raise NaxcliError(
+            f"{name} has {counted(len(corrupt), 'unreadable image')} of {len(decoded):,}", why=naming, hint=CORRUPT_HINT
+        )
+    labels = found.labels[[not isinstance(item, str) for item in decoded]]
+    emptied = sorted({found.class_names[label] for label in set(found.labels.tolist()) - set(labels.tolist())})
+    if emptied:
+        raise NaxcliError(
+            f"{name} has no readable image of {', '.join(emptied)}", why=naming, hint="repair or remove that class"
+        )
+    return Part(
+        images=np.stack(images),
+        labels=labels,
+        class_names=found.class_names,
+        notices=(f"skipped {counted(len(corrupt), 'unreadable image')} of {name}: {naming}",) if corrupt else (),
+    )
+
+
+def _folder_of(name: str) -> Path:
+    if not name.removeprefix("folder:").strip():
+        raise NaxcliError(
+            "folder: names no folder", hint="--data folder:DIR, with DIR/CLASS/IMAGE or DIR/train/CLASS/IMAGE"
+        )
+    folder = Path(name.removeprefix("folder:")).expanduser()
+    if not folder.is_dir():
+        raise NaxcliError(
+            f"there is no image folder {folder}", hint="folder:DIR holds DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE"
+        )
+    return folder
+
+
+def _train_folder(root: Path) -> Path:
+    return _first_folder(root, _TRAIN_NAMES) or root
+
+
+def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(classes) < 2:
+        raise NaxcliError(
+            f"{folder} has {counted(len(classes), 'class folder')}",
+            why="it needs one folder of images for each of two or more classes",
+        )
+    return classes
+
+
+def _list_files(folder: Path, class_names: list[str]) -> tuple[list[Path], Labels]:
+    """Return the image files of every class folder, sorted, and their labels."""
+    files: list[Path] = []
+    labels: list[int] = []
+    for class_folder in _class_folders(folder):
+        members = sorted(
+            path for path in class_folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()
+        )
+        if not members:
+            raise NaxcliError(
+                f"the class folder {class_folder} has no image",
+                why=f"image files end in {', '.join(sorted(_SUFFIXES))}",
+            )
+        files += members
+        labels += [class_names.index(class_folder.name)] * len(members)
+    return files, np.array(labels, dtype=np.int64)
+
+
+def _hf_dataset(name: str, part: str) -> Any:
+    """Return one split of a Hugging Face data set, from a local folder or the hub; None if it has no test split."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise NaxcliError(
+            f"{name} needs the datasets package", why=str(error), hint="pip install 'naxcli[hf]'"
+        ) from error
+    reference = name.removeprefix("hf:").strip()
+    if not reference:
+        raise NaxcliError("hf: names no data set", hint="--data hf:NAME, of the Hugging Face hub or a folder")
+    folder = Path(reference).expanduser()
+    try:
+        is_saved = (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file()
+        source = datasets.load_from_disk(str(folder)) if is_saved else datasets.load_dataset(reference)
+    except (OSError, ValueError, RuntimeError) as error:  # missing files, unknown names, no network
+        raise NaxcliError(f"{name} could not be loaded", why=str(error).strip().split("\n")[0]) from error
+    splits = source if isinstance(source, dict) else {"train": source}
+    wanted = next((split for split in (_TRAIN_NAMES if part == "train" else _TEST_NAMES) if split in splits), None)
+    if wanted is None and part == "train":
+        raise NaxcliError(f"{name} has no training split", why=f"its splits are {', '.join(splits)}")
+    return None if wanted is None else splits[wanted]
+
+
+def _columns(dataset: Any) -> tuple[str, str]:
+    """Return the names of the image and the label column."""
+    kinds = {column: type(feature).__name__ for column, feature in dataset.features.items()}
+    image = next((column for column, kind in kinds.items() if kind == "Image"), None)
+    label = next((column for column, kind in kinds.items() if kind == "ClassLabel"), None)
+    if image is None or label is None:
+        raise NaxcliError(
+            "the data set has no image column or no class column",
+            why=", ".join(f"{column} is {kind}" for column, kind in kinds.items()),
+        )
+    return image, label
+
+
+def _class_names(dataset: Any) -> tuple[str, ...]:
+    _, label = _columns(dataset)
+    return tuple(dataset.features[label].names)

@@ -1,0 +1,162 @@
+"""LazyImages: images read from where they lie each time they are asked for, for data that no memory holds. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from naxcli.data.arrays import Images, Labels, hash_of
+from naxcli.errors import NaxcliError
+
+# All that Pillow raises for a file that is no whole image.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+CORRUPT_HINT = "repair or remove them, or have them left out: --set skip_corrupt=true (of train, confirm and data check: --skip-corrupt)"
+
+_SAMPLE_BYTES = 128 << 20  # of images that statistics are counted from
+_logger = logging.getLogger(__name__)
+
+
+class Listing(Protocol):
+    """Where the images of one part are, none of them read yet. Can be sent to another process."""
+
+    @property
+    def labels(self) -> Labels: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    def open(self, index: int) -> Image.Image: ...
+    def item_name(self, index: int) -> str: ...
+    def content_hash(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayListing:
+    """Images that lie in memory, (n, 1 or 3, h, w) uint8, to be resized when they are asked for."""
+
+    images: Images
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def open(self, index: int) -> Image.Image:
+        image = self.images[index]
+        return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+    def item_name(self, index: int) -> str:
+        return f"image {index}"
+
+    def content_hash(self) -> str:
+        return hash_of(self.images, self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LazyImages:
+    """Square images that are read when they are asked for, in the place of an (n, channels, size, size) uint8 array.
+
+    Args:
+        listing: where they come from.
+        indices: (n,) of the listing's images.
+        channels: 1 or 3.
+        image_size: side in pixels.
+        resized: side that images are scaled to, of which the middle `image_size` pixels are kept.
+        skip_corrupt: whether an unreadable image is replaced by the next of its class, and named in the log, rather
+            than refused.
+    """
+
+    listing: Listing
+    indices: Labels
+    channels: int
+    image_size: int
+    resized: int
+    skip_corrupt: bool = False
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self), self.channels, self.image_size, self.image_size)
+
+    def subset(self, indices: npt.NDArray[np.integer[Any]]) -> LazyImages:
+        return dataclasses.replace(self, indices=self.indices[indices])
+
+    def followed_by(self, other: LazyImages) -> LazyImages:
+        """Return these images and then those of another subset of the same listing."""
+        assert other.listing is self.listing
+        return dataclasses.replace(self, indices=np.concatenate([self.indices, other.indices]))
+
+    def image(self, index: int) -> Image.Image:
+        """Return one image as a square, RGB or grey.
+
+        Raises:
+            NaxcliError: naming it if it cannot be read and is not to be skipped.
+        """
+        for candidate in self._candidates(index):
+            try:
+                with self.listing.open(int(candidate)) as image:
+                    return square_of(image, self.resized, self.image_size, self.channels)
+            except UNREADABLE as error:
+                named = f"{self.listing.item_name(int(candidate))}: {error}"
+                if not self.skip_corrupt:
+                    raise NaxcliError("an image cannot be read", why=named, hint=CORRUPT_HINT) from error
+                _warn_once(f"unreadable, another image of its class is shown in its place: {named}")
+        raise NaxcliError("no image of a class can be read", why=named)
+
+    def read(self, part: slice | npt.NDArray[np.integer[Any]]) -> Images:
+        """Return the images at a slice or at indices, (n, channels, size, size) uint8; several threads read them."""
+        chosen = np.arange(len(self))[part]
+        images = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for target, image in zip(images, pool.map(self.image, chosen), strict=True):
+                target[:] = array_of(image)
+        return images
+
+    def sample(self) -> Images:
+        """Return evenly spaced images, all of them where they are few."""
+        count = max(1, min(len(self), _SAMPLE_BYTES // (self.channels * self.image_size**2)))
+        return self.read(np.linspace(0, len(self) - 1, count).round().astype(np.int64))
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        """Yield the listing's index of an image, then those of the others of its class, the next one first."""
+        yield self.indices[index]
+        labels = self.listing.labels[self.indices]
+        members = np.flatnonzero(labels == labels[index])
+        yield from self.indices[np.concatenate([members[members > index], members[members < index]])]
+
+
+def square_of(image: Image.Image, resized: int, image_size: int, channels: int = 3) -> Image.Image:
+    """Return the middle `image_size` pixels of an image whose shorter side is scaled to `resized`, in RGB or grey."""
+    plain = image.convert("L") if channels == 1 else _to_rgb(image)
+    square = ImageOps.fit(plain, (resized, resized), Image.Resampling.BICUBIC)
+    border = (resized - image_size) // 2
+    return square if not border else square.crop((border, border, border + image_size, border + image_size))
+
+
+def array_of(image: Image.Image) -> Images:
+    """Return an RGB or grey image as (3 or 1, h, w) uint8."""
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return an RGB image; a transparent one lies on white."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
+        return opaque.convert("RGB")
+    if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _warn_once(text: str) -> None:
+    _logger.warning(text)

@@ -1,0 +1,292 @@
+"""Data sources by name, as NumPy arrays: `digits`, `cifar10`, `cifar100`, `folder:DIR`, `hf:NAME`. Imports no torch.
+
+Commands describe a data source (classes, channels, size) without loading it; workers load it, through `data.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from naxcli.data.arrays import Images
+from naxcli.data.part import Description, Part
+from naxcli.data.splits import stratified_split
+from naxcli.errors import NaxcliError, did_you_mean
+
+if TYPE_CHECKING:
+    from naxcli.data.lazy_images import LazyImages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cifar:
+    """Names inside the published archive of one CIFAR set, with the MD5 sums of its files (those that torchvision checks)."""
+
+    num_classes: int
+    folder: str
+    train_files: Mapping[str, str]
+    test_files: Mapping[str, str]
+    meta_file: str
+    label_key: str
+    class_names_key: str
+
+
+_CIFAR = {
+    "cifar10": _Cifar(
+        num_classes=10,
+        folder="cifar-10-batches-py",
+        train_files={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        },
+        test_files={"test_batch": "40351d587109b95175f43aff81a1287e"},
+        meta_file="batches.meta",
+        label_key="labels",
+        class_names_key="label_names",
+    ),
+    "cifar100": _Cifar(
+        num_classes=100,
+        folder="cifar-100-python",
+        train_files={"train": "16019d7e3df5f24257cddd939b257f8d"},
+        test_files={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+        meta_file="meta",
+        label_key="fine_labels",
+        class_names_key="fine_label_names",
+    ),
+}
+DIGITS_IMAGE_SIZE = 8
+NUM_TRAIN_IMAGES = {"digits": 1438, "cifar10": 50_000, "cifar100": 50_000}
+_DIGITS_TEST_FRACTION = 0.2
+_DIGITS_TEST_SEED = 2026
+
+
+def known_names() -> tuple[str, ...]:
+    """Return how data sources are named on the command line."""
+    return ("digits", *sorted(_CIFAR), "folder:DIR", "hf:NAME")
+
+
+def describe_dataset(name: str, root: str | Path, *, image_size: int | None = None) -> Description:
+    """Return number of classes, channels and image size of a data source without reading its images.
+
+    Args:
+        name: one of `known_names`.
+        root: folder that holds or receives data sets.
+        image_size: side that images are resized to; None keeps the source's own, which for `folder:` and `hf:` is 32.
+
+    Raises:
+        NaxcliError: if the name is unknown, or its folder is missing.
+    """
+    if name == "digits":
+        description = Description(name=name, num_classes=10, in_channels=1, image_size=DIGITS_IMAGE_SIZE)
+    elif name in _CIFAR:
+        description = Description(name=name, num_classes=_CIFAR[name].num_classes, in_channels=3, image_size=32)
+    elif name.startswith(("folder:", "hf:")):
+        from naxcli.data import image_sources
+
+        description = image_sources.describe(name)
+    else:
+        raise unknown_source(name)
+    return description if image_size is None else dataclasses.replace(description, image_size=image_size)
+
+
+def is_present(name: str, root: str | Path) -> bool:
+    """Return whether a named data source can be read without a download."""
+    return name not in _CIFAR or (Path(root) / _CIFAR[name].folder).is_dir()
+
+
+def load_part(
+    name: str,
+    root: str | Path,
+    *,
+    part: str,
+    image_size: int | None = None,
+    skip_corrupt: bool = False,
+    is_lazy: bool = False,
+) -> Part:
+    """Return the training or test part of a data source.
+
+    Args:
+        part: `train` or `test`.
+        image_size: side that images are resized to; None as in `describe_dataset`.
+        skip_corrupt: whether unreadable image files are left out with a notice rather than refused.
+        is_lazy: whether the images are `LazyImages`, which are read when they are asked for.
+
+    Raises:
+        NaxcliError: if the data is missing, damaged, or the name unknown.
+    """
+    readers: dict[str, Callable[[], Part]] = {
+        "digits": lambda: _read_digits(part),
+        "cifar10": lambda: _read_cifar(name, Path(root), part),
+        "cifar100": lambda: _read_cifar(name, Path(root), part),
+    }
+    if name in readers:
+        loaded = readers[name]()
+        assert isinstance(loaded.images, np.ndarray)
+        channels, size = loaded.images.shape[1:3]
+        if is_lazy:
+            from naxcli.data.lazy_images import ArrayListing, LazyImages
+
+            listing = ArrayListing(images=loaded.images, labels=loaded.labels, class_names=loaded.class_names)
+            lazy = LazyImages(
+                listing=listing, indices=np.arange(len(loaded.labels)), channels=channels,
+                image_size=image_size or size, resized=image_size or size,
+            )  # fmt: skip
+            return dataclasses.replace(loaded, images=lazy)
+        if image_size is None or image_size == size:
+            return loaded
+        from naxcli.data import image_sources
+
+        return dataclasses.replace(loaded, images=image_sources.resize_images(loaded.images, image_size))
+    if name.startswith(("folder:", "hf:")):
+        from naxcli.data import image_sources
+
+        return image_sources.read(name, part=part, image_size=image_size, skip_corrupt=skip_corrupt, is_lazy=is_lazy)
+    raise unknown_source(name)
+
+
+def bytes_when_read(name: str, root: str | Path, *, image_size: int | None = None) -> int:
+    """Return the memory that the training images take beyond what reading the source takes in any case."""
+    if name.startswith(("folder:", "hf:")):
+        from naxcli.data import image_sources
+
+        num_images, size = (
+            len(image_sources.listing(name, "train").labels),
+            image_size or image_sources.DEFAULT_IMAGE_SIZE,
+        )
+        return num_images * 3 * size**2
+    described = describe_dataset(name, root)
+    if image_size is None or image_size <= described.image_size:
+        return 0  # digits and CIFAR are single files of small images, which are read whole
+    return NUM_TRAIN_IMAGES[name] * described.in_channels * image_size**2
+
+
+def channel_statistics(images: Images | LazyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of (n, channels, h, w) uint8 images, on a scale of 0 to 1.
+
+    Counted from histograms: exact, and the same on every machine. Of lazy images a sample is read.
+    """
+    if not isinstance(images, np.ndarray):
+        images = images.sample()
+    levels = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = np.zeros(256)
+        for chunk in np.array_split(images[:, channel], 16):  # bincount copies what it counts to eight times the size
+            counts += np.bincount(chunk.ravel(), minlength=256)
+        share = counts / counts.sum()
+        mean = float(share @ levels)
+        means.append(mean)
+        stds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, 1e-6))  # a constant channel must not divide by 0
+    return tuple(means), tuple(stds)
+
+
+def unknown_source(name: str) -> NaxcliError:
+    hint = did_you_mean(name, known_names(), otherwise=f"name one of {', '.join(known_names())}")
+    return NaxcliError(f"there is no data source {name!r}", hint=hint)
+
+
+def _read_digits(part: str) -> Part:
+    """Return scikit-learn's 1,797 handwritten digits; the test part is a fixed fifth of every class."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    labels = digits.target.astype(np.int64)
+    rest, test = stratified_split(labels, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
+    indices = rest if part == "train" else test
+    images = np.rint(digits.images[indices] * (255 / 16)).astype(np.uint8)[:, None]
+    return Part(images=images, labels=labels[indices], class_names=tuple(str(digit) for digit in range(10)))
+
+
+def _read_cifar(name: str, root: Path, part: str) -> Part:
+    layout = _CIFAR[name]
+    folder = root / layout.folder
+    files = layout.train_files if part == "train" else layout.test_files
+    missing = [file for file in (*files, layout.meta_file) if not (folder / file).is_file()]
+    if missing:
+        _download_cifar(name, root)
+    is_official = True
+    images, labels = [], []
+    for file, checksum in files.items():
+        content = (folder / file).read_bytes()
+        is_official &= hashlib.md5(content, usedforsecurity=False).hexdigest() == checksum
+        entries = load_plain_pickle(content, folder / file)
+        if not isinstance(entries, dict) or not {"data", layout.label_key} <= entries.keys():
+            raise NaxcliError(f"{folder / file} is not a file of {name}", why="it has no data and labels")
+        images.append(np.asarray(entries["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
+        labels.append(np.asarray(entries[layout.label_key], dtype=np.int64))
+    meta = load_plain_pickle((folder / layout.meta_file).read_bytes(), folder / layout.meta_file)
+    all_images = images[0] if len(images) == 1 else np.concatenate(images)  # which copies even a single one
+    all_labels = np.concatenate(labels)
+    if len(all_images) != len(all_labels) or not len(all_images):
+        raise NaxcliError(f"{folder} is damaged", why=f"{len(all_images)} images and {len(all_labels)} labels")
+    if all_labels.min() < 0 or all_labels.max() >= layout.num_classes:
+        raise NaxcliError(
+            f"{folder} has labels from {all_labels.min()} to {all_labels.max()}",
+            why=f"{name} has classes 0 to {layout.num_classes - 1}",
+        )
+    return Part(
+        images=all_images,
+        labels=all_labels,
+        class_names=tuple(str(class_name) for class_name in meta[layout.class_names_key]),
+        is_official=is_official,
+        notices=() if is_official else (f"{folder} does not hold the official {name}, but {len(all_labels)} images",),
+    )
+
+
+def _download_cifar(name: str, root: Path) -> None:
+    """Download and unpack the published archive through torchvision, which shows progress and checks its MD5 sum."""
+    from torchvision import datasets
+
+    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    hint = (
+        f"put {dataset.filename} (MD5 {dataset.tgz_md5}) or its unpacked folder {_CIFAR[name].folder} into {root}, "
+        "or name another folder with --data-root"
+    )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        dataset(root, train=True, download=True)
+    except (OSError, RuntimeError) as error:  # no network, no space, or a checksum that torchvision refuses
+        raise NaxcliError(f"{name} is not in {root} and could not be downloaded", why=str(error), hint=hint) from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles numbers, text, lists and NumPy arrays, and nothing that could run code."""
+
+    _ALLOWED = frozenset(
+        {
+            ("_codecs", "encode"),
+            ("numpy", "dtype"),
+            ("numpy", "ndarray"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no data file needs")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def load_plain_pickle(content: bytes, path: Path) -> Any:
+    """Return the plain data of a pickle, refusing anything else so that a stranger's file cannot run code.
+
+    Raises:
+        NaxcliError: naming the file.
+    """
+    try:
+        return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError, KeyError, TypeError) as error:
+        raise NaxcliError(
+            f"{path} cannot be read", why=str(error) or type(error).__name__, hint="remove the folder to fetch it again"
+        ) from error

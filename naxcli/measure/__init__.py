@@ -1,0 +1,1 @@
+"""Measures of networks and machines: parameters, multiply-adds, memory, time."""

@@ -1,0 +1,108 @@
+"""Measure a network: parameters, multiply-adds and latency. Counting needs no weights and no device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from naxcli.measure.stable_timing import time_until_stable
+
+# On the meta device torch finds the shape of these by decompositions in Python that cost more than all the rest.
+_SHAPE_KEEPING_ACTIVATIONS = {torch.ops.aten.gelu, torch.ops.aten.elu}
+_SHAPE_KEEPING_NORMALIZATIONS = {torch.ops.aten.native_batch_norm, torch.ops.aten.native_layer_norm}
+
+LATENCY_SECONDS = 0.1
+
+
+def num_params(network: nn.Module) -> int:
+    """Return the number of weights that training changes; statistics of normalizations are not among them."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_flops(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return the multiply-adds of one forward pass of one image, in convolutions, linear layers and matrix products.
+
+    The network is not run: shapes alone flow through it on torch's meta device, in evaluation mode. Papers call this
+    number FLOPs; normalizations, activations and additions are not counted. Poolings made of convolutions are.
+
+    Args:
+        network: any module, on any device; left as it is.
+        input_shape: of one image, (channels, height, width).
+
+    Raises:
+        RuntimeError, NotImplementedError: if the forward pass needs the values of tensors, not only their shapes.
+    """
+    # Shapes take the place of all weights, so that neither a copy of the network nor its activations are allocated.
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
+    with _evaluation_mode(network), torch.device("meta"), torch.no_grad(), _MultiplyAddCounter() as counter:
+        torch.func.functional_call(network, shapes, (torch.empty(1, *input_shape, dtype=dtype),))
+    multiply_adds: int = counter.multiply_adds
+    return multiply_adds
+
+
+def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> float:
+    """Return the median time in milliseconds of a forward pass of one image in evaluation mode, synchronised with the device.
+
+    A trial has to have a number, however busy its machine is with the trials beside it: the median is returned where the
+    repetitions do not agree, too.
+
+    Args:
+        network: is moved to `device`.
+        input_shape: of one image, (channels, height, width).
+        device: to run on.
+    """
+    network.to(device)
+    images = torch.randn(1, *input_shape, device=device)
+    with _evaluation_mode(network), torch.inference_mode():
+        timing = time_until_stable(
+            lambda: network(images), min_seconds=LATENCY_SECONDS, max_seconds=10 * LATENCY_SECONDS
+        )
+    return 1000 * timing.seconds
+
+
+class _MultiplyAddCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts multiply-adds of forward operations by torch's own formulas.
+
+    Does what `torch.utils.flop_counter.FlopCounterMode` does, without noting modules and taking composite operations
+    apart, which cost most of the time: a search with limits counts thousands of networks.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.multiply_adds: int = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        operation = func.overloadpacket
+        if operation in _SHAPE_KEEPING_ACTIVATIONS:
+            out: Any = torch.empty_like(args[0])
+        elif operation in _SHAPE_KEEPING_NORMALIZATIONS:
+            statistics = torch.empty(0, device="meta")
+            out = (torch.empty_like(args[0]), statistics, statistics)
+        else:
+            out = func(*args, **kwargs)
+        if operation in flop_registry:
+            # The formulas count a multiplication and an addition as two.
+            self.multiply_adds += flop_registry[operation](*args, **kwargs, out_val=out) // 2
+        return out
+
+
+@contextmanager
+def _evaluation_mode(network: nn.Module) -> Iterator[None]:
+    were_training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in were_training.items():
+            module.training = was_training

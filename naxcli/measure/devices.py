@@ -1,0 +1,46 @@
+"""Devices by name: which one a command computes on, and what a person calls it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from naxcli.errors import NaxcliError
+from naxcli.records.environment import processor_name
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str, *, num_processes: int = 1) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` means for this process, one of `num_processes` of a training.
+
+    Raises:
+        NaxcliError: if there is no such device, or no GPU of its own for this process.
+    """
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise NaxcliError(f"there is no device {name!r}", hint="auto, cpu or cuda")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise NaxcliError("there is no CUDA device", why="torch finds none", hint="--device cpu")
+    if num_processes == 1:
+        return torch.device("cuda")
+    index = int(os.environ.get("LOCAL_RANK", "0"))
+    if index >= torch.cuda.device_count():
+        raise NaxcliError(
+            f"there is no GPU for process {index + 1} of this machine", hint="torchrun --nproc-per-node NUMBER_OF_GPUS"
+        )
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device as a person calls it, the number of CPU threads with it."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor_name() or 'cpu'}, {torch.get_num_threads()} thread(s)"

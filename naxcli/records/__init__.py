@@ -1,0 +1,1 @@
+"""Records of a search: trials, results, and the files of a run directory."""

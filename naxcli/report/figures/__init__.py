@@ -1,0 +1,1 @@
+"""Figures: their numbers once, and their pictures by Plotly and by Matplotlib."""

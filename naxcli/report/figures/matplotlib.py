@@ -1,0 +1,332 @@
+"""How Matplotlib draws each figure: in blues of different lightness, the incumbent in orange, legible in greyscale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from naxcli.report.data import ReportData
+from naxcli.report.figures import importance_numbers as importance_charts
+from naxcli.report.figures import numbers as charts
+from naxcli.report.figures.scales import Scale, rows, scale_of
+from naxcli.report.text import abridge, with_unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACCENT, DARK, MIDDLE, LIGHT = "#c2410c", "#133f73", "#5a8fc6", "#b9cde4"
+RAMP = ("#b9cde4", "#8db1d8", "#5a8fc6", "#2c69a8", "#133f73")
+MARKERS = ("o", "D", "s", "^", "P", "p")
+# Inches of an entry of a legend: its mark, and each character.
+LEGEND_MARK, LEGEND_CHARACTER = 0.55, 0.07
+NUM_PANELS = 4
+PANEL_TITLE = 22
+
+
+def _colour(index: int, count: int) -> str:
+    return RAMP[charts.colour_place(index, count) - 1]
+
+
+def _set_axes(axes: Axes, x: Scale, y: Scale) -> None:
+    """Give a diagram the ranges, ticks and texts of its scales: Matplotlib's own texts of logarithmic axes are formulas."""
+    axes.set(
+        xlabel=x.title,
+        ylabel=y.title,
+        xscale="log" if x.is_log else "linear",
+        yscale="log" if y.is_log else "linear",
+    )
+    axes.minorticks_off()
+    axes.set_xticks(*_ticks(x), rotation=-x.slant, ha="right" if x.slant else "center", rotation_mode="anchor")
+    axes.set_yticks(*_ticks(y))
+    axes.set(xlim=(x.low, x.high), ylim=(y.low, y.high))
+
+
+def _ticks(scale: Scale) -> tuple[list[float], list[str]]:
+    return [value for value, _ in scale.all_ticks], [text for _, text in scale.all_ticks]
+
+
+def _without_marks(axes: Axes) -> None:
+    """Leave out what an axis of rows has no need of."""
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
+def _add_legend(figure: Figure) -> None:
+    """Put the legend above the diagram, never over data, in as many rows as the figure's width asks for."""
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    widths = [LEGEND_MARK + LEGEND_CHARACTER * len(label) for label in labels]
+    room = float(figure.get_figwidth())
+    figure.legend(
+        loc="outside upper left",
+        ncols=len(labels) if sum(widths) <= room else max(1, int(room / max(widths))),
+        handlelength=1.4,
+        columnspacing=1.2,
+    )
+
+
+def paint_cost_over(figure: Figure, found: charts.Progress, data: ReportData) -> None:
+    """Draw every trial as a dot over a clock, and the incumbent's cost as a falling line."""
+    axes = figure.subplots()
+    fidelities = sorted(found.dots["fidelity"].unique())
+    for index, fidelity in enumerate(fidelities):
+        dots = found.dots[found.dots["fidelity"] == fidelity]
+        axes.scatter(
+            dots["x"],
+            dots["cost"],
+            s=6 if len(found.dots) >= charts.MANY else 14,
+            alpha=0.8,
+            linewidths=0,
+            color=_colour(index, len(fidelities)),
+            marker=MARKERS[index % len(MARKERS)],
+            label=with_unit(fidelity, data.fidelity_unit),
+            # Thousands of dots are one picture inside the vector file.
+            rasterized=True,
+        )
+    axes.step(found.best_x, found.best_cost, where="post", color=ACCENT, linewidth=1.8, label="best so far")
+    _set_axes(axes, found.x, found.y)
+    height = axes.get_window_extent().height / figure.dpi * 72
+    for reference in found.references:
+        axes.axhline(reference.cost, color="black", linewidth=0.7, linestyle="--")
+        axes.annotate(
+            reference.name,
+            (1, reference.cost),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            xytext=(0, 2 + reference.lift * height),
+            textcoords="offset points",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3, "alpha": 0.7},
+        )
+    if len(found.failures):
+        axes.plot(
+            found.failures["x"],
+            np.full(len(found.failures), 0.015),
+            "x",
+            color="black",
+            markersize=3,
+            markeredgewidth=0.6,
+            transform=axes.get_xaxis_transform(),
+            label=f"failed ({len(found.failures):,})",
+            clip_on=False,
+        )
+    _add_legend(figure)
+
+
+def paint_bars(figure: Figure, bars: importance_charts.Bars, data: ReportData) -> None:
+    """Draw importance with error bars, one bar per fidelity."""
+    axes = figure.subplots()
+    count = len(bars.fidelities)
+    places = np.arange(len(bars.names))
+    thickness = 0.8 / count
+    for index, fidelity in enumerate(bars.fidelities):
+        offset = (index - (count - 1) / 2) * thickness
+        axes.barh(
+            places + offset,
+            np.nan_to_num(bars.mean[index]),
+            thickness,
+            color=_colour(index, count),
+            xerr=np.nan_to_num(np.vstack([bars.below[index], bars.above[index]])),
+            error_kw={"elinewidth": 0.6, "capsize": 1},
+            label=with_unit(fidelity, data.fidelity_unit),
+        )
+    _set_axes(axes, bars.x, bars.y)
+    _without_marks(axes)
+    if count > 1:
+        _add_legend(figure)
+
+
+def paint_pairs(figure: Figure, names: Sequence[str], matrix: np.ndarray) -> None:
+    """Draw interactions as a heat map."""
+    axes = figure.subplots()
+    image = axes.imshow(
+        np.ma.masked_invalid(matrix), cmap="Blues", aspect="auto", vmin=0, vmax=importance_charts.darkest_share(matrix)
+    )
+    shown = [abridge(name, charts.LABEL_LENGTH) for name in names]
+    columns = Scale(low=-0.5, high=len(names) - 0.5, ticks=list(enumerate(shown)), slant=-60)
+    _set_axes(axes, columns, rows(shown))
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    shares = scale_of("share of variance", [importance_charts.darkest_share(matrix)], from_zero=True)
+    bar = figure.colorbar(image, ax=axes, label=shares.title)
+    values, texts = _ticks(shares)
+    bar.set_ticks(values, labels=texts)
+    bar.ax.set_ylim(0, importance_charts.darkest_share(matrix))
+
+
+def paint_ablation(figure: Figure, found: importance_charts.Steps) -> None:
+    """Draw the predicted cost along the path from the default to the incumbent."""
+    axes = figure.subplots()
+    last = len(found.values) - 1
+    axes.errorbar(
+        found.values,
+        range(len(found.values)),
+        xerr=[found.below, found.above],
+        fmt="o-",
+        color=DARK,
+        markersize=4,
+        linewidth=1,
+        elinewidth=0.6,
+        capsize=2,
+    )
+    axes.plot(found.values[-1:], [last], "D", color=ACCENT, markersize=5, zorder=3)
+    _set_axes(axes, found.x, found.y)
+    _without_marks(axes)
+
+
+def paint_shapley(figure: Figure, found: importance_charts.Steps) -> None:
+    """Draw Shapley values; losses are hatched."""
+    axes = figure.subplots()
+    bars = axes.barh(
+        range(len(found.values)),
+        found.values,
+        0.7,
+        color=[MIDDLE if value >= 0 else ACCENT for value in found.values],
+        xerr=[found.below, found.above],
+        error_kw={"elinewidth": 0.6, "capsize": 2},
+    )
+    for bar, value in zip(bars, found.values, strict=True):
+        if value < 0:
+            bar.set_hatch("///")
+    axes.axvline(0, color="black", linewidth=0.6)
+    _set_axes(axes, found.x, found.y)
+    _without_marks(axes)
+
+
+def paint_dependences(figure: Figure, found: Sequence[importance_charts.Dependence]) -> None:
+    """Draw one small diagram per hyperparameter, all on one cost axis; the incumbent's value is filled."""
+    grid = figure.subplots(-(-len(found) // NUM_PANELS), NUM_PANELS, squeeze=False).ravel()
+    for number, (axes, curve) in enumerate(zip(grid, found, strict=False)):
+        if curve.is_numeric:
+            axes.plot(curve.places, curve.mean, color=DARK, linewidth=1)
+            axes.fill_between(curve.places, curve.mean - curve.std, curve.mean + curve.std, color=LIGHT, linewidth=0)
+        else:
+            axes.errorbar(
+                curve.places,
+                curve.mean,
+                yerr=curve.std,
+                fmt="o:",
+                color=DARK,
+                markerfacecolor="white",
+                markersize=4,
+                linewidth=0.7,
+                capsize=2,
+            )
+        if curve.incumbent is not None:
+            axes.plot(*curve.incumbent, "o", color=ACCENT, markersize=5, zorder=3)
+        _set_axes(axes, curve.x, curve.y)
+        axes.set_title(abridge(curve.name, PANEL_TITLE), fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(visible=False, axis="x")
+        if number % NUM_PANELS:
+            axes.set_ylabel("")
+            axes.tick_params(labelleft=False)
+    for axes in grid[len(found) :]:
+        axes.set_visible(False)
+
+
+def paint_parallel(figure: Figure, found: charts.Parallel) -> None:
+    """Draw one line per trial over the axes, the best ones on top."""
+    axes = figure.subplots()
+    lines = np.column_stack([axis.heights for axis in found.axes])
+    first_best = len(lines) - found.num_best
+    for position, line in enumerate(lines):
+        is_best = position >= first_best
+        label = "other trials" if position == 0 else None
+        label = f"best {found.num_best}" if position == first_best else label
+        axes.plot(
+            line,
+            color=ACCENT if is_best else MIDDLE,
+            alpha=0.9 if is_best else 0.3 if len(lines) >= charts.MANY else 0.7,
+            linewidth=1.0 if is_best else 0.4 if len(lines) >= charts.MANY else 0.7,
+            label=label,
+            rasterized=True,
+        )
+    for place, axis in enumerate(found.axes):
+        for height, text in axis.ticks:
+            axes.annotate(
+                text,
+                (place, height),
+                fontsize=6,
+                ha="center",
+                va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85},
+            )
+    _set_axes(axes, found.x, found.y)
+    axes.spines["left"].set_visible(False)
+    _add_legend(figure)
+
+
+def paint_pareto(figure: Figure, found: charts.Pareto) -> None:
+    """Draw cost against size with the Pareto front."""
+    axes = figure.subplots()
+    axes.scatter(
+        found.trials["x"],
+        found.trials["cost"],
+        s=8 if len(found.trials) >= charts.MANY else 14,
+        color=MIDDLE,
+        alpha=0.7,
+        linewidths=0,
+        label="trials",
+        rasterized=True,
+    )
+    axes.step(
+        found.front["x"],
+        found.front["cost"],
+        "D-",
+        where="post",
+        color=ACCENT,
+        markersize=4,
+        linewidth=1.2,
+        label="Pareto front",
+        clip_on=False,
+    )
+    _set_axes(axes, found.x, found.y)
+    _add_legend(figure)
+
+
+def paint_curves(figure: Figure, found: charts.Curves) -> None:
+    """Draw learning curves, the incumbent's on top."""
+    axes = figure.subplots()
+    for number, (_, epochs, values) in enumerate(found.lines):
+        axes.plot(
+            epochs,
+            values,
+            color=MIDDLE,
+            linewidth=0.5,
+            alpha=0.6,
+            marker="." if len(epochs) == 1 else None,
+            markersize=3,
+            label=None if number else "trials",
+        )
+    if found.incumbent is not None:
+        trial_id, epochs, values = found.incumbent
+        axes.plot(
+            epochs,
+            values,
+            color=ACCENT,
+            linewidth=1.8,
+            label=f"incumbent (trial {trial_id})",
+            marker="." if len(epochs) == 1 else None,
+        )
+    _set_axes(axes, found.x, found.y)
+    _add_legend(figure)
+
+
+def paint_correlation(figure: Figure, found: charts.Correlation) -> None:
+    """Draw the cost at lower fidelities against that at the highest."""
+    axes = figure.subplots()
+    for index, (name, both) in enumerate(found.pairs):
+        axes.scatter(
+            both["low"],
+            both["high"],
+            s=14,
+            color=_colour(index, len(found.pairs) + 1),
+            marker=MARKERS[index % len(MARKERS)],
+            edgecolors=DARK,
+            linewidths=0.3,
+            label=name,
+        )
+    _set_axes(axes, found.x, found.y)
+    _add_legend(figure)

@@ -1,0 +1,198 @@
+"""Feasibility: limits checked before training, on torch's meta device, and remembered."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from naxcli.errors import NaxcliError
+from naxcli.records.trial import Config, config_id
+from naxcli.search_space.contract import Space, name_of, plain_config
+from naxcli.search_space.enumeration import enumerate_configurations
+from naxcli.searchers.neighbours import one_exchange
+from naxcli.settings.limits import Limits
+from naxcli.settings.units import format_count
+
+if TYPE_CHECKING:
+    from ConfigSpace import Configuration, ConfigurationSpace
+
+# Configurations sampled at the start to find at least one that is allowed, and how many of them are measured.
+MAX_SAMPLES = 2_000
+NUM_MEASURED = 40
+MAX_ENUMERATION_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkShape:
+    """The sizes that the data dictate to a network."""
+
+    num_classes: int
+    in_channels: int
+    image_size: int
+
+
+class Feasibility:
+    """Whether a configuration keeps the experiment's limits and the space's own constraints. Callable, with a memory.
+
+    What the space's own code raises about one configuration ends no search: that configuration is left out, which is said, or
+    tried, where it is its network that cannot be built: its trial crashes with the reason.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        limits: Limits,
+        *,
+        width: float,
+        shape: NetworkShape | None,
+        on_notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._space = space
+        self._width = width
+        self._shape = shape
+        self._on_notice = on_notice
+        self._limits = [item for item in (limits, *space.constraints) if isinstance(item, Limits) and item]
+        self._predicates = [item for item in space.constraints if not isinstance(item, Limits)]
+        self._known: dict[str, bool] = {}
+        self._excess: dict[str, float] = {}
+        self.rejections: Counter[str] = Counter()
+        self.closest: dict[str, float] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything is limited before training; latency is measured by the trial itself."""
+        return bool(self._predicates) or any(limit.max_params or limit.max_flops for limit in self._limits)
+
+    def __call__(self, config: Config) -> bool:
+        identity = config_id(config)
+        if identity not in self._known:
+            try:
+                self._known[identity] = self._check(config)
+            except NaxcliError as error:
+                self._known[identity] = False
+                self._on_notice(f"left out {dict(config)}: {error.what}: {error.why}")
+        return self._known[identity]
+
+    def _check(self, config: Config) -> bool:
+        for predicate in self._predicates:
+            if not self._space.allows(predicate, config):
+                self.rejections[f"the space's constraint {name_of(predicate)}"] += 1
+                return False
+        broken = self._broken_limits(config)
+        self.rejections.update(broken.keys())
+        self._excess[config_id(config)] = sum(broken.values())
+        return not broken
+
+    def _broken_limits(self, config: Config) -> dict[str, float]:
+        """Return for each limit that is broken by which factor, as its logarithm."""
+        if not any(limit.max_params or limit.max_flops for limit in self._limits):
+            return {}
+        try:
+            values = self._measure(config)
+        except Exception:
+            if self._space.build is None:
+                raise
+            return {}
+        broken = {}
+        for limit in self._limits:
+            for item in fields(Limits):
+                quantity = item.name.removeprefix("max_")
+                bound, value = getattr(limit, item.name), values.get(quantity)
+                if bound is None or item.name == "max_latency_ms":  # which the trial itself measures
+                    continue
+                if value is None:
+                    raise NaxcliError(
+                        f"space {self._space.name!r} cannot tell its {quantity} before a trial",
+                        why=f"its zero_cost returns {', '.join(values) or 'nothing'}",
+                        hint=f"have zero_cost return {'num_params' if quantity == 'params' else quantity}, or drop the limit",
+                    )
+                name = f"{item.name} = {format_count(bound)}"
+                self.closest[name] = min(value, self.closest.get(name, value))
+                if value > bound:
+                    broken[name] = math.log(value / bound)
+        return broken
+
+    def _measure(self, config: Config) -> Mapping[str, float]:
+        if self._space.build is None or self._shape is None:
+            if self._space.zero_cost is None:
+                raise NaxcliError(
+                    f"space {self._space.name!r} has limits on its network's size, but no build= and no zero_cost= to measure it"
+                )
+            metrics = self._space.cheap_metrics(config)
+            return {("params" if name == "num_params" else name): value for name, value in metrics.items()}
+        from naxcli.search_space.sizes import measure_config
+
+        counts: dict[str, Any] = measure_config(
+            self._space, config, num_classes=self._shape.num_classes, in_channels=self._shape.in_channels,
+            image_size=self._shape.image_size, width=self._width,
+        )  # fmt: skip
+        return {"params": counts["num_params"], "flops": counts["flops"]}
+
+    def require_one(self, seed: int) -> None:
+        """Check that some configuration is allowed: one of a sample, or one reached from the best of it by changing one choice at a time.
+
+        Raises:
+            NaxcliError: naming the limit that refused most of the configurations, with the closest value seen.
+        """
+        from ConfigSpace import Configuration
+
+        configuration_space = self._space.configuration_space(seed)
+        if self._check(self._space.canonicalise(self._space.default_config())):
+            return
+        sampled = configuration_space.sample_configuration(MAX_SAMPLES)
+        for configuration in sampled:
+            if self._allows(configuration):
+                return
+            if self._limits and len(self._excess) >= NUM_MEASURED:
+                break
+        best = min(sampled, key=self._excess_of)
+        rng = np.random.default_rng(seed)
+        while math.isfinite(self._excess_of(best)):
+            around = [
+                Configuration(configuration_space, vector=vector)
+                for vector in one_exchange(configuration_space, best.get_array(), rng)
+            ]
+            if any(self._allows(configuration) for configuration in around):
+                return
+            if not around or min(map(self._excess_of, around)) >= self._excess_of(best):
+                break
+            best = min(around, key=self._excess_of)
+        if self._predicates and self._is_any_allowed(configuration_space):
+            return
+        tightest = self.rejections.most_common(1)[0][0]
+        closest = self.closest.get(tightest)
+        raise NaxcliError(
+            f"no configuration of space {self._space.name!r} was found that keeps the limits",
+            why=f"the tightest is {tightest}: it refused {self.rejections[tightest]:,} of {len(self._known):,} configurations tried"
+            + (f", whose smallest value is {format_count(closest)}" if closest is not None else ""),
+            hint="look at the space's constraints"
+            if closest is None
+            else "raise this limit"
+            if self._space.build is None
+            else f"raise this limit, or make the networks narrower with --set width={self._width / 2:.2g}",
+        )  # fmt: skip
+
+    def _is_any_allowed(self, configuration_space: ConfigurationSpace) -> bool:
+        """Go through the whole space, where it can be enumerated, for as long as is bearable: predicates may leave a needle in it."""
+        table = enumerate_configurations(configuration_space)
+        end = time.monotonic() + MAX_ENUMERATION_SECONDS
+        if table is None:
+            return False
+        for row in range(len(table)):
+            if self(self._space.canonicalise(table.config(row))):
+                return True
+            if time.monotonic() > end:
+                return False
+        return False
+
+    def _allows(self, configuration: Configuration) -> bool:
+        return self(self._space.canonicalise(plain_config(configuration)))
+
+    def _excess_of(self, configuration: Configuration) -> float:
+        """Return how far a configuration that was checked is from keeping the limits, infinite where a predicate refused it."""
+        return self._excess.get(config_id(self._space.canonicalise(plain_config(configuration))), math.inf)

@@ -1,0 +1,1 @@
+"""Search spaces: the public contract, loading, counting, and building networks."""

@@ -1,0 +1,320 @@
+"""Space: the public contract of a search space, and loading one by name, path or module.
+
+A space is a Python file with a module-level `SPACE = Space(...)`. Files of `spaces/` import nothing else of naxcli.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import json
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naxcli.errors import NaxcliError, did_you_mean
+from naxcli.records.trial import Config, ConfigValue
+from naxcli.settings.limits import Limits
+
+if TYPE_CHECKING:
+    from ConfigSpace import Configuration, ConfigurationSpace
+
+Constraint = Callable[[Config], bool]
+
+NUM_DIGESTED = 32  # configurations that stand for what a space does with any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A search space: its configurations, and either the networks they build or a function that evaluates them.
+
+    Args:
+        name: short identifier, used in run directories and exports (letters, digits, `-`, `_`).
+        configspace: `seed -> ConfigurationSpace`.
+        build: `build(config, *, num_classes, in_channels, image_size, width=1.0) -> nn.Module`; input of the network is
+            (batch, in_channels, image_size, image_size) float, output (batch, num_classes) logits.
+        evaluate: `evaluate(config, *, fidelity, seed) -> float | dict` for any other objective; a dict holds `cost` (minimised) and
+            optionally `num_params`, `flops`, `latency_ms`, `val_accuracy`.
+        version: of the space's meaning; exported configurations name it and are refused by another version.
+        constraints: `Limits`, or predicates `config -> bool` that are true where a configuration is allowed.
+        groups: name -> hyperparameters whose importance is reported jointly.
+        reference: name -> configuration worth comparing with, such as a baseline.
+        variants: name -> `build(config, *, num_classes, in_channels, width=1.0) -> nn.Module`, full-size networks of a configuration.
+            A variant's `image_size` attribute is its usual input size in pixels (224 where there is none).
+        canonical: `config -> config`, the same for all configurations that are the same network by another name.
+        zero_cost: `config -> {name: value}`, cheap metrics.
+        paper: citation.
+        origin: how another process can load the space again; filled in by `load_space`.
+
+    Raises:
+        NaxcliError: if the arguments contradict each other.
+    """
+
+    name: str
+    configspace: Callable[[int | None], ConfigurationSpace]
+    build: Callable[..., Any] | None = None
+    evaluate: Callable[..., float | Mapping[str, float]] | None = None
+    version: str = "1"
+    constraints: Sequence[Limits | Constraint] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    reference: Mapping[str, Config] = field(default_factory=dict)
+    variants: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    canonical: Callable[[Config], Config] | None = None
+    zero_cost: Callable[[Config], Mapping[str, float]] | None = None
+    paper: str = ""
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
+            raise NaxcliError(f"the space's name {self.name!r} is not made of letters, digits, - and _")
+        if (self.build is None) == (self.evaluate is None):
+            raise NaxcliError(
+                f"space {self.name!r} must have exactly one of build= and evaluate=",
+                why="build= makes networks that naxcli trains; evaluate= returns a cost itself",
+            )
+        for constraint in self.constraints:
+            if not (isinstance(constraint, Limits) or callable(constraint)):
+                raise NaxcliError(f"space {self.name!r} has a constraint that is neither Limits nor a function")
+
+    def configuration_space(self, seed: int | None = None) -> ConfigurationSpace:
+        """Return a new ConfigurationSpace with its own random state."""
+        from ConfigSpace import ConfigurationSpace
+
+        configuration_space = self._called("configspace", self.configspace, seed)
+        if not isinstance(configuration_space, ConfigurationSpace):
+            raise NaxcliError(
+                f"configspace of space {self.name!r} returned {type(configuration_space).__name__}",
+                hint="return a ConfigSpace.ConfigurationSpace",
+            )
+        if len(configuration_space) == 0:
+            raise NaxcliError(f"space {self.name!r} has no hyperparameters")
+        return configuration_space
+
+    def canonicalise(self, config: Config) -> dict[str, ConfigValue]:
+        """Return the configuration that stands for all names of the same network."""
+        return dict(self._called("canonical", self.canonical, config)) if self.canonical else dict(config)
+
+    def cheap_metrics(self, config: Config) -> dict[str, float]:
+        """Return the metrics of `zero_cost`, none where there is no such function."""
+        return dict(self._called("zero_cost", self.zero_cost, config)) if self.zero_cost else {}
+
+    def allows(self, predicate: Constraint, config: Config) -> bool:
+        """Return whether one of the space's constraints allows a configuration."""
+        return bool(self._called(f"constraint {name_of(predicate)}", predicate, config))
+
+    def _called(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the space's author; what it raises is theirs to see, with its line."""
+        try:
+            return function(*arguments)
+        except NaxcliError:
+            raise
+        except Exception as error:  # any exception of the author's code
+            file = Path(function.__code__.co_filename) if hasattr(function, "__code__") else Path()
+            line = _line_of(error, file)
+            raise NaxcliError(
+                f"{what} of space {self.name!r} raised {type(error).__name__}",
+                why="".join(traceback.format_exception_only(error)).strip(),
+                hint=f"{line} of {file}" if line else "naxcli space validate FILE checks a space",
+            ) from error
+
+    def merged_choices(self) -> list[str]:
+        """Return the choices, as `name=value`, that `canonical` replaces by another wherever they occur in default and references."""
+        known = [self.default_config(), *self.reference.values()]
+        merged = []
+        for name, hyperparameter in self.configuration_space().items():
+            for value in getattr(hyperparameter, "choices", ()):
+                named = [{**config, name: value} for config in known if name in config]
+                if named and all(self.canonicalise(config)[name] != value for config in named):
+                    merged.append(f"{name}={value}")
+        return merged
+
+    def default_config(self) -> dict[str, ConfigValue]:
+        """Return the space's default configuration as plain values."""
+        return plain_config(self.configuration_space().get_default_configuration())
+
+
+def name_of(predicate: Constraint) -> str:
+    """Return how a constraint is named in messages."""
+    return str(getattr(predicate, "__name__", "without a name"))
+
+
+def plain_config(configuration: Configuration | Mapping[str, Any]) -> dict[str, ConfigValue]:
+    """Return a configuration as plain Python values: ConfigSpace leaks np.str_, np.int64 and np.True_."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in dict(configuration).items()}
+
+
+def to_configuration(
+    configuration_space: ConfigurationSpace, config: Config, *, what: str = "configuration"
+) -> Configuration:
+    """Return ConfigSpace's object for plain values, rebuilt from its vector so that it hashes like a sampled one.
+
+    Raises:
+        NaxcliError: naming the unknown, missing or illegal hyperparameter.
+    """
+    from ConfigSpace import Configuration
+
+    unknown = sorted(set(config) - set(configuration_space))
+    if unknown:
+        raise NaxcliError(
+            f"{what} has unknown hyperparameters: {', '.join(unknown)}",
+            why=f"the space has {', '.join(configuration_space)}",
+        )
+    for name, value in config.items():
+        if not configuration_space[name].legal_value(value):
+            raise NaxcliError(
+                f"{what}: {value!r} is not a value of {name}",
+                why=f"legal: {describe_domain(configuration_space[name])}",
+            )
+    try:
+        configuration = Configuration(configuration_space, values=dict(config))
+        configuration.check_valid_configuration()
+    except Exception as error:  # ConfigSpace raises half a dozen unrelated types here, all of them about the values
+        raise NaxcliError(f"{what} is not legal in this space", why=str(error)) from error
+    return Configuration(configuration_space, vector=configuration.get_array().copy())
+
+
+def describe_domain(hyperparameter: Any) -> str:
+    """Return the legal values of a ConfigSpace hyperparameter in words."""
+    for attribute in ("choices", "sequence"):
+        if hasattr(hyperparameter, attribute):
+            return ", ".join(str(value) for value in getattr(hyperparameter, attribute))
+    if hasattr(hyperparameter, "lower"):
+        return f"{hyperparameter.lower} to {hyperparameter.upper}" + (" (log)" if hyperparameter.log else "")
+    return str(hyperparameter.value)
+
+
+def spaces_folder() -> Path:
+    """Return the folder of the spaces that ship with naxcli: inside the wheel, or at the top of a checkout."""
+    package = Path(__file__).parent.parent
+    packaged = package / "spaces"
+    return packaged if packaged.is_dir() else package.parent / "spaces"
+
+
+def shipped_spaces() -> list[str]:
+    """Return the names of the spaces that ship with naxcli."""
+    return sorted(path.stem for path in spaces_folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def load_space(reference: str) -> Space:
+    """Return the space named by a shipped name, a path to a Python file, or `package.module:SPACE`.
+
+    A space file is code: it runs when it is loaded, so it is loaded only when the user names it.
+
+    Raises:
+        NaxcliError: if there is no such space, or its file does not import or holds no Space.
+    """
+    if reference.endswith(".py") or "/" in reference:
+        return _load_file(Path(reference))
+    if ":" in reference:
+        return _load_module(reference)
+    path = spaces_folder() / f"{reference}.py"
+    if not path.is_file() or reference.startswith("_"):
+        raise NaxcliError(
+            f"there is no space named {reference!r}",
+            why=f"shipped spaces: {', '.join(shipped_spaces())}",
+            hint=did_you_mean(
+                reference,
+                shipped_spaces(),
+                otherwise="name one of these, a file (path/to/space.py) or a module (package.module:SPACE)",
+            ),
+        )
+    return dataclasses.replace(_load_file(path), origin=reference)
+
+
+def space_source(space: Space) -> Path:
+    """Return the file that defines a loaded space, which need not be the one that its functions come from."""
+    if space.origin.endswith(".py"):
+        return Path(space.origin)
+    if ":" in space.origin:
+        return Path(sys.modules[space.origin.partition(":")[0]].__file__ or "")
+    if space.origin:
+        return spaces_folder() / f"{space.origin}.py"
+    function = space.build or space.evaluate
+    return Path(sys.modules[function.__module__].__file__ or "")
+
+
+def space_digest(space: Space) -> str:
+    """Return what tells whether two processes loaded the same space, as `CODE-MEANING`.
+
+    CODE is of its file without comments and layout; MEANING of what the loaded file says: its hyperparameters, groups and
+    references, and what a sample of configurations is reduced to and whether it is allowed.
+    """
+    code = ast.unparse(ast.parse(space_source(space).read_text(encoding="utf-8")))
+    configuration_space = space.configuration_space(seed=0)
+    sampled = [plain_config(item) for item in configuration_space.sample_configuration(NUM_DIGESTED)]
+    canonical = [space.canonicalise(config) for config in sampled]
+    predicates = [constraint for constraint in space.constraints if not isinstance(constraint, Limits)]
+    meaning = {
+        "space": configuration_space.to_serialized_dict(), "name": space.name, "version": space.version, "groups": dict(space.groups),
+        "reference": dict(space.reference), "canonical": canonical,
+        "limits": [repr(constraint) for constraint in space.constraints if isinstance(constraint, Limits)],
+        "allowed": [[space.allows(predicate, config) for predicate in predicates] for config in canonical],
+    }  # fmt: skip
+    texts = (code, json.dumps(meaning, default=str, sort_keys=True))
+    return "-".join(hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)
+
+
+def _load_file(path: Path) -> Space:
+    path = path.resolve()
+    if not path.is_file():
+        raise NaxcliError(f"there is no space file {path}", hint="naxcli space list shows the spaces that ship")
+    if path.suffix != ".py":
+        raise NaxcliError(
+            f"{path} is no Python file", hint="a space is a file such as space.py; docs/spaces.md shows one"
+        )
+    module_name = "naxcli_space_" + re.sub(r"\W", "_", str(path.with_suffix("")))
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and pickle inside the file look their module up
+    try:
+        spec.loader.exec_module(module)
+    except NaxcliError:
+        raise
+    except Exception as error:  # whatever the user's file raises is the user's to see
+        sys.modules.pop(module_name, None)
+        raise NaxcliError(
+            f"the space file {path} does not import",
+            why="".join(traceback.format_exception_only(error)).strip(),
+            hint=_line_of(error, path),
+        ) from error
+    return dataclasses.replace(_space_of(module, "SPACE", str(path)), origin=str(path))
+
+
+def _load_module(reference: str) -> Space:
+    module_name, _, attribute = reference.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise NaxcliError(
+            f"{reference!r} names no space", hint="write package.module:SPACE, or the path of a Python file"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # as above: any exception of the user's module
+        raise NaxcliError(
+            f"the module {module_name!r} does not import", why="".join(traceback.format_exception_only(error)).strip()
+        ) from error
+    return dataclasses.replace(_space_of(module, attribute or "SPACE", module_name), origin=reference)
+
+
+def _space_of(module: Any, attribute: str, where: str) -> Space:
+    space = getattr(module, attribute, None)
+    if not isinstance(space, Space):
+        raise NaxcliError(
+            f"{where} has no {attribute} = Space(...)" if space is None else f"{attribute} in {where} is not a Space",
+            hint="docs/spaces.md shows how to write a space",
+        )
+    return space
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    if isinstance(error, SyntaxError) and error.lineno:
+        lines.append(error.lineno)
+    return f"see line {lines[-1]}" if lines else ""

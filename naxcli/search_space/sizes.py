@@ -1,0 +1,130 @@
+"""Size of a configuration's network, and the width at which it has a wanted size."""
+
+from __future__ import annotations
+
+import torch
+
+from naxcli.errors import ExitCode, NaxcliError
+from naxcli.measure.counts import count_flops, num_params
+from naxcli.records.trial import Config
+from naxcli.search_space.contract import Space
+from naxcli.search_space.networks import REDUCED, build_network
+
+TARGET_TOLERANCE = 0.02
+_MIN_WIDTH = 0.01
+_MAX_WIDTH = 64.0
+_NUM_HALVINGS = 24
+
+
+def measure_config(
+    space: Space,
+    config: Config,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    width: float = 1.0,
+    variant: str = REDUCED,
+) -> dict[str, int]:
+    """Return `num_params` and `flops` (multiply-adds of one image forward) of a configuration's network.
+
+    The network is built on the meta device: it has shapes, but no memory. A builder that needs real tensors gets them.
+
+    Raises:
+        NaxcliError: if the space makes no networks, or has no such variant.
+    """
+
+    def measure() -> dict[str, int]:
+        network = build_network(
+            space,
+            config,
+            variant=variant,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            image_size=image_size,
+            width=width,
+        )
+        return {
+            "num_params": num_params(network),
+            "flops": count_flops(network, (in_channels, image_size, image_size)),
+        }
+
+    try:
+        with torch.device("meta"):
+            return measure()
+    except (RuntimeError, NotImplementedError):
+        # Torch says so where a value is asked of a tensor that has none; a real mistake raises again below.
+        return measure()
+
+
+def width_for_target(
+    space: Space,
+    config: Config,
+    *,
+    variant: str = REDUCED,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    target_params: float | None = None,
+    target_flops: float | None = None,
+) -> float:
+    """Return the width, rounded to 4 digits, at which a configuration's network meets a target size within 2 %.
+
+    Channel counts are rounded, so the size grows with the width in steps; the widths nearest to the target on both sides
+    are found by bisection, and the better one is returned.
+
+    Args:
+        space: of the configuration.
+        config: of the network.
+        variant: `reduced`, or one of the space's full-size networks.
+        num_classes: of the classifier.
+        in_channels: of the images.
+        image_size: in pixels; what multiply-adds are counted for.
+        target_params: number of parameters wanted.
+        target_flops: multiply-adds of one image forward wanted; exactly one of the two is given.
+
+    Raises:
+        NaxcliError: if both or neither target is given, or no width comes within 2 %; the nearest is named.
+    """
+    if (target_params is None) == (target_flops is None):
+        raise NaxcliError(
+            "a target is either a number of parameters or one of multiply-adds", hint="give one of the two"
+        )
+    measure, target = ("num_params", target_params) if target_params is not None else ("flops", target_flops)
+    assert target is not None
+    sizes: dict[float, int] = {}
+
+    def size_at(width: float) -> int:
+        if width not in sizes:
+            sizes[width] = measure_config(
+                space,
+                config,
+                variant=variant,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                image_size=image_size,
+                width=width,
+            )[measure]
+        return sizes[width]
+
+    low, high = _MIN_WIDTH, 1.0
+    while size_at(high) < target and high < _MAX_WIDTH:
+        low, high = high, 2 * high
+    for _ in range(_NUM_HALVINGS):
+        middle = round((low + high) / 2, 4)
+        # A tenth of the tolerance is as good as exact, and spares building a dozen networks more.
+        if middle in (low, high) or any(
+            abs(size - target) <= TARGET_TOLERANCE / 10 * target for size in sizes.values()
+        ):
+            break
+        low, high = (middle, high) if size_at(middle) < target else (low, middle)
+    width, size = min(sizes.items(), key=lambda item: abs(item[1] - target))
+    if abs(size - target) > TARGET_TOLERANCE * target:
+        what = "parameters" if measure == "num_params" else "multiply-adds"
+        raise NaxcliError(
+            f"no width gives variant {variant} within {TARGET_TOLERANCE:.0%} of {target:,.0f} {what}",
+            why=f"the nearest is {size:,} at width {width:g}",
+            hint="choose a target near that, or another variant",
+            exit_code=ExitCode.FAILED,
+        )
+    return width

@@ -1,0 +1,1 @@
+"""Settings: flags over environment over TOML over defaults, checked and frozen."""

@@ -1,0 +1,486 @@
+"""Settings of a run: flags over environment over experiment file over defaults, resolved into one frozen Experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from naxcli.errors import NaxcliError, did_you_mean
+from naxcli.settings.choices import SEARCHERS
+from naxcli.settings.connection import Connection
+from naxcli.settings.fidelity import FidelityRange
+from naxcli.settings.limits import Limits
+from naxcli.settings.recipe import Recipe
+from naxcli.settings.toml import read_toml
+from naxcli.settings.units import parse_count, parse_duration
+
+OBJECTIVES = ("params", "flops", "latency_ms")
+# Settings that are tables of settings.
+TABLES = frozenset({"recipe", "limits"})
+RESIDENCES = ("auto", "always", "never")
+ENVIRONMENT_PREFIX = "NAXCLI_"
+# Read elsewhere, not settings of a run.
+OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
+# How workers elsewhere are reached is a fact of one invocation: a file may be a stranger's, and a scheduler or job script runs code.
+CONNECTION_SETTINGS = frozenset({"cluster", "tls_ca_file", "tls_cert", "tls_key", "insecure"})
+# What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
+CHANGEABLE = frozenset({"budget", "trials", "workers", "threads", "data_root", "space"}) | CONNECTION_SETTINGS
+
+
+RUNG_SCHEDULES = ("trunk", "whole")
+_CLUSTER = re.compile(r"\w+://.+:\d+|slurm:.+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """The resolved settings of one run. Field names are the keys of experiment.toml and of `--set`.
+
+    Args:
+        space: reference of the search space, as on the command line.
+        data: name of the data source; None where the space evaluates by itself.
+        data_root: folder that holds or receives data sets.
+        data_resident: whether images stay in memory: `always`, `never` (timm's loader reads them each time), or `auto`,
+            where they fit.
+        skip_corrupt: whether unreadable image files are left out rather than refused.
+        image_size: side in pixels that images are resized to; None keeps the source's own.
+        width: factor on the network's channels.
+        validation_fraction: share of the training set held out, stratified, for the search's cost.
+        images_per_class: images of every class that trials train on, drawn from what is not held out; None is all of them.
+        searcher: one of `SEARCHERS`.
+        seed: the one seed from which split, trial and searcher seeds are derived.
+        fidelity: range of fidelities (epochs) that trials are trained for.
+        objective: further objectives of the Pareto front beside `cost`.
+        random_share: share of trials suggested by uniform random search, the arm that the searcher is compared with.
+        limits: upper limits on every suggested network.
+        trial_timeout: longest time of one trial, a duration; None is no limit.
+        budget: active time of the whole search, a duration; None is no limit.
+        trials: number of finished trials at which the search ends; None is no limit.
+        workers: number of trials at once, or `auto`.
+        threads: CPU threads of one worker; None shares the cores out.
+        cluster: address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
+        tls_ca_file: certificate of the authority that signed those of the scheduler at `tls://...`; None takes Dask's configuration.
+        tls_cert: this side's own certificate there.
+        tls_key: its private key, where it is not in the certificate's file.
+        insecure: whether a scheduler without TLS may be on another machine.
+        recipe: how a network is trained.
+        rung_schedule: of a search over several fidelities; see `trial_recipe`.
+    """
+
+    space: str
+    data: str | None = "cifar100"
+    data_root: str = "data"
+    data_resident: str = "auto"
+    skip_corrupt: bool = False
+    image_size: int | None = None
+    width: float = 1.0
+    validation_fraction: float = 0.1
+    images_per_class: int | None = None
+    searcher: str = "smac"
+    seed: int = 0
+    fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
+    objective: tuple[str, ...] = ()
+    random_share: float = 0.0
+    limits: Limits = field(default_factory=Limits)
+    trial_timeout: str | None = None
+    budget: str | None = None
+    trials: int | None = None
+    workers: int | str = "auto"
+    threads: int | None = None
+    cluster: str | None = None
+    tls_ca_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    insecure: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
+    rung_schedule: str = "trunk"
+
+    def __post_init__(self) -> None:
+        if self.searcher not in SEARCHERS:
+            raise NaxcliError(
+                f"there is no searcher {self.searcher!r}",
+                hint=did_you_mean(self.searcher, SEARCHERS, otherwise=f"choose one of {', '.join(SEARCHERS)}"),
+            )
+        if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
+            raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
+        _require(self.data_resident in RESIDENCES, "data_resident", self.data_resident, "auto, always or never")
+        _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
+        _require(0 < self.width < math.inf, "width", self.width, "above 0")
+        _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
+        _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
+        _require(
+            self.images_per_class is None or self.images_per_class >= 1,
+            "images_per_class",
+            self.images_per_class,
+            "at least 1",
+        )
+        _require(0 <= self.random_share <= 1, "random_share", self.random_share, "between 0 and 1")
+        _require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
+        _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
+        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+        is_cluster = self.cluster is None or _CLUSTER.fullmatch(self.cluster) is not None
+        _require(is_cluster, "cluster", self.cluster, "tls://HOST:PORT, tcp://HOST:PORT, slurm:FILE, or local")
+        unknown = set(self.objective) - set(OBJECTIVES)
+        if unknown:
+            raise NaxcliError(
+                f"unknown objective {', '.join(map(repr, sorted(unknown)))}",
+                hint=f"cost, and any of {', '.join(OBJECTIVES)}",
+            )
+        if self.objective and not self.fidelity.is_single:
+            raise NaxcliError(
+                "several objectives and several fidelities do not go together",
+                why="SMAC compares Pareto fronts across fidelities, which is unsound (SMAC3 issues 1050, 1019)",
+                hint="use --epochs N with --objective, or --fidelity with the cost alone",
+            )
+        for duration in (self.budget, self.trial_timeout):
+            if duration is not None:
+                parse_duration(duration)
+
+    @property
+    def trial_recipe(self) -> Recipe:
+        """How trials are trained: as the recipe says, but for the learning rate of a search over several fidelities.
+
+        `whole` writes the recipe's schedule against the highest fidelity, so that a lower rung is the beginning of a long training.
+        `trunk` stays at the highest learning rate and lets it fall at the end of every rung, from before which a promoted trial goes on;
+        its warm-up is that of the lowest rung. Why that is the default: docs/fidelities.md.
+        """
+        if self.fidelity.is_single or self.rung_schedule == "whole":
+            return self.recipe
+        warmup = self.recipe.warmup_length(self.fidelity.min)
+        return dataclasses.replace(self.recipe, schedule="trunk", warmup_epochs=warmup)
+
+    @property
+    def trunk_share(self) -> float:
+        """Return the share of a rung's epochs that a promoted trial does not train again."""
+        recipe = self.trial_recipe
+        return 1 - recipe.decay_fraction if recipe.schedule == "trunk" and not self.fidelity.is_single else 1.0
+
+    @property
+    def objectives_text(self) -> str:
+        """Return what the search minimises, as `--objective` names it: the cost is always the first."""
+        return ",".join(("cost", *self.objective))
+
+    @property
+    def connection(self) -> Connection | None:
+        """Return how the workers of the cluster are reached; None is this machine."""
+        if self.cluster is None:
+            return None
+        return Connection(
+            address=self.cluster, tls_ca_file=self.tls_ca_file, tls_cert=self.tls_cert, tls_key=self.tls_key, insecure=self.insecure
+        )  # fmt: skip
+
+    @property
+    def budget_seconds(self) -> float | None:
+        return None if self.budget is None else parse_duration(self.budget)
+
+    @property
+    def trial_timeout_seconds(self) -> float | None:
+        return None if self.trial_timeout is None else parse_duration(self.trial_timeout)
+
+    def default_run_dir(self, space_name: str) -> Path:
+        """Return `runs/<space>-<data>`."""
+        data = "" if self.data is None else "-" + "".join(c if c.isalnum() else "-" for c in self.data).strip("-")
+        return Path("runs") / f"{space_name}{data}"
+
+    def to_settings(self) -> dict[str, Any]:
+        """Return the nested settings of experiment.toml; None is left out, as TOML has no null."""
+        settings = dataclasses.asdict(self)
+        settings["fidelity"] = str(self.fidelity)
+        settings["objective"] = self.objectives_text
+        return _without_none(settings)
+
+    def to_toml(self) -> str:
+        return tomli_w.dumps(self.to_settings())
+
+
+def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, Any]]:
+    """Return (setting, stored value, wanted value) for every setting that a run cannot change."""
+    before, after = _flatten(stored.to_settings()), _flatten(wanted.to_settings())
+    return [
+        (name, before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if name.split(".")[0] not in CHANGEABLE and before.get(name) != after.get(name)
+    ]
+
+
+def resolve(
+    *,
+    flags: Mapping[str, Any],
+    assignments: Sequence[str] = (),
+    experiment_file: str | None = None,
+    stored: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    has_networks: bool | None = None,
+) -> Experiment:
+    """Return the settings from all sources, the strongest first: `--set`, flags, environment, experiment file, defaults.
+
+    Args:
+        flags: settings given on the command line; None means not given.
+        assignments: `a.b=c` texts of `--set`.
+        experiment_file: path or shipped name; None takes the shipped file named like the data source, where there is one.
+        stored: settings of an existing run, which take the place of file and defaults so that a shorter command resumes it.
+        environment: variables; `NAXCLI_RECIPE__LEARNING_RATE` sets `recipe.learning_rate`.
+        has_networks: whether the space builds networks and so needs data.
+
+    Raises:
+        NaxcliError: for an unknown setting or a value of the wrong kind, naming it and its source, or a cluster that is not safe.
+    """
+    command_line = _nest({name: value for name, value in flags.items() if value is not None})
+    for assignment in assignments:
+        _merge(command_line, _parse_assignment(assignment))
+    from_environment = _read_environment(os.environ if environment is None else environment)
+    upper: dict[str, Any] = {}
+    _merge(upper, from_environment)
+    _merge(upper, command_line)
+    lower: dict[str, Any] = {}
+    if stored is not None:
+        _merge(lower, stored)
+    if experiment_file is not None:
+        _merge(lower, read_toml(find_experiment_file(experiment_file)))
+    elif stored is None and has_networks is not False:
+        data = str(upper.get("data", Experiment.__dataclass_fields__["data"].default))
+        shipped = experiments_folder() / f"{data.partition(':')[0]}.toml"
+        if shipped.is_file():
+            _merge(lower, read_toml(shipped))
+    _require_named_cluster({name: lower.pop(name, None) for name in CONNECTION_SETTINGS}, upper)
+    _merge(lower, upper)
+    if has_networks is False:
+        lower.pop("data", None)
+    experiment = from_settings(lower, has_networks=has_networks)
+    if experiment.connection is not None:
+        experiment.connection.require_safe()
+    return experiment
+
+
+def _require_named_cluster(recorded: Mapping[str, Any], upper: Mapping[str, Any]) -> None:
+    """Refuse a cluster that only a file names."""
+    if recorded["cluster"] is None or "cluster" in upper:
+        return
+    words = ["--cluster", str(recorded["cluster"])]
+    for name in ("tls_ca_file", "tls_cert", "tls_key"):
+        if recorded[name] is not None:
+            words += ["--" + name.replace("_", "-"), str(recorded[name])]
+    raise NaxcliError(
+        f"the settings name the cluster {recorded['cluster']}",
+        why="workers elsewhere, and job scripts, run code, and are only used when you name them",
+        hint=f"add {shlex.join(words)}, or --cluster local for workers on this machine",
+    )
+
+
+def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:
+    """Return the Experiment of nested settings, as experiment.toml holds them.
+
+    Where `has_networks` is None (a recorded run is read back), settings without data are those of a space that evaluates by itself.
+    """
+    values = dict(settings)
+    if "space" not in values:
+        raise NaxcliError("no search space was named", hint="naxcli search --space nexception --budget 90s")
+    known = {item.name for item in dataclasses.fields(Experiment)} | {"epochs"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise NaxcliError(
+            f"unknown setting {', '.join(unknown)}",
+            why=f"settings: {', '.join(sorted(known - TABLES))}, {', '.join(f'{table}.*' for table in sorted(TABLES))}",
+            hint=_setting_meant(unknown[0], known),
+        )
+    epochs = values.pop("epochs", None)
+    fidelity = values.pop("fidelity", None)
+    if epochs is not None:
+        number = _convert("epochs", epochs, float)
+        _require(0 < number < math.inf, "epochs", number, "above 0")
+        values["fidelity"] = FidelityRange(min=number, max=number)
+    elif fidelity is not None:
+        values["fidelity"] = FidelityRange.parse(str(fidelity))
+    if values.get("cluster") == "local":
+        values["cluster"] = None
+    values["limits"] = _limits(values.get("limits", {}))
+    values["recipe"] = _recipe(values.get("recipe", {}))
+    objective = values.pop("objective", "cost")
+    names = [name.strip() for name in objective.split(",")] if isinstance(objective, str) else list(objective)
+    values["objective"] = tuple(name for name in names if name != "cost")
+    for name, kind in _KINDS.items():
+        if values.get(name) is not None:
+            values[name] = _convert(name, values[name], kind)
+    if isinstance(values.get("workers"), str) and str(values["workers"]).isdigit():
+        values["workers"] = int(values["workers"])
+    if has_networks is False or (has_networks is None and "data" not in values):
+        values["data"] = None
+    return Experiment(**values)
+
+
+def experiments_folder() -> Path:
+    """Return the folder of the experiment files that ship: inside the wheel, or at the top of a checkout."""
+    package = Path(__file__).parent.parent
+    packaged = package / "experiments"
+    return packaged if packaged.is_dir() else package.parent / "experiments"
+
+
+def find_experiment_file(reference: str) -> Path:
+    """Return the file of an experiment named by path or by a shipped name."""
+    candidates = [
+        Path(reference),
+        experiments_folder() / f"{reference}.toml",
+        experiments_folder() / reference / "experiment.toml",
+    ]
+    for path in candidates:
+        if path.is_file():
+            return path
+    shipped = sorted(path.stem for path in experiments_folder().glob("*.toml"))
+    raise NaxcliError(
+        f"there is no experiment file {reference!r}",
+        hint=did_you_mean(reference, shipped, otherwise=f"name a file, or one of {', '.join(shipped)}"),
+    )
+
+
+_KINDS: dict[str, type] = {
+    "space": str, "data": str, "data_root": str, "data_resident": str, "skip_corrupt": bool, "image_size": int,
+    "width": float, "validation_fraction": float, "images_per_class": int, "searcher": str, "seed": int, "random_share": float,
+    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str, "tls_ca_file": str, "tls_cert": str, "tls_key": str,
+    "insecure": bool, "rung_schedule": str,
+}  # fmt: skip
+
+
+_KIND_NAMES: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def _convert(name: str, value: Any, kind: type) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and is_number:
+        return float(value)
+    if kind is int and is_number and float(value).is_integer():
+        return int(value)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    if isinstance(value, str) and kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise NaxcliError(f"setting {name} is {value!r}", why=f"it must be {_KIND_NAMES[kind]}")
+
+
+def _limits(values: Any) -> Limits:
+    names = {item.name for item in dataclasses.fields(Limits)}
+    _require_table("limits", values, names)
+    return Limits(**{name: parse_count(value, what=f"limits.{name}") for name, value in values.items()})
+
+
+def _recipe(values: Any) -> Recipe:
+    fields = {item.name: item for item in dataclasses.fields(Recipe)}
+    _require_table("recipe", values, set(fields))
+    kinds = {"int": int, "float": float, "str": str, "bool": bool}
+    converted = {}
+    for name, value in values.items():
+        annotation = str(fields[name].type)
+        converted[name] = _convert(f"recipe.{name}", value, kinds[annotation]) if annotation in kinds else value
+    return Recipe(**converted)
+
+
+def _setting_meant(name: str, known: set[str]) -> str:
+    """Return the question for an unknown setting; `mixup` is most likely recipe.mixup."""
+    tables = {"recipe": Recipe, "limits": Limits}
+    inner = [f"{table}.{item.name}" for table, kind in tables.items() for item in dataclasses.fields(kind)]
+    same = [full for full in inner if full.endswith(f".{name}")]
+    return f"did you mean {same[0]}?" if same else did_you_mean(name, [*known, *inner])
+
+
+def _require_table(table: str, values: Any, names: set[str]) -> None:
+    if not isinstance(values, Mapping):
+        raise NaxcliError(
+            f"setting {table} is {values!r}", why="it is a table of settings", hint=f"--set {table}.NAME=VALUE"
+        )
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise NaxcliError(
+            f"unknown setting {table}.{unknown[0]}",
+            why=f"{table} has {', '.join(sorted(names))}",
+            hint=did_you_mean(f"{table}.{unknown[0]}", [f"{table}.{name}" for name in names]),
+        )
+
+
+def _require(holds: bool, name: str, value: Any, rule: str) -> None:
+    if not holds:
+        raise NaxcliError(f"setting {name} is {value}", why=f"it must be {rule}")
+
+
+def _parse_assignment(assignment: str) -> dict[str, Any]:
+    name, separator, text = assignment.partition("=")
+    if not separator or not name.strip():
+        raise NaxcliError(f"--set {assignment!r} is not NAME=VALUE", hint="--set recipe.learning_rate=1e-3")
+    return _nest({name.strip(): _parse_value(text.strip())})
+
+
+def _parse_value(text: str) -> Any:
+    """Read a value as TOML would; what is not TOML (a bare word) is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    known = {item.name for item in dataclasses.fields(Experiment)} | {"epochs"}
+    settings: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in OTHER_ENVIRONMENT:
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+        if name.split(".")[0] not in known:
+            names = [ENVIRONMENT_PREFIX + name.upper() for name in known]
+            raise NaxcliError(
+                f"the environment variable {variable} is no setting of naxcli",
+                hint=did_you_mean(variable, names, otherwise=f"unset {shlex.quote(variable)}"),
+            )
+        _merge(settings, _nest({name: _parse_value(text)}))
+    return settings
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *tables, last = name.split(".")
+        inner = nested
+        for table in tables:
+            inner = inner.setdefault(table, {})
+        inner[last] = value
+    return nested
+
+
+def _merge(lower: dict[str, Any], upper: Mapping[str, Any]) -> None:
+    """Write the settings of `upper` over those of `lower`; epochs and fidelity replace each other."""
+    for pair in (("epochs", "fidelity"), ("fidelity", "epochs")):
+        if pair[0] in upper:
+            lower.pop(pair[1], None)
+    for name, value in upper.items():
+        if isinstance(value, Mapping) and isinstance(lower.get(name), dict):
+            _merge(lower[name], value)
+        else:
+            lower[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = json.loads(json.dumps(value))
+    return flat
+
+
+def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if value is not None
+    }

@@ -1,0 +1,301 @@
+"""One trial, evaluated where it runs: builds and trains the network or calls the space's objective; exceptions become a status.
+
+Runs inside a worker process that lives for many trials, so the space and the data are loaded once. Tasks and results cross the
+process boundary as plain dicts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import gc
+import math
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from naxcli.errors import NaxcliError
+from naxcli.records.trial import Result, Status
+from naxcli.search_space.contract import Space, load_space, space_digest
+from naxcli.workers.task import DataRequest, TrialTask
+
+Heartbeat = Callable[[Mapping[str, Any]], None]
+
+SECONDS_BETWEEN_SIGNS = 30.0  # of life, within an epoch
+MAX_ERROR_BYTES = 64_000  # of a traceback in UTF-8
+# Models and statistics square costs, which must stay finite.
+MAX_COST = 1e100
+
+
+def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
+    """Return the result of one trial; whatever the evaluated code raises or returns becomes its status and error.
+
+    Raises:
+        NaxcliError: if the space or the data cannot be loaded, without which no trial of the run can be evaluated.
+    """
+    started_at, clock = time.time(), time.perf_counter()
+    space = None
+    try:
+        space = _warm_up(task)
+        # What a worker loads once, at its first trial, is not that trial's time.
+        started_at, clock = time.time(), time.perf_counter()
+        if heartbeat is not None and task.tells_beginning:
+            heartbeat({"has_begun": True})
+        result = _train(task, space, heartbeat) if space.build else _call(task, space)
+    except (
+        BaseException
+    ) as error:  # the border between the evaluated code, which may raise anything at all, and the records
+        if space is None and isinstance(error, NaxcliError):
+            raise
+        result = failure(error)
+    finally:
+        return_memory()
+    seconds = time.perf_counter() - clock
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    # Not the time of day at the end, which may have been set in between.
+    return dataclasses.replace(
+        result, started_at=started_at, ended_at=started_at + seconds, seconds=seconds, worker=worker
+    )
+
+
+def failure(error: BaseException) -> Result:
+    """Return the result of a trial that raised."""
+    return Result(status=_status_of(error), error=error_text(error))
+
+
+def error_text(error: BaseException) -> str:
+    """Return the traceback of an error as text that every file can hold: Unicode without NUL, of at most `MAX_ERROR_BYTES`."""
+    # Where naxcli only put into words what the user's code raised, that is what they look for.
+    raised = (error.__cause__ or error) if isinstance(error, NaxcliError) else error
+    try:
+        text = "".join(traceback.format_exception(raised))
+    except BaseException:  # noqa: BLE001 - of the error's own methods, which may raise anything as well
+        text = f"{type(error).__name__}, which cannot be shown"
+    encoded = text.replace("\0", "\\x00").encode(errors="backslashreplace")
+    if len(encoded) > MAX_ERROR_BYTES:
+        half = MAX_ERROR_BYTES // 2 - 50
+        between = f"\n[{len(encoded) - 2 * half} bytes left out]\n"
+        encoded = encoded[:half] + between.encode() + encoded[-half:]
+    return encoded.decode(errors="ignore")
+
+
+def _warm_up(task: TrialTask) -> Space:
+    """Return the space, with it, the libraries and the data loaded as far as they were not."""
+    space = _space(task.space, task.space_digest)
+    if space.build and task.data is not None:
+        import naxcli.measure.counts
+        import naxcli.training.loop  # noqa: F401
+
+        _dataset(task.data)
+    return space
+
+
+def load_task_data(task: TrialTask) -> tuple[Space, Any]:
+    """Return the space and the Dataset of a task that trains, loaded once per worker."""
+    assert task.data is not None
+    return _warm_up(task), _dataset(task.data)
+
+
+def _call(task: TrialTask, space: Space) -> Result:
+    assert space.evaluate is not None
+    clock = time.monotonic()
+    outcome = space.evaluate(dict(task.config), fidelity=task.fidelity, seed=task.seed)
+    seconds = time.monotonic() - clock
+    values = dict(outcome) if isinstance(outcome, Mapping) else {"cost": outcome}
+    needed = ["cost", *task.needed_measures, *([] if task.max_latency_ms is None else ["latency_ms"])]
+    if missing := [name for name in needed if values.get(name) is None]:
+        raise KeyError(f"evaluate of space {space.name!r} returned no {', '.join(map(repr, missing))}")
+    cost = _number("cost", values["cost"], float)
+    measures: dict[str, Any] = {
+        name: _number(name, values[name], kind)
+        for name, kind in (("val_accuracy", float), ("num_params", int), ("flops", int), ("latency_ms", float))
+        if values.get(name) is not None
+    }
+    if task.seconds_limit is not None and seconds > task.seconds_limit:
+        return Result(status=Status.TIMEOUT, error=_over_time(task), device="cpu", **measures)
+    if not abs(cost) <= MAX_COST:
+        return Result(status=Status.DIVERGED, error=f"the cost is {cost}", device="cpu", **measures)
+    if (reason := _too_slow(measures.get("latency_ms"), task)) is not None:
+        return Result(status=Status.INFEASIBLE, error=reason, device="cpu", **measures)
+    return Result(status=Status.SUCCESS, cost=cost, device="cpu", **measures)
+
+
+def _number(name: str, value: Any, kind: Callable[[Any], float]) -> float:
+    """Return a value that `evaluate` of a space returned; text is not taken for a number, though Python would."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"evaluate returned {name} = {value!r}, which is no number")
+    return kind(value)
+
+
+def _over_time(task: TrialTask) -> str:
+    return f"longer than {task.seconds_limit:g} s"
+
+
+def _too_slow(latency_ms: float | None, task: TrialTask) -> str | None:
+    """Return why a latency is infeasible, None where it is not."""
+    if latency_ms is None or task.max_latency_ms is None or latency_ms <= task.max_latency_ms:
+        return None
+    return f"latency {latency_ms:.2f} ms is above the limit of {task.max_latency_ms:g} ms"
+
+
+def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result:
+    import torch
+
+    from naxcli.measure.counts import latency_ms as measure_latency_ms
+    from naxcli.search_space.networks import build_network
+    from naxcli.search_space.sizes import measure_config
+    from naxcli.training.loop import seed_everything, train
+
+    assert task.data is not None and task.recipe is not None
+    torch.set_num_threads(task.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = _dataset(task.data)
+    shape = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": dataset.image_size}
+    counts = measure_config(space, task.config, width=task.width, **shape)
+    seed_everything(task.seed)
+    network = build_network(space, dict(task.config), **shape, width=task.width)
+
+    latency_ms = None
+    if task.measure_latency or task.max_latency_ms is not None:
+        input_shape = (dataset.in_channels, dataset.image_size, dataset.image_size)
+        latency_ms = measure_latency_ms(network.to(device), input_shape, device=device)
+    measured: dict[str, Any] = {**counts, "latency_ms": latency_ms, "device": _device_name(device)}
+    if (reason := _too_slow(latency_ms, task)) is not None:
+        return Result(status=Status.INFEASIBLE, error=reason, **measured)
+
+    deadline = None if task.seconds_limit is None else time.monotonic() + task.seconds_limit
+    checkpoint = None if task.checkpoint_to is None else Path(task.checkpoint_to)
+    is_over_time = False
+
+    def should_stop() -> bool:
+        nonlocal is_over_time
+        is_over_time = deadline is not None and time.monotonic() > deadline
+        return is_over_time
+
+    signalled_at = -math.inf
+
+    def on_step(epochs: float) -> None:
+        nonlocal signalled_at
+        if heartbeat is not None and time.monotonic() - signalled_at > SECONDS_BETWEEN_SIGNS:
+            heartbeat({"epochs": epochs})
+            signalled_at = time.monotonic()
+
+    outcome = train(
+        network, dataset, task.recipe, epochs=task.fidelity, schedule_epochs=task.schedule_epochs, seed=task.seed, device=device,
+        checkpoint_from=_readable(task.checkpoint_from), checkpoint_to=checkpoint, on_step=on_step,
+        on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)), should_stop=should_stop,
+    )  # fmt: skip
+    common: dict[str, Any] = {
+        **measured, "train_loss": outcome.train_loss, "peak_memory_bytes": outcome.peak_memory_bytes, "curve": outcome.curve,
+    }  # fmt: skip
+    cost = None if outcome.val_accuracy is None else 1.0 - outcome.val_accuracy
+    is_kept = outcome.status == Status.SUCCESS and not is_over_time and (
+        task.keep_if_cost_below is None or (cost is not None and cost < task.keep_if_cost_below)
+    )  # fmt: skip
+    if checkpoint is not None and not is_kept:
+        checkpoint.unlink(missing_ok=True)
+    if is_over_time:
+        return Result(status=Status.TIMEOUT, error=_over_time(task), **common)
+    if outcome.status != Status.SUCCESS:
+        return Result(status=Status.DIVERGED, error="the loss is not finite", **common)
+    return Result(status=Status.SUCCESS, cost=cost, val_accuracy=outcome.val_accuracy, **common)
+
+
+def _readable(checkpoint: str | None) -> Path | None:
+    """Return the checkpoint to continue, or None where it is gone or damaged: training from the start gives the same result."""
+    from naxcli.training.checkpoint import load_checkpoint
+
+    if checkpoint is None:
+        return None
+    try:
+        load_checkpoint(Path(checkpoint))
+    except NaxcliError:
+        return None
+    return Path(checkpoint)
+
+
+def _status_of(error: BaseException) -> Status:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Status.OUT_OF_MEMORY
+    # The CPU allocator, cuBLAS and cuDNN report it as a plain RuntimeError.
+    signs = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+    if isinstance(error, RuntimeError) and any(sign in _message(error) for sign in signs):
+        return Status.OUT_OF_MEMORY
+    return Status.CRASHED
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - as above
+        return ""
+
+
+def return_memory() -> None:
+    """Give back what a trial of torch allocated: its graph has cycles, and CUDA keeps freed blocks for itself."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    from naxcli.training.host_memory import return_freed_memory
+
+    gc.collect()
+    return_freed_memory()
+    if torch.cuda.is_initialized():
+        with contextlib.suppress(
+            RuntimeError
+        ):  # of a device that the trial left broken, which `is_device_broken` tells
+            torch.cuda.empty_cache()
+
+
+def is_device_broken() -> bool:
+    """Return whether this process can no longer use its CUDA device, as after an illegal access or a failed capture."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.rand(1, device="cuda").item()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+@functools.lru_cache(maxsize=4)
+def _space(origin: str, digest: str | None) -> Space:
+    space = load_space(origin)
+    if digest is not None and (own := space_digest(space)) != digest:
+        is_same_code = own.partition("-")[0] == digest.partition("-")[0]
+        raise NaxcliError(
+            f"a worker on {socket.gethostname()} loads another space {origin!r} than the search",
+            why="the same file says something else there: it depends on what it is run with, or where"
+            if is_same_code
+            else "its file was edited while the search ran, or differs on that machine",
+            hint="have the file say the same wherever it is loaded, for instance by reading no environment variables"
+            if is_same_code
+            else "put the file back, and the same command goes on",
+        )
+    return space
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(request: DataRequest) -> Any:
+    from naxcli.data.dataset import load_dataset
+
+    dataset = load_dataset(
+        request.name, root=Path(request.root), split_seed=request.split_seed,
+        validation_fraction=request.validation_fraction, images_per_class=request.images_per_class,
+        image_size=request.image_size, with_test=request.on_test,
+        skip_corrupt=request.skip_corrupt, is_lazy=request.is_lazy,
+    )  # fmt: skip
+    return dataset.with_test_as_validation() if request.on_test else dataset

@@ -1,0 +1,129 @@
+"""What is printed reaches every terminal: in ASCII where it knows nothing else, and a path too long is an error like others."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from naxcli.cli import app, streams
+from naxcli.workers.streams import outlive_reader
+from tests.command_line import ENVIRONMENT, naxcli
+
+PACKAGE = Path(__file__).parents[2] / "naxcli"
+
+
+def texts_of(path: Path) -> set[str]:
+    """Return the string literals of a file, without its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+    }
+
+
+def test_every_character_that_naxcli_prints_has_a_meaning_in_ascii() -> None:
+    texts = set().union(*(texts_of(path) for path in PACKAGE.rglob("*.py")))
+    characters = {
+        character for text in texts for character in text if not character.isascii() and character.isprintable()
+    }
+    assert {"≠", "±", "★"} <= characters
+    assert not [character for character in characters if "\\" in streams._replacement(character)]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_commands_print_on_a_terminal_without_unicode(encoding: str, tiny_space: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    searched = [
+        "search",
+        "--space",
+        tiny_space,
+        "--run",
+        run,
+        "--trials",
+        "30",
+        "--workers",
+        "1",
+        "--searcher",
+        "random",
+    ]
+    commands = (searched, ["report", run, "--bootstrap", "0"], ["status", run], ["--help"], ["train", "--help"])
+    printed = ""
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "naxcli", *map(str, command)], capture_output=True, timeout=300, check=False,
+            env={**ENVIRONMENT, "PYTHONIOENCODING": encoding, "LC_ALL": "C", "COLUMNS": "100"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        printed += done.stdout.decode(encoding) + done.stderr.decode(encoding)
+    assert "!= differs from the incumbent" in printed and "Traceback" not in printed
+    assert ("+- is the standard deviation" in printed) is (encoding == "ascii")
+
+
+def test_a_name_that_is_no_text_is_printed_with_its_bytes(tmp_path: Path) -> None:
+    done = naxcli("status", os.fsdecode(bytes(tmp_path / "r") + b"\xff"))
+    assert done.returncode == 2 and "r\\udcff" in done.stderr and "Traceback" not in done.stderr
+
+
+LONG = "a" * 300
+DEEP = "/".join(["directory"] * 600)
+
+
+@pytest.mark.parametrize("path", [LONG, DEEP], ids=["name", "path"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("search", "--space", "nexception", "--data", "digits", "--trials", "1", "--run"),
+        ("search", "--trials", "1", "--run", "run", "--experiment"),
+        ("status",),
+        ("report",),
+        ("report", "--space-json", "space.json", "--trials"),
+        ("stop",),
+        ("confirm",),
+        ("compare", "run"),
+        ("space", "show"),
+        ("export", "--config"),
+        ("train", "--data", "digits", "--config", "nexception:T-NeXception", "--out"),
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_is_too_long_is_an_error(
+    command: tuple[str, ...], path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, [*command, path])
+    assert isinstance(refused.exception, SystemExit), refused.exception  # else it is a traceback
+    assert refused.exit_code == 2 and "error:" in refused.output
+
+
+def test_a_stream_without_a_reader_swallows_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    stream = io.TextIOWrapper(os.fdopen(writing, "wb"), encoding="ascii", errors="replace", line_buffering=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    outlive_reader("stdout")
+    print("read")
+    assert os.read(reading, 100) == b"read\n"
+    assert (sys.stdout.encoding, sys.stdout.errors) == ("ascii", "replace")
+    os.close(reading)
+    for _ in range(2):
+        print("x" * 100_000, flush=True)
+    os.write(writing, b"and what others write there")
+
+
+def test_a_full_disk_behind_a_stream_is_no_reader_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs Linux's /dev/full")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        outlive_reader("stdout")
+        with pytest.raises(OSError, match="No space left"):
+            print("lost", flush=True)
+        monkeypatch.undo()

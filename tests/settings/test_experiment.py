@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from naxcli.errors import NaxcliError
+from naxcli.settings.experiment import Experiment, differences, from_settings, resolve
+from naxcli.settings.fidelity import FidelityRange
+
+
+def settings(**flags: Any) -> Experiment:
+    assignments = flags.pop("assignments", ())
+    environment = flags.pop("environment", {})
+    stored = flags.pop("stored", None)
+    experiment_file = flags.pop("experiment_file", None)
+    return resolve(
+        flags={"space": "nexception", **flags}, assignments=assignments, environment=environment, stored=stored,
+        experiment_file=experiment_file, has_networks=True,
+    )  # fmt: skip
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text("seed = 1\nwidth = 0.1\nvalidation_fraction = 0.3\n[recipe]\nlearning_rate = 0.5\nmixup = 0.7\n")
+    found = settings(
+        seed=3,
+        experiment_file=str(file),
+        environment={"NAXCLI_SEED": "2", "NAXCLI_WIDTH": "0.2", "NAXCLI_RECIPE__MIXUP": "0.6"},
+    )
+    assert (found.seed, found.width, found.validation_fraction) == (3, 0.2, 0.3)
+    assert (found.recipe.learning_rate, found.recipe.mixup, found.recipe.batch_size) == (0.5, 0.6, 256)
+
+
+def test_set_reaches_every_setting_and_converts_text() -> None:
+    found = settings(
+        assignments=["recipe.learning_rate=1e-3", "limits.max_params=5M", "data=digits", "recipe.channels_last=false"]
+    )
+    assert found.recipe.learning_rate == 1e-3
+    assert found.limits.max_params == 5e6
+    assert found.data == "digits"
+    assert found.recipe.channels_last is False
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "nonsense=1",
+        "recipe.nonsense=1",
+        "recipe=3",
+        "seed=often",
+        "seed",
+        "=3",
+        "recipe.learning_rate=-1",
+        "searcher=best",
+        "width=0",
+    ],
+)
+def test_a_wrong_setting_is_refused(assignment: str) -> None:
+    with pytest.raises(NaxcliError):
+        settings(assignments=[assignment])
+
+
+def test_an_unknown_environment_variable_is_refused_by_name() -> None:
+    with pytest.raises(NaxcliError, match="NAXCLI_SEDE"):
+        settings(environment={"NAXCLI_SEDE": "2"})
+
+
+def test_epochs_and_fidelity_replace_each_other_across_sources(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text('fidelity = "3:27:3"\n')
+    assert settings(experiment_file=str(file)).fidelity.rungs() == (3.0, 9.0, 27.0)
+    assert settings(experiment_file=str(file), epochs=5).fidelity == FidelityRange(min=5, max=5)
+
+
+def test_a_fidelity_that_is_no_ladder_names_the_nearest() -> None:
+    with pytest.raises(NaxcliError) as refused:
+        settings(fidelity="3:30:3")
+    assert "3:27:3" in refused.value.hint and "3:81:3" in refused.value.hint
+
+
+def test_several_objectives_with_several_fidelities_are_refused_with_the_reason() -> None:
+    with pytest.raises(NaxcliError) as refused:
+        settings(objective="cost,flops", fidelity="3:27:3")
+    assert "unsound" in refused.value.why
+
+
+def test_settings_survive_the_file() -> None:
+    import tomllib
+
+    first = settings(fidelity="3:27:3", budget="3d", objective="cost", **{"limits.max_params": "5M"})
+    assert from_settings(tomllib.loads(first.to_toml())) == first
+
+
+def test_differences_leave_out_what_may_change() -> None:
+    first = settings(seed=1, budget="3d")
+    assert differences(first, settings(seed=1, budget="5d", workers=4)) == []
+    assert [name for name, _, _ in differences(first, settings(seed=2, budget="3d"))] == ["seed"]
+
+
+def test_stored_settings_take_the_place_of_defaults() -> None:
+    first = settings(seed=7, width=0.5, budget="3d")
+    assert settings(stored=first.to_settings(), budget="5d").seed == 7
+
+
+def test_a_space_without_networks_has_no_data() -> None:
+    assert resolve(flags={"space": "x.py"}, has_networks=False, environment={}).data is None
+
+
+@pytest.mark.parametrize("source", ["run", "file"])
+def test_a_cluster_that_only_a_file_names_is_refused(source: str, tmp_path: Path) -> None:
+    """A run or an experiment file may be a stranger's: a job script, or pickles from a scheduler, would run code."""
+    file = tmp_path / "study.toml"
+    file.write_text('cluster = "slurm:evil.toml"')
+    sources: dict[str, Any] = (
+        {"experiment_file": str(file)} if source == "file" else {"stored": {"cluster": "slurm:evil.toml"}}
+    )
+    with pytest.raises(NaxcliError, match=r"slurm:evil\.toml") as error:
+        resolve(flags={"space": "nexception"}, **sources)
+    assert "--cluster slurm:evil.toml" in error.value.hint
+    assert resolve(flags={"space": "nexception", "cluster": "local"}, **sources).cluster is None
+    assert resolve(flags={"space": "nexception", "cluster": "tls://a:1"}, **sources).cluster == "tls://a:1"
+
+
+def test_rungs_branch_from_a_trunk_unless_the_whole_schedule_is_asked_for() -> None:
+    rungs = settings(fidelity="1:9:3", assignments=["recipe.decay_fraction=0.25"])
+    assert (rungs.trial_recipe.schedule, rungs.trunk_share) == ("trunk", 0.75)
+    assert rungs.trial_recipe.warmup_epochs == pytest.approx(0.2)  # a fifth of the lowest rung
+    assert rungs.recipe.schedule == "cosine"  # of confirmation and final training
+    whole = settings(fidelity="1:9:3", assignments=["rung_schedule=whole"])
+    single = settings(epochs=9)
+    for experiment in (whole, single):
+        assert (experiment.trial_recipe, experiment.trunk_share) == (experiment.recipe, 1.0)
+    with pytest.raises(NaxcliError, match="rung_schedule"):
+        settings(fidelity="1:9:3", assignments=["rung_schedule=steps"])
