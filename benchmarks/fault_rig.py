@@ -141,9 +141,13 @@ class Search:
             self.reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file, start_new_session=True)
         assert self.reader.stdin is not None
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self.reader.stdin, stderr=subprocess.STDOUT, env=environment,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self.reader.stdin,
+            stderr=subprocess.STDOUT,
+            env=environment,
             start_new_session=True,
-        )  # fmt: skip
+        )
         self.reader.stdin.close()
 
     def family(self) -> list[psutil.Process]:
@@ -216,10 +220,15 @@ class Rig:
         """Check what is there, and add the round to the journal."""
         new = {} if not_possible else self.check()
         row = {
-            "fault": self.fault, "not_possible": not_possible, "seconds": round(time.monotonic() - self._round_started, 1),
-            "injected": self.num_injected, "lost": self.num_lost, "problems": self.problems,
-            "trials_elsewhere": self.num_trials_elsewhere, "new": [[trial_id, *outcome] for trial_id, outcome in new.items()],
-        }  # fmt: skip
+            "fault": self.fault,
+            "not_possible": not_possible,
+            "seconds": round(time.monotonic() - self._round_started, 1),
+            "injected": self.num_injected,
+            "lost": self.num_lost,
+            "problems": self.problems,
+            "trials_elsewhere": self.num_trials_elsewhere,
+            "new": [[trial_id, *outcome] for trial_id, outcome in new.items()],
+        }
         self.rounds.append(row)
         with self.journal.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -301,9 +310,15 @@ class Rig:
         """Start a search that nothing else here looks after."""
         self._num_started += 1
         arguments = [
-            "--space", self.space, "--run", run or self.run, "--trials", num_trials, *SEARCH_OPTIONS,
+            "--space",
+            self.space,
+            "--run",
+            run or self.run,
+            "--trials",
+            num_trials,
+            *SEARCH_OPTIONS,
             *(more or ("--cluster", "local")),  # a recorded cluster has to be named again, or left
-        ]  # fmt: skip
+        ]
         search = Search(arguments, self.folder / f"output-{self._num_started}.txt", self._environment)
         self._under_way.append(search)
         return search

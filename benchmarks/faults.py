@@ -78,8 +78,10 @@ def kill_scheduler(rig: Rig) -> None:
     address = next(found.group() for line in scheduler.stderr if (found := re.search(r"tcp://127.0.0.1:\d+", line)))
     worker = subprocess.Popen(
         [*dask, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         rig.search = search = rig.start(1_000_000, "--cluster", address)
         rig.wait_for_more()
@@ -419,8 +421,9 @@ def play(rig: Rig, num_rounds: int) -> None:
         print(
             f"{index + 1:>4} {row['seconds']:>6.1f} s  {len(rig.known):>5} trials  {rig.fault}"
             + "".join(f"\n     PROBLEM: {text}" for text in row["problems"]),
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def finish(rig: Rig) -> None:

@@ -48,32 +48,41 @@ MEASUREMENTS = (
     Measurement(name="ceilings", script="gpu_profile", flags="--ceilings", smoke_flags="--ceilings"),
     Measurement(name="augmentation", script="training_augmentation", flags="", smoke_flags="--repeats 1"),
     Measurement(
-        name="step-128", script="training_step", flags="--width 1 --batch-size 128",
+        name="step-128",
+        script="training_step",
+        flags="--width 1 --batch-size 128",
         smoke_flags="--width 0.05 --batch-size 8 --repeats 1",
     ),
     Measurement(
-        name="step-256", script="training_step", flags="--width 1 --batch-size 256",
+        name="step-256",
+        script="training_step",
+        flags="--width 1 --batch-size 256",
         smoke_flags="--width 0.05 --batch-size 8 --repeats 1",
     ),
     Measurement(
-        name="preparation", script="training_preparation", flags="--width 1",
+        name="preparation",
+        script="training_preparation",
+        flags="--width 1",
         smoke_flags="--width 0.05 --batch-size 8 --repeats 1",
     ),
     Measurement(
         name="profile", script="gpu_profile", flags="--width 1", smoke_flags="--width 0.05 --batch-size 8 --images 160"
     ),
     Measurement(
-        name="trials", script="training_trials",
+        name="trials",
+        script="training_trials",
         flags=f"--images {TRAIN_IMAGES + 11_250} --width 1 --batch-size 256 --repeats 3",
         smoke_flags="--images 40 --width 0.02 --batch-size 16 --repeats 1 --epochs 0.01 1",
     ),
     Measurement(
-        name="accuracy", script="training_accuracy", needs_data=True,
+        name="accuracy",
+        script="training_accuracy",
+        needs_data=True,
         flags="--seeds 10 --epochs 10 --train-per-class 450 --test-per-class 100 --width 1 --batch-size 256 "
         "--learning-rate 0.002 --workers 16",
         smoke_flags="--seeds 2 --epochs 1 --train-per-class 2 --test-per-class 1 --width 0.02 --batch-size 32",
     ),
-)  # fmt: skip
+)
 
 
 def main() -> None:
@@ -109,9 +118,10 @@ def run(item: Measurement, file: Path, arguments: argparse.Namespace) -> None:
         flags += ["--data-root", arguments.data_root, "--out", str(arguments.out / f"{item.name}.jsonl")]
     command = [sys.executable, "-u", "-m", f"benchmarks.{item.script}", *flags]
     command += ["--device", arguments.device, "--json", str(file)]
-    with (arguments.out / f"{item.name}.txt").open("w") as log, subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:  # fmt: skip
+    with (
+        (arguments.out / f"{item.name}.txt").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
@@ -139,7 +149,7 @@ def table(results: Mapping[str, Any]) -> str:
         ("accuracy against the timm loop, points", "{:+.2f}, 95 % {:+.2f} to {:+.2f}, n {}", "within 0.5", _accuracy),
         ("network built beside the training would save", "{:.0f} ms, {:.1%} of one epoch", "", _saved),
         ("time of the steps that the GPU is busy", "{:.0%}", "", _busy),
-    ]  # fmt: skip
+    ]
     lines = ["| | measured | bar |", "|---|---|---|"]
     for name, form, bar, values in rows:
         try:

@@ -65,9 +65,11 @@ class Study:
         code, is_cut = self._run(command, self.out / f"{name}.log", left - STOP_SECONDS)
         before = self.state.get(name, {})
         self.state[name] = {
-            "code": code, "is_cut": is_cut, "is_done": code in good and not is_cut,
+            "code": code,
+            "is_cut": is_cut,
+            "is_done": code in good and not is_cut,
             "seconds": round(before.get("seconds", 0.0) + time.monotonic() - started, 1),
-        }  # fmt: skip
+        }
         self.save()
         return bool(self.state[name]["is_done"])
 
@@ -91,9 +93,14 @@ class Study:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return subprocess.Popen(
-                command, cwd=REPOSITORY, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                command,
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -141,9 +148,12 @@ def main() -> None:
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     study = Study(
-        out=out, deadline=time.monotonic() + arguments.seconds, is_smoke=arguments.smoke,
-        environment={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}, state=read(out / "state.json"),
-    )  # fmt: skip
+        out=out,
+        deadline=time.monotonic() + arguments.seconds,
+        is_smoke=arguments.smoke,
+        environment={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+        state=read(out / "state.json"),
+    )
     if arguments.wheels:
         install_wheels(study, arguments.wheels)
     study.environment["PYTHONPATH"] = os.pathsep.join(

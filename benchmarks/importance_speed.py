@@ -140,8 +140,19 @@ def time_command(space: ConfigurationSpace, num_rows: int, *, repeat: int) -> No
                 ended_at=started + 10,
             ).to_parquet(file)
             for num_resamples, bar in ((0, 20), (10, 80)):
-                command = [sys.executable, "-m", "naxcli", "report", "--trials", str(file), "--space-json", str(space_file),
-                           "--bootstrap", str(num_resamples), "--quiet"]  # fmt: skip
+                command = [
+                    sys.executable,
+                    "-m",
+                    "naxcli",
+                    "report",
+                    "--trials",
+                    str(file),
+                    "--space-json",
+                    str(space_file),
+                    "--bootstrap",
+                    str(num_resamples),
+                    "--quiet",
+                ]
                 measure(
                     f"{len(table):,} rows, {name}, {num_resamples} resamples",
                     lambda command=command: subprocess.run(command, check=True, stdout=subprocess.DEVNULL),  # type: ignore[misc]
@@ -163,8 +174,10 @@ def main() -> None:
     parser.add_argument("--trees", action="store_true")
     parser.add_argument("--rows", type=int, help="time the whole command on this many rows")
     arguments = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"numpy {np.__version__}, scikit-learn {sklearn.__version__}")  # fmt: skip
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"numpy {np.__version__}, scikit-learn {sklearn.__version__}"
+    )
     space = make_space()
     groups = {"choices": [f"choice_{number}" for number in range(6)]}
     if arguments.trees:
@@ -180,10 +193,18 @@ def main() -> None:
         repeat=arguments.repeat,
         bar=4,
     )
-    measure("10,000 trials, no bootstrap", lambda: summarise(ten_thousand, space, groups=groups, bootstrap=0),
-            repeat=arguments.repeat, bar=10)  # fmt: skip
-    measure(f"1,000 trials, {arguments.resamples} resamples", lambda: summarise(thousand, space, groups=groups,
-            bootstrap=arguments.resamples), repeat=max(1, arguments.repeat // 3), bar=64)  # fmt: skip
+    measure(
+        "10,000 trials, no bootstrap",
+        lambda: summarise(ten_thousand, space, groups=groups, bootstrap=0),
+        repeat=arguments.repeat,
+        bar=10,
+    )
+    measure(
+        f"1,000 trials, {arguments.resamples} resamples",
+        lambda: summarise(thousand, space, groups=groups, bootstrap=arguments.resamples),
+        repeat=max(1, arguments.repeat // 3),
+        bar=64,
+    )
 
 
 if __name__ == "__main__":

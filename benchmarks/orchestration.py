@@ -48,8 +48,9 @@ def main() -> None:
         flags = ["--workers", str(arguments.workers), "--trials", str(arguments.trials), "--quiet"]
         subprocess.run(
             [sys.executable, "-m", "naxcli", "search", "--space", space, "--run", run, *flags],
-            check=True, cwd=Path(__file__).parents[1],
-        )  # fmt: skip
+            check=True,
+            cwd=Path(__file__).parents[1],
+        )
         trials = pd.read_parquet(run / "trials.parquet").sort_values("started_at")
     gaps: list[float] = []
     whole = 0.0

@@ -83,9 +83,15 @@ def main() -> None:
     runs = [(rule, 0) for rule in RULES] + [("again", seed) for seed in TRUTH_SEEDS]
     # So few steps learn nothing that tells configurations apart from images as heavily augmented as in the paper.
     recipe = Recipe(
-        batch_size=arguments.batch_size, learning_rate=arguments.learning_rate, loss="cross_entropy", randaugment="", mixup=0, cutmix=0,
-        crop_padding=2, drop_path=0,
-    )  # fmt: skip
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        loss="cross_entropy",
+        randaugment="",
+        mixup=0,
+        cutmix=0,
+        crop_padding=2,
+        drop_path=0,
+    )
     for number, configuration in list(enumerate(configurations))[arguments.start :]:
         for rule, seed in runs:
             if (number, rule, seed) in known:
@@ -93,8 +99,15 @@ def main() -> None:
             # The truth needs the highest fidelity only.
             rungs = fidelity.rungs() if seed == 0 else fidelity.rungs()[-1:]
             row = {"config": number, "rule": rule, "seed": seed, "settings": settings} | trained(
-                configuration, rule, seed=seed, rungs=rungs, recipe=recipe, dataset=dataset, width=arguments.width, device=arguments.device
-            )  # fmt: skip
+                configuration,
+                rule,
+                seed=seed,
+                rungs=rungs,
+                recipe=recipe,
+                dataset=dataset,
+                width=arguments.width,
+                device=arguments.device,
+            )
             rows.append(row)
             with arguments.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -118,8 +131,16 @@ def of_classes(dataset: Dataset, num_classes: int) -> Dataset:
 
 
 def trained(
-    configuration: dict[str, Any], rule: str, *, seed: int, rungs: Any, recipe: Recipe, dataset: Dataset, width: float, device: str
-) -> dict[str, Any]:  # fmt: skip
+    configuration: dict[str, Any],
+    rule: str,
+    *,
+    seed: int,
+    rungs: Any,
+    recipe: Recipe,
+    dataset: Dataset,
+    width: float,
+    device: str,
+) -> dict[str, Any]:
     """Return accuracy, epochs and seconds at every rung of one configuration trained under a rule."""
     space = load_space("nexception")
     assert space.build is not None
@@ -134,15 +155,24 @@ def trained(
         for rung in rungs:
             seed_everything(seed)
             network = space.build(
-                configuration, num_classes=dataset.num_classes, in_channels=dataset.in_channels,
-                image_size=dataset.image_size, width=width,
-            )  # fmt: skip
+                configuration,
+                num_classes=dataset.num_classes,
+                in_channels=dataset.in_channels,
+                image_size=dataset.image_size,
+                width=width,
+            )
             started = time.perf_counter()
             outcome = train(
-                network, dataset, recipe, epochs=rung, seed=seed, device=device,
+                network,
+                dataset,
+                recipe,
+                epochs=rung,
+                seed=seed,
+                device=device,
                 schedule_epochs=rung if rule == "again" else longest,
-                checkpoint_from=checkpoint if rule != "again" and checkpoint.exists() else None, checkpoint_to=checkpoint,
-            )  # fmt: skip
+                checkpoint_from=checkpoint if rule != "again" and checkpoint.exists() else None,
+                checkpoint_to=checkpoint,
+            )
             found["seconds"].append(time.perf_counter() - started)
             found["epochs"].append(outcome.epochs_run)
             found["accuracy"].append(outcome.val_accuracy or 0.0)
@@ -156,9 +186,11 @@ def print_findings(rows: list[dict[str, Any]], rungs: list[float]) -> None:
         if row["seed"] in TRUTH_SEEDS:
             truths.setdefault(row["config"], []).append(row["accuracy"][-1])
     complete = sorted(
-        number for number, values in truths.items()
-        if len(values) == len(TRUTH_SEEDS) and sum(row["config"] == number and row["seed"] == 0 for row in rows) == len(RULES)
-    )  # fmt: skip
+        number
+        for number, values in truths.items()
+        if len(values) == len(TRUTH_SEEDS)
+        and sum(row["config"] == number and row["seed"] == 0 for row in rows) == len(RULES)
+    )
     truth = np.array([statistics.fmean(truths[number]) for number in complete])
     seeds = np.array([truths[number] for number in complete])
     print(f"n = {len(complete)} configurations, accuracy {truth.min():.3f} to {truth.max():.3f}; ", end="")

@@ -49,9 +49,13 @@ class OurSearcher:
 
     def __init__(self, name: str, space: Space, seed: int, num_workers: int) -> None:
         self._searcher = make_searcher(
-            name, space=space, configuration_space=space.configuration_space(seed), fidelity=FidelityRange(min=1, max=1),
-            seed=seed, max_in_flight=num_workers,
-        )  # fmt: skip
+            name,
+            space=space,
+            configuration_space=space.configuration_space(seed),
+            fidelity=FidelityRange(min=1, max=1),
+            seed=seed,
+            max_in_flight=num_workers,
+        )
 
     def ask(self) -> tuple[Any, Config]:
         suggestion = self._searcher.ask()
@@ -89,9 +93,12 @@ class SmacFacade:
 
         self._folder = tempfile.TemporaryDirectory()
         scenario = Scenario(
-            space.configuration_space(seed), output_directory=Path(self._folder.name), deterministic=True, seed=seed,
+            space.configuration_space(seed),
+            output_directory=Path(self._folder.name),
+            deterministic=True,
+            seed=seed,
             n_trials=max(CHECKPOINTS),
-        )  # fmt: skip
+        )
         intensifier = HyperparameterOptimizationFacade.get_intensifier(scenario, max_config_calls=1)
         self._smac = HyperparameterOptimizationFacade(
             scenario, lambda config, seed=0: 0.0, intensifier=intensifier, logging_level=False

@@ -62,9 +62,13 @@ def record_result(records: Records, suggestion: Suggestion, state: str, cost: fl
 def build(name: str, space: Space, events: list[Event]) -> Searcher:
     """Rebuild the searcher from the events of a run."""
     return make_searcher(
-        name, space=space, configuration_space=space.configuration_space(SEED), fidelity=FidelityRange(min=9, max=9),
-        seed=SEED, history=events,
-    )  # fmt: skip
+        name,
+        space=space,
+        configuration_space=space.configuration_space(SEED),
+        fidelity=FidelityRange(min=9, max=9),
+        seed=SEED,
+        history=events,
+    )
 
 
 def peak_memory_mb() -> float:
@@ -113,9 +117,13 @@ def main() -> None:
                 records.write_parquet(run, space.configuration_space(SEED))
                 parquet_seconds = time.perf_counter() - started
         table.add_row(
-            f"{number:,}", f"{rebuild_seconds:.2f}", f"{np.median(seconds):.2f} ({max(seconds):.2f})",
-            f"{np.median(cpu_seconds):.2f}", f"{parquet_seconds:.2f}", f"{peak_memory_mb():.0f}",
-        )  # fmt: skip
+            f"{number:,}",
+            f"{rebuild_seconds:.2f}",
+            f"{np.median(seconds):.2f} ({max(seconds):.2f})",
+            f"{np.median(cpu_seconds):.2f}",
+            f"{parquet_seconds:.2f}",
+            f"{peak_memory_mb():.0f}",
+        )
     Console().print(table)
     before = peak_memory_mb()
     from naxcli.search_space.sizes import measure_config

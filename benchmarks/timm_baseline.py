@@ -50,11 +50,20 @@ def synthetic_dataset(num_images: int, *, num_validation: int = 100) -> Dataset:
     images = torch.from_numpy(coarse.repeat(4, axis=2).repeat(4, axis=3))
     labels = torch.arange(num_images) % 100
     return Dataset(
-        name="synthetic", train_images=images[num_validation:], train_labels=labels[num_validation:],
-        validation_images=images[:num_validation], validation_labels=labels[:num_validation], num_classes=100,
-        in_channels=3, image_size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25),
-        class_names=tuple(map(str, range(100))), content_hash="", is_official=False,
-    )  # fmt: skip
+        name="synthetic",
+        train_images=images[num_validation:],
+        train_labels=labels[num_validation:],
+        validation_images=images[:num_validation],
+        validation_labels=labels[:num_validation],
+        num_classes=100,
+        in_channels=3,
+        image_size=32,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        class_names=tuple(map(str, range(100))),
+        content_hash="",
+        is_official=False,
+    )
 
 
 def train_loader(
@@ -63,9 +72,13 @@ def train_loader(
     """Return timm's training loader with the recipe's transforms."""
     images = PillowImages(dataset.train_images, dataset.train_labels)
     collate = FastCollateMixup(
-        mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, prob=recipe.mixup_prob, switch_prob=recipe.switch_prob,
-        label_smoothing=recipe.label_smoothing, num_classes=dataset.num_classes,
-    )  # fmt: skip
+        mixup_alpha=recipe.mixup,
+        cutmix_alpha=recipe.cutmix,
+        prob=recipe.mixup_prob,
+        switch_prob=recipe.switch_prob,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=dataset.num_classes,
+    )
     loader = _loader(images, dataset, recipe, device, num_workers, is_training=True, collate_fn=collate)
     grey = tuple(round(255 * mean) for mean in dataset.mean)
     images.transform = (
@@ -93,10 +106,18 @@ def _loader(
     images: PillowImages, dataset: Dataset, recipe: Recipe, device: torch.device, num_workers: int, **arguments: object
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     loader: DataLoader[tuple[Tensor, Tensor]] = create_loader(
-        images, input_size=(dataset.in_channels, dataset.image_size, dataset.image_size), batch_size=recipe.batch_size,
-        mean=dataset.mean, std=dataset.std, num_workers=num_workers, device=device, use_prefetcher=True,
-        pin_memory=device.type == "cuda", persistent_workers=True, **arguments,
-    )  # fmt: skip
+        images,
+        input_size=(dataset.in_channels, dataset.image_size, dataset.image_size),
+        batch_size=recipe.batch_size,
+        mean=dataset.mean,
+        std=dataset.std,
+        num_workers=num_workers,
+        device=device,
+        use_prefetcher=True,
+        pin_memory=device.type == "cuda",
+        persistent_workers=True,
+        **arguments,
+    )
     return loader
 
 
@@ -141,9 +162,14 @@ def train(
     num_steps = max(1, round(epochs * len(training)))
     num_warmup = round(recipe.warmup_length(epochs) * len(training))
     schedule = CosineLRScheduler(
-        optimizer, t_initial=max(1, num_steps - num_warmup), lr_min=recipe.min_learning_rate, warmup_t=num_warmup,
-        warmup_lr_init=recipe.min_learning_rate, warmup_prefix=True, t_in_epochs=False,
-    )  # fmt: skip
+        optimizer,
+        t_initial=max(1, num_steps - num_warmup),
+        lr_min=recipe.min_learning_rate,
+        warmup_t=num_warmup,
+        warmup_lr_init=recipe.min_learning_rate,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
     step, accuracy = 0, 0.0
     while step < num_steps:
         network.train()

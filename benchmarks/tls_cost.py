@@ -47,11 +47,15 @@ def pool_of_one(folder: Path, *, with_tls: bool) -> Iterator[WorkerPool]:
         files = {setting: str(folder / name) for setting, name in files.items()}
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", security=security,
+            n_workers=1,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            security=security,
             protocol="tls://" if with_tls else "tcp://",
         ) as cluster,
         WorkerPool(report, slots=[], cluster=Connection(address=cluster.scheduler_address, **files)) as pool,
-    ):  # fmt: skip
+    ):
         yield pool
 
 

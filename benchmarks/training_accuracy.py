@@ -85,9 +85,13 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     recipe = Recipe(batch_size=arguments.batch_size, learning_rate=arguments.learning_rate)
     dataset = load_dataset(
-        "cifar100", root=arguments.data_root, split_seed=0, validation_fraction=0.1, with_test=True,
+        "cifar100",
+        root=arguments.data_root,
+        split_seed=0,
+        validation_fraction=0.1,
+        with_test=True,
         image_size=arguments.image_size,
-    )  # fmt: skip
+    )
     dataset = thinned(
         dataset.with_test_as_validation(),
         train_per_class=arguments.train_per_class,

@@ -127,9 +127,12 @@ def main() -> None:
             f"{ratios[0]:.2f} to {ratios[-1]:.2f}   {memory[0]}, {memory[1]}"
         )
         kept[name] = {
-            "timm_seconds": [pair[0][0] for pair in pairs], "naxcli_seconds": [pair[1][0] for pair in pairs],
-            "ratio": ratios, "timm_megabytes": memory[0], "naxcli_megabytes": memory[1],
-        }  # fmt: skip
+            "timm_seconds": [pair[0][0] for pair in pairs],
+            "naxcli_seconds": [pair[1][0] for pair in pairs],
+            "ratio": ratios,
+            "timm_megabytes": memory[0],
+            "naxcli_megabytes": memory[1],
+        }
     keep(arguments, trials=kept)
 
 

@@ -162,10 +162,20 @@ def test_batches_made_on_cuda_are_those_of_a_cpu(monkeypatch: pytest.MonkeyPatch
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (256, 3, 32, 32), dtype=torch.uint8, generator=generator)
     dataset = Dataset(
-        name="test", train_images=images, train_labels=torch.arange(256) % 5, validation_images=images,
-        validation_labels=torch.arange(256) % 5, num_classes=5, in_channels=3, image_size=32, mean=(0.5, 0.4, 0.6),
-        std=(0.2, 0.3, 0.25), class_names=tuple("abcde"), content_hash="0", is_official=True,
-    )  # fmt: skip
+        name="test",
+        train_images=images,
+        train_labels=torch.arange(256) % 5,
+        validation_images=images,
+        validation_labels=torch.arange(256) % 5,
+        num_classes=5,
+        in_channels=3,
+        image_size=32,
+        mean=(0.5, 0.4, 0.6),
+        std=(0.2, 0.3, 0.25),
+        class_names=tuple("abcde"),
+        content_hash="0",
+        is_official=True,
+    )
     recipe = Recipe(batch_size=64, mixup=0.5)
     ours = TrainingBatches(dataset.to(CUDA), recipe, seed=0, device=CUDA)
     expected = TrainingBatches(dataset, recipe, seed=0, device=torch.device("cpu"))
@@ -294,9 +304,14 @@ def hungry_space(tmp_path: Path) -> Path:
 def test_a_trial_out_of_memory_says_so_and_the_next_one_trains(hungry_space: Path) -> None:
     def run(kind: str) -> Status:
         task = TrialTask(
-            trial_id=0, space=str(hungry_space), config={"kind": kind}, fidelity=0.2, seed=0, recipe=QUICK,
+            trial_id=0,
+            space=str(hungry_space),
+            config={"kind": kind},
+            fidelity=0.2,
+            seed=0,
+            recipe=QUICK,
             data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
-        )  # fmt: skip
+        )
         return evaluate(task).status
 
     assert [run("hungry"), run("fits")] == [Status.OUT_OF_MEMORY, Status.SUCCESS]
@@ -308,9 +323,22 @@ def test_a_trial_out_of_memory_says_so_and_the_next_one_trains(hungry_space: Pat
 
 def test_a_broken_device_costs_its_trial_only(hungry_space: Path, tmp_path: Path) -> None:
     done = naxcli(
-        "search", "--space", hungry_space, "--data", "digits", "--trials", "3", "--epochs", "1", "--workers", "1",
-        "--searcher", "random", "--run", tmp_path / "run",
-    )  # fmt: skip
+        "search",
+        "--space",
+        hungry_space,
+        "--data",
+        "digits",
+        "--trials",
+        "3",
+        "--epochs",
+        "1",
+        "--workers",
+        "1",
+        "--searcher",
+        "random",
+        "--run",
+        tmp_path / "run",
+    )
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(tmp_path / "run" / "trials.parquet").set_index("config.kind")
     assert trials["status"].to_dict() == {"fits": "success", "hungry": "out_of_memory", "broken": "crashed"}
@@ -319,9 +347,16 @@ def test_a_broken_device_costs_its_trial_only(hungry_space: Path, tmp_path: Path
 def search_arguments(run: Path, *more: str) -> list[str | Path]:
     settings = ("width=0.06", "recipe.batch_size=64")
     return [
-        "search", "--space", "nexception", "--data", "digits", "--run", run, *more,
+        "search",
+        "--space",
+        "nexception",
+        "--data",
+        "digits",
+        "--run",
+        run,
+        *more,
         *(part for item in settings for part in ("--set", item)),
-    ]  # fmt: skip
+    ]
 
 
 def test_two_workers_share_one_gpu(tmp_path: Path) -> None:
@@ -355,10 +390,16 @@ def test_a_killed_search_on_cuda_resumes_with_its_trials(tmp_path: Path) -> None
 def test_a_trial_of_a_nexception_network_trains_with_the_papers_recipe() -> None:
     space = load_space("nexception")
     task = TrialTask(
-        trial_id=0, space="nexception", config=space.reference["nexception"], fidelity=3, seed=0, width=0.25,
-        recipe=Recipe(batch_size=128), measure_latency=True,
+        trial_id=0,
+        space="nexception",
+        config=space.reference["nexception"],
+        fidelity=3,
+        seed=0,
+        width=0.25,
+        recipe=Recipe(batch_size=128),
+        measure_latency=True,
         data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2, image_size=32),
-    )  # fmt: skip
+    )
     result = evaluate(task)
     assert (result.status, result.error) == (Status.SUCCESS, None)
     assert result.latency_ms is not None and result.peak_memory_bytes is not None

@@ -19,9 +19,7 @@ from naxcli.settings.experiment import resolve
 
 def test_the_study_searches_the_whole_space_on_cifar100_with_the_papers_recipe() -> None:
     study = resolve(flags={}, experiment_file=str(gpu_study.EXPERIMENT), environment={}, has_networks=True)
-    paper = resolve(
-        flags={"space": "nexception"}, experiment_file="cifar100", environment={}, has_networks=True
-    )  # fmt: skip
+    paper = resolve(flags={"space": "nexception"}, experiment_file="cifar100", environment={}, has_networks=True)
     assert (study.space, study.data, study.width, study.limits) == ("nexception", "cifar100", 1.0, paper.limits)
     assert study.recipe == paper.recipe
     assert not study.fidelity.is_single
@@ -31,10 +29,12 @@ def test_the_table_has_what_was_measured_and_dashes_for_the_rest() -> None:
     results = {
         "ceilings": {"device": "H100", "bytes_per_second": 3e12},
         "step-128": {
-            "settings": {"batch_size": 128}, "ratio": [1.4, 1.6, 1.5], "naxcli_ms": [4.0, 5.0, 6.0],
+            "settings": {"batch_size": 128},
+            "ratio": [1.4, 1.6, 1.5],
+            "naxcli_ms": [4.0, 5.0, 6.0],
             "timm_ms": [7.0, 7.5, 8.0],
         },
-    }  # fmt: skip
+    }
     lines = gpu.table(results).splitlines()
     assert lines[0].startswith("H100")
     assert "| step at batch 128 over timm's | 1.50x (5.00 ms, timm 7.50 ms) | >= 1.5x |" in lines

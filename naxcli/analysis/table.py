@@ -16,13 +16,30 @@ from naxcli.search_space.contract import describe_domain
 
 PREFIX = "config."
 # Columns of trials.parquet besides the hyperparameters.
-# fmt: off
 RECORD_COLUMNS = (
-    "trial_id", "config_id", "searcher", "bracket", "rung", "fidelity", "seed", "status", "cost", "val_accuracy", "train_loss",
-    "num_params", "flops", "latency_ms", "peak_memory_bytes", "seconds", "started_at", "ended_at", "worker", "device",
-    "parent_trial_id", "error",
+    "trial_id",
+    "config_id",
+    "searcher",
+    "bracket",
+    "rung",
+    "fidelity",
+    "seed",
+    "status",
+    "cost",
+    "val_accuracy",
+    "train_loss",
+    "num_params",
+    "flops",
+    "latency_ms",
+    "peak_memory_bytes",
+    "seconds",
+    "started_at",
+    "ended_at",
+    "worker",
+    "device",
+    "parent_trial_id",
+    "error",
 )
-# fmt: on
 TEXT_COLUMNS = {"config_id", "searcher", "status", "worker", "device", "error"}
 
 

@@ -60,11 +60,21 @@ def bench(
     if phase not in PHASES:
         raise NaxcliError(f"there is no phase {phase!r}", hint=f"one of {', '.join(PHASES)}")
     command = BenchCommand(
-        run=run, trial=trial, configs=config or (), space=space, width=width, image_size=image_size,
-        variants=tuple(name.strip() for name in variant.split(",")) if variant else (), num_classes=num_classes,
-        batch_size=batch, repetitions=repetitions, device=device, precision=precision, phases=PHASES[phase],
+        run=run,
+        trial=trial,
+        configs=config or (),
+        space=space,
+        width=width,
+        image_size=image_size,
+        variants=tuple(name.strip() for name in variant.split(",")) if variant else (),
+        num_classes=num_classes,
+        batch_size=batch,
+        repetitions=repetitions,
+        device=device,
+        precision=precision,
+        phases=PHASES[phase],
         trusted=trusted,
-    )  # fmt: skip
+    )
     result = measure(command, on_network=lambda entry: note(f"measured {entry['name']}"), notice=note)
     if as_json:
         print_json(result)
@@ -80,13 +90,15 @@ def _table(result: Mapping[str, Any], phases: tuple[str, ...]) -> Any:
 
     ceilings = result["ceilings"]
     table = Table(
-        title=f"{result['device']} · torch {result['torch']}", title_justify="left", caption_justify="left",
+        title=f"{result['device']} · torch {result['torch']}",
+        title_justify="left",
+        caption_justify="left",
         caption=(
             f"{result['precision']}, channels last, batch {result['batch_size']}, mean ± std of {result['repetitions']}. "
             f"Measured ceilings: {format_count(ceilings['bytes_per_second'])}B/s copied, "
             f"{format_count(ceilings['flops_per_second'])}FLOP/s in matrix products; the roofline is their bound without fusion."
         ),
-    )  # fmt: skip
+    )
     for title in ("network", "", "images/s", "memory", "of roofline"):
         table.add_column(title, justify="left" if title in ("network", "") else "right")
     for entry in result["networks"]:

@@ -45,9 +45,15 @@ def confirm(
     if workers != "auto" and not (workers.isdecimal() and int(workers)):
         raise NaxcliError(f"--workers is {workers!r}", hint="write a whole number of at least 1, or auto")
     request = ConfirmRequest(
-        num_top=top, num_seeds=seeds, epochs=epochs, space=space, data_root=data_root, seed=seed, skip_corrupt=skip_corrupt,
+        num_top=top,
+        num_seeds=seeds,
+        epochs=epochs,
+        space=space,
+        data_root=data_root,
+        seed=seed,
+        skip_corrupt=skip_corrupt,
         workers=workers if workers == "auto" else int(workers),
-    )  # fmt: skip
+    )
 
     def announce(row: dict[str, object], done: int, total: int) -> None:
         outcome = f"cost {row['cost']:.4f}" if row["cost"] is not None else str(row["status"]).replace("_", " ")

@@ -26,10 +26,13 @@ def list_sources(data_root: RootOption = "data", as_json: JsonOption = False) ->
         described = describe_dataset(name, data_root)
         rows.append(
             {
-                "name": name, "num_classes": described.num_classes, "in_channels": described.in_channels,
-                "image_size": described.image_size, "is_present": is_present(name, data_root),
+                "name": name,
+                "num_classes": described.num_classes,
+                "in_channels": described.in_channels,
+                "image_size": described.image_size,
+                "is_present": is_present(name, data_root),
             }
-        )  # fmt: skip
+        )
     if as_json:
         print_json(rows)
         return
@@ -87,11 +90,17 @@ def _describe(
     )
     counts = np.bincount(part.labels, minlength=len(part.class_names))
     described = {
-        "name": name, "num_images": len(part.labels), "num_test_images": len(test.labels),
-        "num_classes": len(part.class_names), "in_channels": int(part.images.shape[1]), "image_size": int(part.images.shape[2]),
-        "content_hash": part.content_hash(), "is_official": part.is_official, "smallest_class": int(counts.min()),
+        "name": name,
+        "num_images": len(part.labels),
+        "num_test_images": len(test.labels),
+        "num_classes": len(part.class_names),
+        "in_channels": int(part.images.shape[1]),
+        "image_size": int(part.images.shape[2]),
+        "content_hash": part.content_hash(),
+        "is_official": part.is_official,
+        "smallest_class": int(counts.min()),
         "largest_class": int(counts.max()),
-    }  # fmt: skip
+    }
     for notice in (*part.notices, *test.notices):
         note(f"note: {notice}")
     if as_json:

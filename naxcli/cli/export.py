@@ -64,9 +64,22 @@ def export(
     from naxcli.commands.export import export as export_selection
 
     command = ExportCommand(
-        run=run, trial=trial, config=config, space=space, out=out, format=format, variant=variant, width=width,
-        target_flops=target_flops, target_params=target_params, num_classes=num_classes, opset=opset, fold=fold,
-        bench=bench, name=name, overwrite=overwrite,
-    )  # fmt: skip
+        run=run,
+        trial=trial,
+        config=config,
+        space=space,
+        out=out,
+        format=format,
+        variant=variant,
+        width=width,
+        target_flops=target_flops,
+        target_params=target_params,
+        num_classes=num_classes,
+        opset=opset,
+        fold=fold,
+        bench=bench,
+        name=name,
+        overwrite=overwrite,
+    )
     for line in export_selection(command):
         note(line)

@@ -51,10 +51,21 @@ def plan(
     if epochs is not None and fidelity is not None:
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
     flags = {
-        "budget": budget, "searcher": searcher, "objective": objective, "seed": seed, "data": data, "data_root": data_root,
-        "epochs": epochs, "fidelity": fidelity, "workers": workers, "cluster": cluster, "tls_ca_file": tls_ca_file,
-        "tls_cert": tls_cert, "tls_key": tls_key, "insecure": insecure,
-    }  # fmt: skip
+        "budget": budget,
+        "searcher": searcher,
+        "objective": objective,
+        "seed": seed,
+        "data": data,
+        "data_root": data_root,
+        "epochs": epochs,
+        "fidelity": fidelity,
+        "workers": workers,
+        "cluster": cluster,
+        "tls_ca_file": tls_ca_file,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "insecure": insecure,
+    }
     request = SearchRequest(
         space=space, flags=flags, assignments=assignments or (), experiment_file=experiment, run=run, trust=trust
     )
@@ -105,11 +116,13 @@ def _table(made: dict[str, Any], *, is_trained: bool) -> Any:
     if not is_trained:
         times = f"{format_duration(made['epoch_seconds'])} for each 1 of fidelity"
     table = Table(
-        title=f"{format_duration(made['budget_seconds'])} on {counted(made['workers'], 'worker')}", title_justify="left",
-        box=None, caption_justify="left",
+        title=f"{format_duration(made['budget_seconds'])} on {counted(made['workers'], 'worker')}",
+        title_justify="left",
+        box=None,
+        caption_justify="left",
         caption=f"calibration: {counted(made['calibration_trials'], 'trial')} in {format_duration(made['calibration_seconds'])} "
         f"after {format_duration(made['start_seconds'])} of starting workers, median {times}",
-    )  # fmt: skip
+    )
     for column in ("epochs" if is_trained else "fidelity", "expected trials", "95 % interval"):
         table.add_column(column, justify="right")
     for rung in made["rungs"]:

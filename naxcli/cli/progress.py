@@ -225,9 +225,12 @@ class LiveProgress(SearchProgress):
         title += f" on {data}" if data else ""
         content = Text("starting workers …") if self._search is None else self._content()
         return Panel(
-            content, title=Text(printable(title)), subtitle=Text(printable(str(self._session.run.path))), title_align="left",
+            content,
+            title=Text(printable(title)),
+            subtitle=Text(printable(str(self._session.run.path))),
+            title_align="left",
             subtitle_align="left",
-        )  # fmt: skip
+        )
 
     def _content(self) -> Group:
         """Return what fits the terminal's height: first goal, best and running trials, then results, then the configuration."""
@@ -303,9 +306,11 @@ class LiveProgress(SearchProgress):
             else:
                 accuracy = message["val_accuracy"]
                 table.add_row(
-                    name, f"{message['epoch']:g}/{trial.fidelity:g}", f"{message['train_loss']:.4f}",
+                    name,
+                    f"{message['epoch']:g}/{trial.fidelity:g}",
+                    f"{message['train_loss']:.4f}",
                     "–" if accuracy is None else f"{100 * accuracy:.2f} %",
-                )  # fmt: skip
+                )
         return table
 
     def _results_table(self, number: int) -> Table:

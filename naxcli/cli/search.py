@@ -212,12 +212,27 @@ def search(
     from naxcli.commands.search import SearchRequest, open_session
 
     flags = {
-        "budget": budget, "trials": trials, "searcher": searcher, "random_share": random_share, "objective": objective,
-        "seed": seed, "data": data, "data_root": data_root, "epochs": epochs, "fidelity": fidelity,
-        "limits.max_params": max_params, "limits.max_flops": max_flops, "limits.max_latency_ms": max_latency_ms,
-        "trial_timeout": trial_timeout, "workers": workers, "cluster": cluster, "tls_ca_file": tls_ca_file,
-        "tls_cert": tls_cert, "tls_key": tls_key, "insecure": insecure,
-    }  # fmt: skip
+        "budget": budget,
+        "trials": trials,
+        "searcher": searcher,
+        "random_share": random_share,
+        "objective": objective,
+        "seed": seed,
+        "data": data,
+        "data_root": data_root,
+        "epochs": epochs,
+        "fidelity": fidelity,
+        "limits.max_params": max_params,
+        "limits.max_flops": max_flops,
+        "limits.max_latency_ms": max_latency_ms,
+        "trial_timeout": trial_timeout,
+        "workers": workers,
+        "cluster": cluster,
+        "tls_ca_file": tls_ca_file,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "insecure": insecure,
+    }
     if epochs is not None and fidelity is not None:
         raise typer.BadParameter("--epochs and --fidelity exclude each other")
     request = SearchRequest(

@@ -152,14 +152,33 @@ def train(
     from naxcli.workers.streams import outlive_reader
 
     flags = {
-        "data": data, "data_root": data_root, "image_size": image_size, "width": width, "seed": seed,
-    }  # fmt: skip
+        "data": data,
+        "data_root": data_root,
+        "image_size": image_size,
+        "width": width,
+        "seed": seed,
+    }
     command = TrainCommand(
-        run=run, trial=trial, config=config, space=space, flags=flags, assignments=assignments or (),
-        experiment_file=experiment, variant=variant, epochs=epochs, out=out, on_test=on_test, test_crop=test_crop,
-        accumulate=accumulate, pretrained=pretrained, skip_corrupt=skip_corrupt, tracker=tracker, device=device,
-        compile=compile, overwrite=overwrite,
-    )  # fmt: skip
+        run=run,
+        trial=trial,
+        config=config,
+        space=space,
+        flags=flags,
+        assignments=assignments or (),
+        experiment_file=experiment,
+        variant=variant,
+        epochs=epochs,
+        out=out,
+        on_test=on_test,
+        test_crop=test_crop,
+        accumulate=accumulate,
+        pretrained=pretrained,
+        skip_corrupt=skip_corrupt,
+        tracker=tracker,
+        device=device,
+        compile=compile,
+        overwrite=overwrite,
+    )
     is_first = is_first_process()
     outlive_reader("stdout")
     try:
@@ -267,9 +286,15 @@ class BarDisplay(PlainDisplay):
 
         super().__init__()
         self._progress = Progress(
-            TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
-            TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=stderr_console(),
-        )  # fmt: skip
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[last]}"),
+            console=stderr_console(),
+        )
         self._task: Any = None
 
     def __enter__(self) -> BarDisplay:

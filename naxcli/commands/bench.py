@@ -163,10 +163,16 @@ def bench(
         ceilings=measure_ceilings(device, dtype),
     )
     result: dict[str, Any] = {
-        "schema": SCHEMA, "device": device_name(device), "torch": str(torch.__version__),
-        "precision": str(dtype).removeprefix("torch."), "channels_last": recipe.channels_last, "batch_size": batch_size,
-        "repetitions": repetitions, "ceilings": dataclasses.asdict(protocol.ceilings), "networks": [],
-    }  # fmt: skip
+        "schema": SCHEMA,
+        "device": device_name(device),
+        "torch": str(torch.__version__),
+        "precision": str(dtype).removeprefix("torch."),
+        "channels_last": recipe.channels_last,
+        "batch_size": batch_size,
+        "repetitions": repetitions,
+        "ceilings": dataclasses.asdict(protocol.ceilings),
+        "networks": [],
+    }
     for subject in subjects:
         entry = measure_subject(subject, protocol, command.phases)
         result["networks"].append(entry)
@@ -212,16 +218,23 @@ def _find(config: str | None, command: BenchCommand, variant: str | None) -> Sub
 
     def build() -> nn.Module:
         return build_network(
-            selection.space, selection.config, variant=chosen, num_classes=num_classes, in_channels=in_channels,
-            image_size=image_size, width=width,
-        )  # fmt: skip
+            selection.space,
+            selection.config,
+            variant=chosen,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            image_size=image_size,
+            width=width,
+        )
 
     label = config or f"{selection.provenance.get('run')} trial {selection.trial_id}"
     label = f"{label} {chosen}" if selection.code is None else selection.code.name
     return Subject(
-        name=label + ("" if width == 1 else f", width {width:g}"), build=build, num_classes=num_classes,
+        name=label + ("" if width == 1 else f", width {width:g}"),
+        build=build,
+        num_classes=num_classes,
         input_shape=(in_channels, image_size, image_size),
-    )  # fmt: skip
+    )
 
 
 def _timm_subject(name: str, command: BenchCommand) -> Subject:
@@ -235,9 +248,11 @@ def _timm_subject(name: str, command: BenchCommand) -> Subject:
     shape = own_size.input_size if own_size is not None else (3, 224, 224)
     size = command.image_size or shape[-1]
     return Subject(
-        name=f"{TIMM_PREFIX}{name}", build=lambda: timm.create_model(name, pretrained=False, num_classes=num_classes),
-        input_shape=(shape[0], size, size), num_classes=num_classes,
-    )  # fmt: skip
+        name=f"{TIMM_PREFIX}{name}",
+        build=lambda: timm.create_model(name, pretrained=False, num_classes=num_classes),
+        input_shape=(shape[0], size, size),
+        num_classes=num_classes,
+    )
 
 
 def _program_subject(path: Path, command: BenchCommand, variant: str | None) -> Subject:
@@ -264,10 +279,14 @@ def _measure_program(subject: Subject, program: Program, protocol: Protocol, pha
     with torch.inference_mode():
         seconds = _time(lambda: program.forward(images), protocol)
     return {
-        "name": subject.name, "image_size": subject.input_shape[-1], "num_params": program.num_params,
-        "flops": program.flops, "runtime": program.runtime, "precision": "float32",
+        "name": subject.name,
+        "image_size": subject.input_shape[-1],
+        "num_params": program.num_params,
+        "flops": program.flops,
+        "runtime": program.runtime,
+        "precision": "float32",
         "inference": _speed(seconds, protocol, memory.read(), flops=program.flops, bound=None),
-    }  # fmt: skip
+    }
 
 
 def measure_subject(subject: Subject, protocol: Protocol, phases: Sequence[str]) -> dict[str, Any]:
@@ -279,8 +298,11 @@ def measure_subject(subject: Subject, protocol: Protocol, phases: Sequence[str])
     network = subject.build()
     flops = count_flops(network, subject.input_shape)
     entry: dict[str, Any] = {
-        "name": subject.name, "image_size": subject.input_shape[-1], "num_params": num_params(network), "flops": flops,
-    }  # fmt: skip
+        "name": subject.name,
+        "image_size": subject.input_shape[-1],
+        "num_params": num_params(network),
+        "flops": flops,
+    }
     network = network.to(protocol.device).to(memory_format=torch.channels_last)
     images = torch.randn(protocol.batch_size, *subject.input_shape, device=protocol.device)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -318,12 +340,14 @@ def _speed(
     mean = statistics.mean(rates)
     return dataclasses.asdict(
         Speed(
-            images_per_second=mean, images_per_second_std=statistics.stdev(rates) if len(rates) > 1 else 0.0,
+            images_per_second=mean,
+            images_per_second_std=statistics.stdev(rates) if len(rates) > 1 else 0.0,
             peak_memory_bytes=peak_memory_bytes,
             flops_per_second=None if flops is None else 2 * flops * mean,
-            roofline_share=None if bound is None else bound / statistics.mean(seconds), num_parts=num_parts,
+            roofline_share=None if bound is None else bound / statistics.mean(seconds),
+            num_parts=num_parts,
         )
-    )  # fmt: skip
+    )
 
 
 def _inference(network: nn.Module, images: Tensor, subject: Subject, protocol: Protocol) -> tuple[list[float], int]:

@@ -81,8 +81,13 @@ def confirm(
         to_configuration(configuration_space, item.trial.config, what=f"trial {item.trial.trial_id}")
     candidates = _candidates(run, finished, facts, space.default_config(), request.num_top)
     epochs = request.epochs or max(item.trial.fidelity for item in finished if item.status == Status.SUCCESS)
-    settings = {"num_top": request.num_top, "num_seeds": request.num_seeds, "epochs": epochs, "seed": request.seed,
-                "config_ids": [candidate.config_id for candidate in candidates]}  # fmt: skip
+    settings = {
+        "num_top": request.num_top,
+        "num_seeds": request.num_seeds,
+        "epochs": epochs,
+        "seed": request.seed,
+        "config_ids": [candidate.config_id for candidate in candidates],
+    }
     stored = run.read_json(run.confirmation_file)
     if stored.get("settings") not in (None, settings):
         stored = {}  # another question; the trainings of the last one do not answer it
@@ -93,22 +98,33 @@ def confirm(
     if space.build is not None and experiment.data is not None:
         root = request.data_root or experiment.data_root
         data = DataRequest(
-            name=experiment.data, root=str(Path(root).resolve()), split_seed=experiment.seed,
-            validation_fraction=experiment.validation_fraction, images_per_class=experiment.images_per_class,
-            image_size=experiment.image_size, on_test=True,
+            name=experiment.data,
+            root=str(Path(root).resolve()),
+            split_seed=experiment.seed,
+            validation_fraction=experiment.validation_fraction,
+            images_per_class=experiment.images_per_class,
+            image_size=experiment.image_size,
+            on_test=True,
             skip_corrupt=request.skip_corrupt or experiment.skip_corrupt,
             is_lazy=(run.read_json(run.environment_file).get("data") or {}).get("is_lazy", False),
-        )  # fmt: skip
+        )
     slots = local_slots(workers=request.workers, threads=experiment.threads)
     todo = [(seed, candidate) for seed in seeds for candidate in candidates if (candidate.config_id, seed) not in done]
 
     def tasks() -> Iterator[TrialTask]:
         for number, (seed, candidate) in enumerate(todo):
             yield TrialTask(
-                trial_id=number, space=space.origin, config=candidate.config, fidelity=epochs, seed=seed, data=data,
-                width=experiment.width, recipe=experiment.recipe if data else None, schedule_epochs=epochs,
+                trial_id=number,
+                space=space.origin,
+                config=candidate.config,
+                fidelity=epochs,
+                seed=seed,
+                data=data,
+                width=experiment.width,
+                recipe=experiment.recipe if data else None,
+                schedule_epochs=epochs,
                 threads=slots[0].threads,
-            )  # fmt: skip
+            )
 
     with run.locked():
         if todo:
@@ -178,10 +194,16 @@ def _verdict(candidates: list[Candidate], rows: list[dict[str, Any]], space: Spa
 
 def _row(candidate: Candidate, task: TrialTask, result: Result) -> dict[str, Any]:
     return {
-        "name": candidate.name, "config_id": candidate.config_id, "config": candidate.config, "seed": task.seed,
-        "search_cost": candidate.search_cost, "status": str(result.status), "cost": result.cost, "seconds": result.seconds,
+        "name": candidate.name,
+        "config_id": candidate.config_id,
+        "config": candidate.config,
+        "seed": task.seed,
+        "search_cost": candidate.search_cost,
+        "status": str(result.status),
+        "cost": result.cost,
+        "seconds": result.seconds,
         "error": result.error,
-    }  # fmt: skip
+    }
 
 
 def _write(run: RunDirectory, settings: dict[str, Any], rows: list[dict[str, Any]], verdict: Any) -> dict[str, Any]:

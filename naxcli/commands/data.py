@@ -34,26 +34,46 @@ def prepare_data(
     root, size = Path(experiment.data_root), experiment.image_size
     described = describe_dataset(experiment.data, root, image_size=size)
     num_workers = len(local_slots(workers=experiment.workers, threads=experiment.threads))
-    lazy = recorded.get("is_lazy", False) if recorded else is_lazy(
-        experiment.data, root, image_size=size, residence=experiment.data_resident,
-        num_processes=1 + (num_workers if experiment.cluster is None else 0),
-    )  # fmt: skip
+    lazy = (
+        recorded.get("is_lazy", False)
+        if recorded
+        else is_lazy(
+            experiment.data,
+            root,
+            image_size=size,
+            residence=experiment.data_resident,
+            num_processes=1 + (num_workers if experiment.cluster is None else 0),
+        )
+    )
     part = load_part(
         experiment.data, root, part="train", image_size=size, skip_corrupt=experiment.skip_corrupt, is_lazy=lazy
     )
     request = DataRequest(
-        name=experiment.data, root=str(root.resolve()), split_seed=experiment.seed,
-        validation_fraction=experiment.validation_fraction, images_per_class=experiment.images_per_class, image_size=size,
-        skip_corrupt=experiment.skip_corrupt, is_lazy=lazy,
-    )  # fmt: skip
+        name=experiment.data,
+        root=str(root.resolve()),
+        split_seed=experiment.seed,
+        validation_fraction=experiment.validation_fraction,
+        images_per_class=experiment.images_per_class,
+        image_size=size,
+        skip_corrupt=experiment.skip_corrupt,
+        is_lazy=lazy,
+    )
     notices = [*part.notices, *([notice_of(experiment.data, residence=experiment.data_resident)] if lazy else [])]
     mean, std = channel_statistics(part.images)
     shape = NetworkShape(
         num_classes=described.num_classes, in_channels=described.in_channels, image_size=described.image_size
     )
     description = {
-        "name": experiment.data, "content_hash": part.content_hash(), "num_images": len(part.labels), "num_classes": shape.num_classes,
-        "in_channels": shape.in_channels, "image_size": shape.image_size, "is_official": part.is_official,
-        "is_lazy": lazy, "notices": notices, "mean": mean, "std": std,
-    }  # fmt: skip
+        "name": experiment.data,
+        "content_hash": part.content_hash(),
+        "num_images": len(part.labels),
+        "num_classes": shape.num_classes,
+        "in_channels": shape.in_channels,
+        "image_size": shape.image_size,
+        "is_official": part.is_official,
+        "is_lazy": lazy,
+        "notices": notices,
+        "mean": mean,
+        "std": std,
+    }
     return request, description, shape

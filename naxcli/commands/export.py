@@ -127,14 +127,24 @@ def _request(command: ExportCommand, selection: Selection) -> ExportRequest:
     # A file that --out names gives the network its name.
     default_name = selection.network_name if same_network and not out.suffix else ""
     return ExportRequest(
-        space=selection.space, config=selection.config, format=command.format, out=out,
-        variant=variant, width=command.width or (selection.width if same_network else 1.0),
-        num_classes=num_classes or (REDUCED_CLASSES if is_reduced else IMAGENET_CLASSES), in_channels=in_channels,
+        space=selection.space,
+        config=selection.config,
+        format=command.format,
+        out=out,
+        variant=variant,
+        width=command.width or (selection.width if same_network else 1.0),
+        num_classes=num_classes or (REDUCED_CLASSES if is_reduced else IMAGENET_CLASSES),
+        in_channels=in_channels,
         image_size=size or fallback_size,
-        mean=selection.mean if same_network else None, std=selection.std if same_network else None,
-        provenance=selection.provenance, opset=command.opset, fold=command.fold, bench=command.bench,
-        overwrite=command.overwrite, name=command.name or default_name,
-    )  # fmt: skip
+        mean=selection.mean if same_network else None,
+        std=selection.std if same_network else None,
+        provenance=selection.provenance,
+        opset=command.opset,
+        fold=command.fold,
+        bench=command.bench,
+        overwrite=command.overwrite,
+        name=command.name or default_name,
+    )
 
 
 def _changes(request: ExportRequest, selection: Selection) -> list[str]:
@@ -154,9 +164,14 @@ def _width_for_target(request: ExportRequest, command: ExportCommand) -> float:
     from naxcli.search_space.sizes import width_for_target
 
     return width_for_target(
-        request.space, request.config, variant=request.variant, num_classes=request.num_classes,
-        in_channels=request.in_channels, image_size=request.image_size, **_targets(command),
-    )  # fmt: skip
+        request.space,
+        request.config,
+        variant=request.variant,
+        num_classes=request.num_classes,
+        in_channels=request.in_channels,
+        image_size=request.image_size,
+        **_targets(command),
+    )
 
 
 def _refuse_network_flags(command: ExportCommand) -> None:

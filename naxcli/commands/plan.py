@@ -145,18 +145,28 @@ def make_plan(
     counted = count_configurations(space.configuration_space())
     num_configs = math.inf if counted is None else counted
     rungs = _expected_trials(
-        session, times, seconds=budget - calibration.seconds, num_workers=len(slots), success_share=success_share,
+        session,
+        times,
+        seconds=budget - calibration.seconds,
+        num_workers=len(slots),
+        success_share=success_share,
         num_configs=num_configs,
-    )  # fmt: skip
+    )
     num_hyperparameters = len(space.configuration_space())
     enough = min(num_hyperparameters, num_configs)
     plan: dict[str, Any] = {
-        "schema": 1, "budget_seconds": budget, "workers": len(slots), "calibration_seconds": calibration.seconds,
-        "start_seconds": calibration.start_seconds, "calibration_trials": len(times),
+        "schema": 1,
+        "budget_seconds": budget,
+        "workers": len(slots),
+        "calibration_seconds": calibration.seconds,
+        "start_seconds": calibration.start_seconds,
+        "calibration_trials": len(times),
         "fixed_seconds": statistics.median(item.fixed_seconds for item in times),
-        "epoch_seconds": statistics.median(item.epoch_seconds for item in times), "rungs": rungs,
-        "num_hyperparameters": num_hyperparameters, "objectives": ["cost", *experiment.objective],
-    }  # fmt: skip
+        "epoch_seconds": statistics.median(item.epoch_seconds for item in times),
+        "rungs": rungs,
+        "num_hyperparameters": num_hyperparameters,
+        "objectives": ["cost", *experiment.objective],
+    }
     plan["settings"] = comparable_settings(experiment)
     plan["is_enough"] = rungs[0]["expected"] >= enough and rungs[-1]["expected"] >= 1
     plan["advice"] = [] if plan["is_enough"] else ways_to_more_trials(session)
@@ -222,16 +232,29 @@ def _calibrate(
             if share.is_spent():
                 return
             yield TrialTask(
-                trial_id=number, space=space.origin, config=config, fidelity=epochs, seed=experiment.seed, data=data,
-                width=experiment.width, recipe=experiment.recipe if data else None, schedule_epochs=epochs,
-                threads=slots[0].threads, tells_beginning=True, measure_latency="latency_ms" in experiment.objective,
-            )  # fmt: skip
+                trial_id=number,
+                space=space.origin,
+                config=config,
+                fidelity=epochs,
+                seed=experiment.seed,
+                data=data,
+                width=experiment.width,
+                recipe=experiment.recipe if data else None,
+                schedule_epochs=epochs,
+                threads=slots[0].threads,
+                tells_beginning=True,
+                measure_latency="latency_ms" in experiment.objective,
+            )
 
     times, statuses, last_error = [], Counter[Status](), ""
     with WorkerPool(
-        run_trial, slots=slots, cluster=experiment.connection, shared_folder=session.run.path, on_notice=on_notice,
+        run_trial,
+        slots=slots,
+        cluster=experiment.connection,
+        shared_folder=session.run.path,
+        on_notice=on_notice,
         on_heartbeat=share.hear,
-    ) as pool:  # fmt: skip
+    ) as pool:
         for _, result in run_tasks(pool, tasks(), should_stop=share.is_spent):
             statuses[result.status] += 1
             on_result(result)
@@ -317,9 +340,13 @@ def _simulate(
         space=space, configuration_space=space.configuration_space(experiment.seed), is_feasible=None
     )
     schedule = AskTell(
-        name="simulation", proposer=RandomProposer(), candidates=candidates, seed=experiment.seed, max_in_flight=num_workers,
+        name="simulation",
+        proposer=RandomProposer(),
+        candidates=candidates,
+        seed=experiment.seed,
+        max_in_flight=num_workers,
         schedule=Hyperband(fidelity),
-    )  # fmt: skip
+    )
     time_of: dict[str, TrialTime] = {}
     reached: dict[str, float] = {}
     busy: list[tuple[float, int, Any]] = []

@@ -61,14 +61,25 @@ def report_run(
     configuration_space = read_space(run.space_file)
     trials = with_every_hyperparameter(trials, configuration_space)
     summary = _summarise(
-        trials, configuration_space, request, progress, groups=facts.get("groups", {}), references=facts.get("reference", {}),
-        run=str(run.path), space=facts.get("name", experiment.space), merged=facts.get("merged", ()),
-    )  # fmt: skip
+        trials,
+        configuration_space,
+        request,
+        progress,
+        groups=facts.get("groups", {}),
+        references=facts.get("reference", {}),
+        run=str(run.path),
+        space=facts.get("name", experiment.space),
+        merged=facts.get("merged", ()),
+    )
     return ReportData(
-        summary=summary, trials=trials, curves=curves, environment=run.read_json(run.environment_file),
-        experiment=experiment.to_settings(), confirmation=run.read_json(run.confirmation_file) or None,
+        summary=summary,
+        trials=trials,
+        curves=curves,
+        environment=run.read_json(run.environment_file),
+        experiment=experiment.to_settings(),
+        confirmation=run.read_json(run.confirmation_file) or None,
         scales=_scales(configuration_space),
-    )  # fmt: skip
+    )
 
 
 def compare_run_directories(first: RunDirectory, second: RunDirectory, request: ReportRequest) -> dict[str, Any]:
@@ -84,10 +95,13 @@ def compare_run_directories(first: RunDirectory, second: RunDirectory, request: 
         data = report_run(run, request)
         runs.append(
             Run(
-                name=str(run.path), frame=data.trials, configuration_space=read_space(run.space_file),
-                settings=data.experiment, summary=data.summary,
+                name=str(run.path),
+                frame=data.trials,
+                configuration_space=read_space(run.space_file),
+                settings=data.experiment,
+                summary=data.summary,
             )
-        )  # fmt: skip
+        )
     return compare_runs(runs[0], runs[1], seed=request.seed)
 
 
@@ -135,17 +149,34 @@ def _scales(configuration_space: ConfigurationSpace) -> dict[str, str]:
 
 
 def _summarise(
-    trials: Any, configuration_space: ConfigurationSpace, request: ReportRequest, progress: Callable[[int, int], None] | None, *,
-    groups: dict[str, list[str]], references: dict[str, Any], run: str, space: str, merged: Sequence[str] = (),
-) -> dict[str, Any]:  # fmt: skip
+    trials: Any,
+    configuration_space: ConfigurationSpace,
+    request: ReportRequest,
+    progress: Callable[[int, int], None] | None,
+    *,
+    groups: dict[str, list[str]],
+    references: dict[str, Any],
+    run: str,
+    space: str,
+    merged: Sequence[str] = (),
+) -> dict[str, Any]:
     from naxcli.analysis.summary import summarise
 
     summary = summarise(
-        trials, configuration_space, groups=groups, references=references,
-        default=plain_config(configuration_space.get_default_configuration()), methods=tuple(request.methods), lpi=request.lpi,
-        at=_fidelity(request.at), bootstrap=0 if request.is_exact else request.bootstrap, seed=request.seed,
-        exact_model=request.is_exact, progress=progress, merged=merged,
-    )  # fmt: skip
+        trials,
+        configuration_space,
+        groups=groups,
+        references=references,
+        default=plain_config(configuration_space.get_default_configuration()),
+        methods=tuple(request.methods),
+        lpi=request.lpi,
+        at=_fidelity(request.at),
+        bootstrap=0 if request.is_exact else request.bootstrap,
+        seed=request.seed,
+        exact_model=request.is_exact,
+        progress=progress,
+        merged=merged,
+    )
     return {"run": run, "space": space, **{key: value for key, value in summary.items() if key not in ("run", "space")}}
 
 

@@ -118,9 +118,12 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
 
     def resolved(base: Mapping[str, Any] | None) -> Experiment:
         return resolve(
-            flags=flags, assignments=request.assignments, experiment_file=request.experiment_file, stored=base,
+            flags=flags,
+            assignments=request.assignments,
+            experiment_file=request.experiment_file,
+            stored=base,
             has_networks=has_networks,
-        )  # fmt: skip
+        )
 
     if named is not None:
         run = named
@@ -201,7 +204,7 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
     Raises:
         NaxcliError: if the run cannot be opened or continued.
     """
-    from naxcli.search.baseline import make_arms
+    from naxcli.search.baseline import make_mixed_searcher
     from naxcli.search.loop import Search
     from naxcli.workers.gpu_sharing import slots_of_run
     from naxcli.workers.pool import WorkerPool, require_cluster, run_trial
@@ -251,15 +254,27 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
                     on_notice=progress.notice,
                 ) as pool,
             ):
-                arms = make_arms(
-                    experiment=experiment, space=space, configuration_space=configuration_space,
+                searcher = make_mixed_searcher(
+                    experiment=experiment,
+                    space=space,
+                    configuration_space=configuration_space,
                     is_feasible=feasibility if feasibility else None,
-                    history=records.history(experiment.objective), states=records.searcher_states(),
-                )  # fmt: skip
+                    history=records.history(experiment.objective),
+                    states=records.searcher_states(),
+                )
                 search = Search(
-                    experiment=experiment, space=space, configuration_space=configuration_space, run=run, records=records,
-                    arms=arms, pool=pool, progress=progress, interruption=interruption, data=data, threads=slots[0].threads,
-                )  # fmt: skip
+                    experiment=experiment,
+                    space=space,
+                    configuration_space=configuration_space,
+                    run=run,
+                    records=records,
+                    searcher=searcher,
+                    pool=pool,
+                    progress=progress,
+                    interruption=interruption,
+                    data=data,
+                    threads=slots[0].threads,
+                )
                 heard.append(search.heard)
                 with _records_kept_on_error(records, run, configuration_space):
                     reason = search.run()
@@ -354,14 +369,19 @@ def _create(session: Session, configuration_space: ConfigurationSpace, data: dic
     run, space = session.run, session.space
     run.clear()
     facts = {
-        "name": space.name, "version": space.version, "groups": {name: list(members) for name, members in space.groups.items()},
-        "reference": {name: dict(config) for name, config in space.reference.items()}, "has_networks": space.build is not None,
+        "name": space.name,
+        "version": space.version,
+        "groups": {name: list(members) for name, members in space.groups.items()},
+        "reference": {name: dict(config) for name, config in space.reference.items()},
+        "has_networks": space.build is not None,
         "merged": space.merged_choices() if space.canonical else [],
-    }  # fmt: skip
+    }
     settings = session.experiment.to_toml()
     meta = {
-        "space_source": space_source(space).read_text(encoding="utf-8"), "space": json.dumps(facts), "experiment": settings,
-    }  # fmt: skip
+        "space_source": space_source(space).read_text(encoding="utf-8"),
+        "space": json.dumps(facts),
+        "experiment": settings,
+    }
     records = Records.create(run, meta)
     records.back_up()  # that of a run which this one replaces would bring its trials back
     write_atomically(run.space_file, json.dumps(configuration_space.to_serialized_dict(), indent=1, default=_plain))

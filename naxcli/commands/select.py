@@ -87,10 +87,19 @@ def _select_config(reference: str, named_space: str | None) -> Selection:
         saved = read_config(path, space=None if named_space is None else _load_named(named_space))
         weights = _weights_beside(path)
         return Selection(
-            space=saved.space, config=saved.config, width=saved.width or 1.0, num_classes=saved.num_classes,
-            in_channels=saved.in_channels, image_size=saved.image_size, variant=saved.variant, mean=saved.mean, std=saved.std,
-            provenance=saved.provenance, weights=weights, starts_trained=weights is not None,
-        )  # fmt: skip
+            space=saved.space,
+            config=saved.config,
+            width=saved.width or 1.0,
+            num_classes=saved.num_classes,
+            in_channels=saved.in_channels,
+            image_size=saved.image_size,
+            variant=saved.variant,
+            mean=saved.mean,
+            std=saved.std,
+            provenance=saved.provenance,
+            weights=weights,
+            starts_trained=weights is not None,
+        )
     space = _load_named(space_name)
     known = {**space.reference, "default": space.default_config()}
     if name not in known:
@@ -105,10 +114,20 @@ def _select_config(reference: str, named_space: str | None) -> Selection:
 def _select_exported_file(path: Path) -> Selection:
     file = load_exported_file(path)
     return Selection(
-        space=file.space, config=file.config, width=file.width, num_classes=file.num_classes,
-        in_channels=file.in_channels, image_size=file.image_size, variant=file.variant, mean=file.mean, std=file.std,
-        weights=file.weights, network_name=file.name, code=path, provenance={"exported_file": path.name},
-    )  # fmt: skip
+        space=file.space,
+        config=file.config,
+        width=file.width,
+        num_classes=file.num_classes,
+        in_channels=file.in_channels,
+        image_size=file.image_size,
+        variant=file.variant,
+        mean=file.mean,
+        std=file.std,
+        weights=file.weights,
+        network_name=file.name,
+        code=path,
+        provenance={"exported_file": path.name},
+    )
 
 
 def _load_named(space: str) -> Space:
@@ -134,16 +153,27 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
     sizes = run.read_json(run.environment_file).get("data") or {}
     checkpoint = run.checkpoint(chosen.trial.trial_id)
     return Selection(
-        space=space, config=chosen.trial.config, width=experiment.width, num_classes=sizes.get("num_classes"),
-        in_channels=sizes.get("in_channels"), image_size=sizes.get("image_size"), mean=tuple(sizes["mean"]) if "mean" in sizes else None,
+        space=space,
+        config=chosen.trial.config,
+        width=experiment.width,
+        num_classes=sizes.get("num_classes"),
+        in_channels=sizes.get("in_channels"),
+        image_size=sizes.get("image_size"),
+        mean=tuple(sizes["mean"]) if "mean" in sizes else None,
         std=tuple(sizes["std"]) if "std" in sizes else None,
-        run=run, trial_id=chosen.trial.trial_id,
+        run=run,
+        trial_id=chosen.trial.trial_id,
         weights=checkpoint if checkpoint.is_file() else None,
         provenance={
-            "run": run.name, "trial_id": chosen.trial.trial_id, "cost": chosen.cost, "fidelity": chosen.trial.fidelity,
-            "seed": chosen.trial.seed, "searcher": chosen.trial.searcher, "data": experiment.data,
+            "run": run.name,
+            "trial_id": chosen.trial.trial_id,
+            "cost": chosen.cost,
+            "fidelity": chosen.trial.fidelity,
+            "seed": chosen.trial.seed,
+            "searcher": chosen.trial.searcher,
+            "data": experiment.data,
         },
-    )  # fmt: skip
+    )
 
 
 def _find_trial(run: RunDirectory, finished: list[FinishedTrial], trial: str) -> FinishedTrial:
@@ -152,9 +182,11 @@ def _find_trial(run: RunDirectory, finished: list[FinishedTrial], trial: str) ->
         incumbent = find_incumbent(finished)
         if incumbent is None:
             raise NaxcliError(
-                f"{run.path} has no successful trial", why=f"{counted(len(finished), 'trial')} finished", exit_code=ExitCode.FAILED,
+                f"{run.path} has no successful trial",
+                why=f"{counted(len(finished), 'trial')} finished",
+                exit_code=ExitCode.FAILED,
                 hint="naxcli report shows why they failed",
-            )  # fmt: skip
+            )
         return by_id[incumbent.trial.trial_id]
     if not trial.isdigit() or int(trial) not in by_id:
         last = max(by_id, default=0)

@@ -79,8 +79,11 @@ def _plan_against_reality(plan: dict[str, Any], active: float, done: dict[float,
     share = min(1.0, active / plan["budget_seconds"])
     return [
         {
-            "fidelity": rung["fidelity"], "planned": rung["expected"] * share, "low": rung["low"] * share,
-            "high": rung["high"] * share, "finished": done.get(rung["fidelity"], 0),
+            "fidelity": rung["fidelity"],
+            "planned": rung["expected"] * share,
+            "low": rung["low"] * share,
+            "high": rung["high"] * share,
+            "finished": done.get(rung["fidelity"], 0),
         }
         for rung in plan["rungs"]
-    ]  # fmt: skip
+    ]

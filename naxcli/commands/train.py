@@ -33,10 +33,21 @@ if TYPE_CHECKING:
 
 # What a training writes into its folder beside `training.toml`, the folders of Weights & Biases excepted, each of which has a new name.
 TRAINING_FILES = (
-    "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/.last.pt.????????.tmp", "checkpoints/.best.pt.????????.tmp",
-    "best/config.json", "best/model.safetensors", "best/README.md", "tensorboard/events.out.tfevents.*", "log.csv",
-    "config.json", "model.safetensors", "README.md", "mlflow_run", "wandb_run",
-)  # fmt: skip
+    "checkpoints/last.pt",
+    "checkpoints/best.pt",
+    "checkpoints/.last.pt.????????.tmp",
+    "checkpoints/.best.pt.????????.tmp",
+    "best/config.json",
+    "best/model.safetensors",
+    "best/README.md",
+    "tensorboard/events.out.tfevents.*",
+    "log.csv",
+    "config.json",
+    "model.safetensors",
+    "README.md",
+    "mlflow_run",
+    "wandb_run",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +105,12 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
     with processes.first_before_others():
         dataset = _load_data(plan, lazy)
     sizes: dict[str, Any] = {
-        "num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": dataset.image_size,
-        "variant": plan.variant, "width": experiment.width,
-    }  # fmt: skip
+        "num_classes": dataset.num_classes,
+        "in_channels": dataset.in_channels,
+        "image_size": dataset.image_size,
+        "variant": plan.variant,
+        "width": experiment.width,
+    }
     counts = measure_config(selection.space, selection.config, **sizes)
     seed_everything(experiment.seed)
     network = build_network(selection.space, selection.config, **sizes)
@@ -114,11 +128,20 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
 
     curve = _curve_so_far(plan.last)
     facts = {
-        "folder": str(plan.folder), "space": selection.space.name, "config": dict(selection.config), **sizes, **counts,
-        "data": experiment.data, "num_train_images": len(dataset.train_labels), "measured_on": plan.measured_on,
-        "num_measured_images": len(dataset.validation_labels), "epochs": command.epochs, "seed": experiment.seed,
-        "device": device_name(device), "num_processes": processes.num,
-    }  # fmt: skip
+        "folder": str(plan.folder),
+        "space": selection.space.name,
+        "config": dict(selection.config),
+        **sizes,
+        **counts,
+        "data": experiment.data,
+        "num_train_images": len(dataset.train_labels),
+        "measured_on": plan.measured_on,
+        "num_measured_images": len(dataset.validation_labels),
+        "epochs": command.epochs,
+        "seed": experiment.seed,
+        "device": device_name(device),
+        "num_processes": processes.num,
+    }
     with contextlib.ExitStack() as stack:
         tracker = None
         if processes.is_first:
@@ -136,11 +159,22 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
                     tracker.log(record, plan.measured_on)
 
         outcome = train(
-            network, dataset, experiment.recipe, epochs=command.epochs, seed=experiment.seed, device=device,
-            checkpoint_from=plan.last if plan.last.is_file() else None, checkpoint_to=plan.last, checkpoint_every=1,
-            best_to=plan.best, num_parts=command.accumulate, processes=processes, on_epoch=on_epoch,
-            on_step=display.step if processes.is_first else None, should_stop=lambda: interruption.is_set,
-        )  # fmt: skip
+            network,
+            dataset,
+            experiment.recipe,
+            epochs=command.epochs,
+            seed=experiment.seed,
+            device=device,
+            checkpoint_from=plan.last if plan.last.is_file() else None,
+            checkpoint_to=plan.last,
+            checkpoint_every=1,
+            best_to=plan.best,
+            num_parts=command.accumulate,
+            processes=processes,
+            on_epoch=on_epoch,
+            on_step=display.step if processes.is_first else None,
+            should_stop=lambda: interruption.is_set,
+        )
     if outcome.status is Status.SUCCESS and processes.is_first:
         _export(plan, dataset, outcome)
     return _end(outcome, facts, interruption)
@@ -187,11 +221,16 @@ def _load_data(plan: Plan, lazy: bool) -> Dataset:
 
     experiment, on_test = plan.experiment, plan.command.on_test
     dataset = load_dataset(
-        str(experiment.data), root=experiment.data_root, split_seed=experiment.seed,
-        validation_fraction=experiment.validation_fraction, image_size=plan.image_size, with_test=on_test,
+        str(experiment.data),
+        root=experiment.data_root,
+        split_seed=experiment.seed,
+        validation_fraction=experiment.validation_fraction,
+        image_size=plan.image_size,
+        with_test=on_test,
         test_crop=plan.test_crop if on_test else 1.0,
-        skip_corrupt=plan.command.skip_corrupt or experiment.skip_corrupt, is_lazy=lazy,
-    )  # fmt: skip
+        skip_corrupt=plan.command.skip_corrupt or experiment.skip_corrupt,
+        is_lazy=lazy,
+    )
     if lazy:
         notice = notice_of(dataset.name, residence=experiment.data_resident)
         dataset = dataclasses.replace(dataset, notices=(*dataset.notices, notice))
@@ -228,18 +267,33 @@ def _export(plan: Plan, dataset: Dataset, outcome: Outcome) -> None:
         targets.append((plan.folder / "best", plan.best, best))
     for folder, weights, record in targets:
         provenance = {
-            **plan.selection.provenance, "trained_on": plan.experiment.data, "epochs": record.epoch,
-            "of_epochs": plan.command.epochs, "seed": plan.experiment.seed,
-            f"{plan.measured_on}_accuracy": record.val_accuracy, "recipe": dataclasses.asdict(plan.experiment.recipe),
-        }  # fmt: skip
+            **plan.selection.provenance,
+            "trained_on": plan.experiment.data,
+            "epochs": record.epoch,
+            "of_epochs": plan.command.epochs,
+            "seed": plan.experiment.seed,
+            f"{plan.measured_on}_accuracy": record.val_accuracy,
+            "recipe": dataclasses.asdict(plan.experiment.recipe),
+        }
         export_network(
             ExportRequest(
-                space=plan.selection.space, config=plan.selection.config, format="weights", out=folder,
-                variant=plan.variant, width=plan.experiment.width, num_classes=dataset.num_classes,
-                in_channels=dataset.in_channels, image_size=dataset.image_size, weights=weights, provenance=provenance,
-                mean=dataset.mean, std=dataset.std, overwrite=True, name=plan.selection.network_name,
+                space=plan.selection.space,
+                config=plan.selection.config,
+                format="weights",
+                out=folder,
+                variant=plan.variant,
+                width=plan.experiment.width,
+                num_classes=dataset.num_classes,
+                in_channels=dataset.in_channels,
+                image_size=dataset.image_size,
+                weights=weights,
+                provenance=provenance,
+                mean=dataset.mean,
+                std=dataset.std,
+                overwrite=True,
+                name=plan.selection.network_name,
             )
-        )  # fmt: skip
+        )
 
 
 def _best(curve: Sequence[EpochRecord]) -> EpochRecord:
@@ -250,10 +304,16 @@ def _end(outcome: Outcome, facts: dict[str, Any], interruption: Interruption) ->
     exit_codes = {Status.SUCCESS: ExitCode.DONE, Status.DIVERGED: ExitCode.FAILED, None: interruption.exit_code}
     status = "interrupted" if outcome.status is None else str(outcome.status)
     facts = {
-        **facts, "status": status, "epochs_done": len(outcome.curve), "accuracy": outcome.val_accuracy,
-        "loss": outcome.val_loss, "train_loss": outcome.train_loss, "best": None, "seconds": outcome.seconds,
+        **facts,
+        "status": status,
+        "epochs_done": len(outcome.curve),
+        "accuracy": outcome.val_accuracy,
+        "loss": outcome.val_loss,
+        "train_loss": outcome.train_loss,
+        "best": None,
+        "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
-    }  # fmt: skip
+    }
     if outcome.curve:
         best = _best(outcome.curve)
         facts["best"] = {"epoch": best.epoch, "accuracy": best.val_accuracy}

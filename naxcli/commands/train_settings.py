@@ -120,13 +120,20 @@ class Plan:
         command, space, experiment = self.command, self.selection.space, self.experiment
         code = ast.dump(ast.parse(space_source(space).read_text(encoding="utf-8")))  # without comments and layout
         settings = {
-            "space": space.name, "space_version": space.version,
-            "space_code": hashlib.sha256(code.encode()).hexdigest()[:16], "variant": self.variant,
-            "width": experiment.width, "data": experiment.data, "image_size": self.image_size,
-            "on_test": command.on_test, "epochs": command.epochs, "seed": experiment.seed,
-            "accumulate": command.accumulate, "config": dict(self.selection.config),
+            "space": space.name,
+            "space_version": space.version,
+            "space_code": hashlib.sha256(code.encode()).hexdigest()[:16],
+            "variant": self.variant,
+            "width": experiment.width,
+            "data": experiment.data,
+            "image_size": self.image_size,
+            "on_test": command.on_test,
+            "epochs": command.epochs,
+            "seed": experiment.seed,
+            "accumulate": command.accumulate,
+            "config": dict(self.selection.config),
             "recipe": dataclasses.asdict(experiment.recipe),
-        }  # fmt: skip
+        }
         if command.on_test:
             settings["test_crop"] = self.test_crop
         else:
@@ -170,10 +177,17 @@ def make_plan(command: TrainCommand) -> Plan:
     default = Path("trained") / f"{space.name}-{variant}-{data}-{config_id(selection.config)[:6]}"
     folder = Path(command.out) if command.out else default
     plan = Plan(
-        command=command, selection=selection, experiment=experiment, variant=variant, image_size=image_size,
-        test_crop=test_crop, folder=folder, is_new=True, found=(),
+        command=command,
+        selection=selection,
+        experiment=experiment,
+        variant=variant,
+        image_size=image_size,
+        test_crop=test_crop,
+        folder=folder,
+        is_new=True,
+        found=(),
         initial_weights=selection.weights if starts_trained else None,
-    )  # fmt: skip
+    )
     return _checked_against_folder(plan)
 
 
@@ -186,9 +200,11 @@ def decided_again(plan: Plan) -> Plan:
     now = _checked_against_folder(plan)
     if now.is_new != plan.is_new or (now.is_new and now.found != plan.found):
         raise NaxcliError(
-            f"another process trained in {plan.folder} while this one was starting", why="what it left is kept",
-            hint="the same command again goes on from there, or with --overwrite replaces it", exit_code=ExitCode.FAILED,
-        )  # fmt: skip
+            f"another process trained in {plan.folder} while this one was starting",
+            why="what it left is kept",
+            hint="the same command again goes on from there, or with --overwrite replaces it",
+            exit_code=ExitCode.FAILED,
+        )
     return now
 
 
@@ -215,9 +231,12 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         )
         stored = {name: value for name, value in selection.run.settings().items() if name in kept}
     return resolve(
-        flags=flags, assignments=command.assignments, experiment_file=command.experiment_file, stored=stored,
+        flags=flags,
+        assignments=command.assignments,
+        experiment_file=command.experiment_file,
+        stored=stored,
         has_networks=True,
-    )  # fmt: skip
+    )
 
 
 def _image_size(experiment: Experiment, selection: Selection, variant: str) -> int:

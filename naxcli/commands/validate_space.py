@@ -48,15 +48,18 @@ def describe_space(space: Space) -> dict[str, Any]:
         "num_configurations": count_configurations(configuration_space),
         "hyperparameters": [
             {
-                "name": name, "kind": _kind_of(item),
-                "domain": describe_domain(item), "default": default.get(name), "condition": conditions[name] or None,
+                "name": name,
+                "kind": _kind_of(item),
+                "domain": describe_domain(item),
+                "default": default.get(name),
+                "condition": conditions[name] or None,
             }
             for name, item in configuration_space.items()
         ],
         "groups": {name: list(members) for name, members in space.groups.items()},
         "reference": {name: dict(config) for name, config in space.reference.items()},
         "variants": list(space.variants),
-    }  # fmt: skip
+    }
 
 
 def _kind_of(hyperparameter: Any) -> str:

@@ -90,9 +90,13 @@ def read(name: str, *, part: str, image_size: int | None, skip_corrupt: bool, is
     if not is_lazy:
         return _decode(found, name=name, image_size=size, skip_corrupt=skip_corrupt)
     images = LazyImages(
-        listing=found, indices=np.arange(len(found.labels)), channels=3, image_size=size, resized=size,
+        listing=found,
+        indices=np.arange(len(found.labels)),
+        channels=3,
+        image_size=size,
+        resized=size,
         skip_corrupt=skip_corrupt,
-    )  # fmt: skip
+    )
     return Part(images=images, labels=found.labels, class_names=found.class_names)
 
 

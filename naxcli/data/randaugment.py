@@ -20,9 +20,22 @@ from torch.nn import functional
 from naxcli.settings.recipe import RandAugmentSettings
 
 OPERATIONS = (
-    "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
-    "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
-)  # fmt: skip
+    "auto_contrast",
+    "equalize",
+    "invert",
+    "rotate",
+    "posterize",
+    "solarize",
+    "solarize_add",
+    "color",
+    "contrast",
+    "brightness",
+    "sharpness",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+)
 _LEVELS = 10.0  # magnitudes are in tenths of an operation's full strength
 _LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green and blue in 2**16ths
 _SMALLEST_FACTOR = 0.1  # of the increasing enhancements

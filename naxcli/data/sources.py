@@ -138,9 +138,12 @@ def load_part(
 
             listing = ArrayListing(images=loaded.images, labels=loaded.labels, class_names=loaded.class_names)
             lazy = LazyImages(
-                listing=listing, indices=np.arange(len(loaded.labels)), channels=channels,
-                image_size=image_size or size, resized=image_size or size,
-            )  # fmt: skip
+                listing=listing,
+                indices=np.arange(len(loaded.labels)),
+                channels=channels,
+                image_size=image_size or size,
+                resized=image_size or size,
+            )
             return dataclasses.replace(loaded, images=lazy)
         if image_size is None or image_size == size:
             return loaded

@@ -120,11 +120,18 @@ class StreamedBatches:
         items, dataset = self._items(first_step), self._dataset
         # Not its prefetcher, which would make a batch too many and normalise in another arithmetic.
         loader = create_loader(
-            items, input_size=(dataset.in_channels, dataset.image_size, dataset.image_size),
-            batch_size=self.batch_size, mean=dataset.mean, std=dataset.std, num_workers=self._num_processes,
-            device=self._device, pin_memory=self._device.type == "cuda", persistent_workers=False,
-            use_prefetcher=False, collate_fn=fast_collate,
-        )  # fmt: skip
+            items,
+            input_size=(dataset.in_channels, dataset.image_size, dataset.image_size),
+            batch_size=self.batch_size,
+            mean=dataset.mean,
+            std=dataset.std,
+            num_workers=self._num_processes,
+            device=self._device,
+            pin_memory=self._device.type == "cuda",
+            persistent_workers=False,
+            use_prefetcher=False,
+            collate_fn=fast_collate,
+        )
         # Not timm's, which resizes and crops ImageNet's large images at random: another recipe than the resident one.
         items.transform = _transform(self._recipe, grey_fill(dataset), dataset.image_size)
         # Not the default generator, which is the network's: it would draw other numbers after a restart of the loader.

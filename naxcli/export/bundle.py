@@ -60,9 +60,12 @@ class Bundle:
     def written(self, max_difference: float) -> Written:
         """Return what there is to say of a finished export of this network."""
         return Written(
-            num_params=self.num_params, flops=self.flops, max_difference=max_difference, speed=self.speed,
+            num_params=self.num_params,
+            flops=self.flops,
+            max_difference=max_difference,
+            speed=self.speed,
             why_no_speed=self.why_no_speed,
-        )  # fmt: skip
+        )
 
 
 def make_bundle(request: ExportRequest) -> Bundle:

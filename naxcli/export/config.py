@@ -85,9 +85,14 @@ def _counts(request: ExportRequest) -> dict[str, int]:
     from naxcli.search_space.sizes import measure_config
 
     return measure_config(
-        request.space, request.config, variant=request.variant, num_classes=request.num_classes,
-        in_channels=request.in_channels, image_size=request.image_size, width=request.width,
-    )  # fmt: skip
+        request.space,
+        request.config,
+        variant=request.variant,
+        num_classes=request.num_classes,
+        in_channels=request.in_channels,
+        image_size=request.image_size,
+        width=request.width,
+    )
 
 
 def write(request: ExportRequest, folder: Path) -> Written:

@@ -60,9 +60,7 @@ def write_deepcave(run: RunDirectory, folder: Path, *, overwrite: bool = False) 
     Raises:
         NaxcliError: if the run has no finished trial or is damaged, or something is in the way.
     """
-    destination = Destination(
-        folder=folder, files=FILES, is_shared=False, overwrite=overwrite, has_common_names=True
-    )  # fmt: skip
+    destination = Destination(folder=folder, files=FILES, is_shared=False, overwrite=overwrite, has_common_names=True)
     with staged(destination) as staging:
         rows = _finished_rows(run)
         if not rows:

@@ -70,9 +70,13 @@ def _open_onnx(path: Path, device: torch.device) -> Program:
         raise NaxcliError(f"{path} is not a network that onnxruntime opens", why=_first_line(error)) from error
     shape, batch_size = _input_shape(images.shape, path)
     return Program(
-        forward=forward, input_shape=shape, batch_size=batch_size, runtime=f"onnxruntime {onnxruntime.__version__}",
-        num_params=_count(facts, "num_params"), flops=_count(facts, "flops"),
-    )  # fmt: skip
+        forward=forward,
+        input_shape=shape,
+        batch_size=batch_size,
+        runtime=f"onnxruntime {onnxruntime.__version__}",
+        num_params=_count(facts, "num_params"),
+        flops=_count(facts, "flops"),
+    )
 
 
 def _open_torch_program(path: Path, device: torch.device, is_trusted: bool) -> Program:
@@ -95,10 +99,13 @@ def _open_torch_program(path: Path, device: torch.device, is_trusted: bool) -> P
     images = next(node for node in program.graph.nodes if node.name == name).meta["val"]
     shape, batch_size = _input_shape(images.shape, path)
     return Program(
-        forward=program.module(), input_shape=shape, batch_size=batch_size, runtime=f"{torch_runtime()}, exported program",
+        forward=program.module(),
+        input_shape=shape,
+        batch_size=batch_size,
+        runtime=f"{torch_runtime()}, exported program",
         num_params=sum(parameter.numel() for parameter in program.parameters()),
         flops=_count(_facts(extra[FACTS_FILE]), "flops"),
-    )  # fmt: skip
+    )
 
 
 def _input_shape(shape: Sequence[Any], path: Path) -> tuple[tuple[int, int, int], int | None]:
@@ -106,8 +113,9 @@ def _input_shape(shape: Sequence[Any], path: Path) -> tuple[tuple[int, int, int]
     batch, *image = shape
     if len(image) != 3 or not all(isinstance(size, int) for size in image):
         raise NaxcliError(
-            f"the input of {path} is {tuple(map(str, shape))}", why="expected (batch, channels, height, width), with the last three fixed"
-        )  # fmt: skip
+            f"the input of {path} is {tuple(map(str, shape))}",
+            why="expected (batch, channels, height, width), with the last three fixed",
+        )
     channels, height, width = image
     return (channels, height, width), batch if isinstance(batch, int) else None
 

@@ -78,9 +78,13 @@ def time_until_stable(
         None if others is None or others_after is None else min(max(0.0, (others_after - others) / elapsed), num_cpus)
     )
     return Timing(
-        seconds=measured.median, spread=measured.iqr / measured.median, num_repetitions=len(measured.times),
-        num_threads=torch.get_num_threads(), num_cpus=num_cpus, load=load,
-    )  # fmt: skip
+        seconds=measured.median,
+        spread=measured.iqr / measured.median,
+        num_repetitions=len(measured.times),
+        num_threads=torch.get_num_threads(),
+        num_cpus=num_cpus,
+        load=load,
+    )
 
 
 def _cpu_seconds_of_others() -> float | None:

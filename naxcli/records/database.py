@@ -34,15 +34,34 @@ PARQUET_TIME_SHARE = 0.01
 PARQUET_MIN_INTERVAL_SECONDS = 1.0
 
 _ASK_COLUMNS = {
-    "trial_id": "INTEGER PRIMARY KEY", "config_id": "TEXT NOT NULL", "searcher": "TEXT NOT NULL", "bracket": "INTEGER",
-    "rung": "INTEGER", "fidelity": "REAL NOT NULL", "seed": "INTEGER NOT NULL", "parent_trial_id": "INTEGER",
-    "config": "TEXT NOT NULL", "asked_event": "INTEGER NOT NULL", "attempts": "INTEGER NOT NULL DEFAULT 0",
-}  # fmt: skip
+    "trial_id": "INTEGER PRIMARY KEY",
+    "config_id": "TEXT NOT NULL",
+    "searcher": "TEXT NOT NULL",
+    "bracket": "INTEGER",
+    "rung": "INTEGER",
+    "fidelity": "REAL NOT NULL",
+    "seed": "INTEGER NOT NULL",
+    "parent_trial_id": "INTEGER",
+    "config": "TEXT NOT NULL",
+    "asked_event": "INTEGER NOT NULL",
+    "attempts": "INTEGER NOT NULL DEFAULT 0",
+}
 _RESULT_COLUMNS = {
-    "status": "TEXT", "cost": "REAL", "val_accuracy": "REAL", "train_loss": "REAL", "num_params": "INTEGER", "flops": "INTEGER",
-    "latency_ms": "REAL", "peak_memory_bytes": "INTEGER", "seconds": "REAL", "started_at": "REAL", "ended_at": "REAL",
-    "worker": "TEXT", "device": "TEXT", "error": "TEXT",
-}  # fmt: skip
+    "status": "TEXT",
+    "cost": "REAL",
+    "val_accuracy": "REAL",
+    "train_loss": "REAL",
+    "num_params": "INTEGER",
+    "flops": "INTEGER",
+    "latency_ms": "REAL",
+    "peak_memory_bytes": "INTEGER",
+    "seconds": "REAL",
+    "started_at": "REAL",
+    "ended_at": "REAL",
+    "worker": "TEXT",
+    "device": "TEXT",
+    "error": "TEXT",
+}
 _CURVE_COLUMNS = [item.name for item in fields(EpochRecord)]
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -55,10 +74,29 @@ CREATE TABLE activity (session INTEGER PRIMARY KEY, started_at REAL NOT NULL, ac
 """
 _TABLES = {"meta", "trials", "curves", "searcher", "activity"}
 TRIAL_COLUMNS = (
-    "trial_id", "config_id", "searcher", "bracket", "rung", "fidelity", "seed", "status", "cost", "val_accuracy", "train_loss",
-    "num_params", "flops", "latency_ms", "peak_memory_bytes", "seconds", "started_at", "ended_at", "worker", "device",
-    "parent_trial_id", "error",
-)  # fmt: skip
+    "trial_id",
+    "config_id",
+    "searcher",
+    "bracket",
+    "rung",
+    "fidelity",
+    "seed",
+    "status",
+    "cost",
+    "val_accuracy",
+    "train_loss",
+    "num_params",
+    "flops",
+    "latency_ms",
+    "peak_memory_bytes",
+    "seconds",
+    "started_at",
+    "ended_at",
+    "worker",
+    "device",
+    "parent_trial_id",
+    "error",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +187,18 @@ class Records:
         with self._write() as connection:
             trial_id = connection.execute("SELECT COALESCE(MAX(trial_id), 0) + 1 FROM trials").fetchone()[0]
             row = (
-                trial_id, suggestion.config_id, searcher, suggestion.bracket, suggestion.rung, suggestion.fidelity, suggestion.seed,
-                parent_trial_id, json.dumps(dict(suggestion.config), sort_keys=True), self._last_event + 1, 0,
-            )  # fmt: skip
+                trial_id,
+                suggestion.config_id,
+                searcher,
+                suggestion.bracket,
+                suggestion.rung,
+                suggestion.fidelity,
+                suggestion.seed,
+                parent_trial_id,
+                json.dumps(dict(suggestion.config), sort_keys=True),
+                self._last_event + 1,
+                0,
+            )
             names = ", ".join(_ASK_COLUMNS)
             connection.execute(f"INSERT INTO trials ({names}) VALUES ({_marks(row)})", row)
             connection.execute("INSERT OR REPLACE INTO searcher VALUES (?, ?)", (searcher, state))
@@ -360,9 +407,10 @@ def read_trials_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise NaxcliError(
-            f"{path} is not readable as Parquet", why=str(error).splitlines()[0],
+            f"{path} is not readable as Parquet",
+            why=str(error).splitlines()[0],
             hint="a run's own trials.parquet is rebuilt from search.db by the next search, and by naxcli status",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

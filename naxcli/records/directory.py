@@ -22,9 +22,16 @@ from naxcli.settings.toml import read_toml
 FileState = tuple[int, int, int]
 DATABASE_FILES = ("search.db", "search.db.backup")
 RECORD_FILES = (
-    "experiment.toml", "space.json", "environment.json", "confirmation.json", "log.jsonl", "stop", "trials.parquet",
-    "curves.parquet", "search.db-journal",
-)  # fmt: skip
+    "experiment.toml",
+    "space.json",
+    "environment.json",
+    "confirmation.json",
+    "log.jsonl",
+    "stop",
+    "trials.parquet",
+    "curves.parquet",
+    "search.db-journal",
+)
 PLAN_FILES = ("plan.json", "packing.json")  # may be there before the run
 _TEMPORARY = re.compile(
     rf"\.({'|'.join(map(re.escape, (*DATABASE_FILES, *RECORD_FILES, *PLAN_FILES)))})\.(\d+\.)?tmp(-journal)?", re.ASCII

@@ -21,9 +21,13 @@ class Incumbent:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "config": dict(self.trial.config), "cost": self.cost, "fidelity": self.trial.fidelity, "num_seeds": self.num_seeds,
-            "config_id": self.trial.config_id, "trial_id": self.trial.trial_id,
-        }  # fmt: skip
+            "config": dict(self.trial.config),
+            "cost": self.cost,
+            "fidelity": self.trial.fidelity,
+            "num_seeds": self.num_seeds,
+            "config_id": self.trial.config_id,
+            "trial_id": self.trial.trial_id,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,17 +110,25 @@ def _parts(data: ReportData) -> list[Part]:
     parts = [
         ("summary", "Summary", _summary(data)),
         ("incumbent", "Incumbent", _incumbent(data)),
-        ("progress", "Cost over time", _figures([figures.cost_over(data, "elapsed"), figures.cost_over(data, "spent")])),
+        (
+            "progress",
+            "Cost over time",
+            _figures([figures.cost_over(data, "elapsed"), figures.cost_over(data, "spent")]),
+        ),
         ("importance", "Which choices mattered", _importance(data)),
         ("parallel", "Parallel coordinates", _figures([figures.parallel_coordinates(data)])),
         ("size", "Cost against size", _figures([figures.pareto_front(data)]) + _unless_empty(results.pareto(data))),
         ("curves", "Learning curves", _figures([figures.learning_curves(data)])),
         ("fidelities", "Do cheap trials rank as full ones do?", _fidelities(data)),
         ("trials", "Trials", table(best_trials(data)) + table(results.failures(data))),
-        ("environment", "Environment and settings",
-         table(flat("environment-table", "Environment", data.environment)) + table(flat("experiment", "Settings", data.experiment))),
+        (
+            "environment",
+            "Environment and settings",
+            table(flat("environment-table", "Environment", data.environment))
+            + table(flat("experiment", "Settings", data.experiment)),
+        ),
         ("checklist", "Best-practice checklist", table(checklist.table(data), prefix="nas")),
-    ]  # fmt: skip
+    ]
     return [part for part in parts if part[2]]
 
 
@@ -160,8 +168,11 @@ def _importance(data: ReportData) -> str:
     if not data.importance:
         return paragraph("n/a: no trial has succeeded.")
     has_groups = any(entry.get("groups") for entry in data.importance)
-    overview = [drawn.importance_bars(data, method, by_group=by_group)
-                for by_group in ((True, False) if has_groups else (False,)) for method in ("lpi", "fanova")]  # fmt: skip
+    overview = [
+        drawn.importance_bars(data, method, by_group=by_group)
+        for by_group in ((True, False) if has_groups else (False,))
+        for method in ("lpi", "fanova")
+    ]
     parts = [f"<div class='pair'>{_figures(overview)}</div>"]
     for position, entry in enumerate(reversed(data.importance)):
         section = importance.section(data, entry)
@@ -209,16 +220,30 @@ def best_trials(data: ReportData) -> Table:
         name="best-trials",
         caption=f"The best {len(rows)} of {len(successes):,} successful trials, the highest fidelity first",
         columns=[
-            Column(title="Trial", text=lambda row: plain(row["trial"]), sort=lambda row: float(row["trial"]), is_numeric=True),
-            Column(title="Cost", text=lambda row: decimal(row["cost"], 4), sort=lambda row: float(row["cost"]), is_numeric=True),
-            Column(title=data.fidelity_unit.capitalize(), text=lambda row: plain(row["fidelity"]), is_numeric=True,
-                   sort=lambda row: float(row["fidelity"])),
+            Column(
+                title="Trial",
+                text=lambda row: plain(row["trial"]),
+                sort=lambda row: float(row["trial"]),
+                is_numeric=True,
+            ),
+            Column(
+                title="Cost",
+                text=lambda row: decimal(row["cost"], 4),
+                sort=lambda row: float(row["cost"]),
+                is_numeric=True,
+            ),
+            Column(
+                title=data.fidelity_unit.capitalize(),
+                text=lambda row: plain(row["fidelity"]),
+                is_numeric=True,
+                sort=lambda row: float(row["fidelity"]),
+            ),
             *settings,
         ],
         rows=rows,
         note="All trials are in trials.parquet of the run.",
         empty="n/a: no trial has succeeded",
-    )  # fmt: skip
+    )
 
 
 def _setting(name: str) -> Any:

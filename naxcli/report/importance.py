@@ -245,14 +245,20 @@ def pairs(entry: Entry, limit: int = TOP_PAIRS) -> Table:
         caption=f"Strongest pairs ({min(limit, len(found))} of {len(found)})" if found else "Pairs",
         columns=[
             Column(title="Pair", text=names_of),
-            Column(title="fANOVA", text=lambda row: plus_minus(row["mean"], row.get("std")), is_numeric=True,
-                   sort=lambda row: _float(row["mean"])),
-            Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 2), is_numeric=True),
+            Column(
+                title="fANOVA",
+                text=lambda row: plus_minus(row["mean"], row.get("std")),
+                is_numeric=True,
+                sort=lambda row: _float(row["mean"]),
+            ),
+            Column(
+                title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 2), is_numeric=True
+            ),
         ],
         rows=found[:limit],
         note="Share of the variance that the two explain together, beyond what each explains alone.",
         empty=_empty(entry),
-    )  # fmt: skip
+    )
 
 
 def ablation(entry: Entry) -> Table:
@@ -282,16 +288,24 @@ def ablation(entry: Entry) -> Table:
             Column(title="Step", text=lambda row: str(row["name"])),
             Column(title="From", text=lambda row: _setting(row.get("from"))),
             Column(title="To", text=lambda row: _setting(row.get("to"))),
-            Column(title="Predicted cost", text=lambda row: decimal(row.get("cost"), 4), is_numeric=True,
-                   sort=lambda row: _float(row.get("cost"))),
+            Column(
+                title="Predicted cost",
+                text=lambda row: decimal(row.get("cost"), 4),
+                is_numeric=True,
+                sort=lambda row: _float(row.get("cost")),
+            ),
             *([interval_column] if has_intervals else []),
-            Column(title="Change", text=lambda row: "" if row["change"] is None else signed(row["change"], 4), is_numeric=True,
-                   sort=lambda row: row["change"]),
+            Column(
+                title="Change",
+                text=lambda row: "" if row["change"] is None else signed(row["change"], 4),
+                is_numeric=True,
+                sort=lambda row: row["change"],
+            ),
         ],
         rows=steps,
         note=note,
         empty=_empty(entry),
-    )  # fmt: skip
+    )
 
 
 def _setting(value: Any) -> str:
@@ -306,14 +320,20 @@ def shapley(entry: Entry) -> Table:
         caption="Shapley values of the changes from the default to the incumbent",
         columns=[
             Column(title="Hyperparameter", text=lambda row: str(row["name"])),
-            Column(title="Gain in predicted cost", text=_shapley_value, sort=lambda row: float(row["value"]),
-                   is_numeric=True),
-            Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True),
+            Column(
+                title="Gain in predicted cost",
+                text=_shapley_value,
+                sort=lambda row: float(row["value"]),
+                is_numeric=True,
+            ),
+            Column(
+                title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True
+            ),
         ],
         rows=sorted(rows, key=lambda row: -abs(float(row["value"]))),
         note="Positive: the change lowers the predicted cost. The values add up to the whole difference.",
         empty=_empty(entry),
-    )  # fmt: skip
+    )
 
 
 def _shapley_value(row: Row) -> str:

@@ -82,13 +82,21 @@ def comparison(data: ReportData) -> Table:
     columns = [
         Column(title="Configuration", text=lambda row: str(row["name"])),
         _cost_column("Cost", "cost"),
-        Column(title="Difference", text=lambda row: signed(row.get("difference"), 4), is_numeric=True,
-               sort=_number("difference")),
+        Column(
+            title="Difference",
+            text=lambda row: signed(row.get("difference"), 4),
+            is_numeric=True,
+            sort=_number("difference"),
+        ),
         _cost_column("Predicted", "predicted_cost"),
-        Column(title=data.fidelity_unit.capitalize(), text=lambda row: plain(row.get("fidelity")), is_numeric=True,
-               sort=_number("fidelity")),
+        Column(
+            title=data.fidelity_unit.capitalize(),
+            text=lambda row: plain(row.get("fidelity")),
+            is_numeric=True,
+            sort=_number("fidelity"),
+        ),
         Column(title="Seeds", text=lambda row: plain(row.get("num_seeds")), is_numeric=True, sort=_number("num_seeds")),
-    ]  # fmt: skip
+    ]
     if data.cost_is_error_rate:
         accuracy = Column(
             title="Accuracy",
@@ -156,8 +164,15 @@ def proxy_audit(data: ReportData) -> Table:
         columns=[
             Column(title="From", text=lambda row: plain(row["fidelity"]), sort=_number("fidelity"), is_numeric=True),
             Column(title="To", text=lambda row: plain(row["to"]), sort=_number("to"), is_numeric=True),
-            Column(title="Configurations", text=lambda row: whole(row["num_configs"]), sort=_number("num_configs"), is_numeric=True),
-            Column(title="Spearman", text=lambda row: decimal(row["spearman"]), sort=_number("spearman"), is_numeric=True),
+            Column(
+                title="Configurations",
+                text=lambda row: whole(row["num_configs"]),
+                sort=_number("num_configs"),
+                is_numeric=True,
+            ),
+            Column(
+                title="Spearman", text=lambda row: decimal(row["spearman"]), sort=_number("spearman"), is_numeric=True
+            ),
             Column(title="95 % interval", text=lambda row: interval(row["low"], row["high"], 2), sort=_number("low")),
             Column(title="Kendall", text=lambda row: decimal(row["kendall"]), sort=_number("kendall"), is_numeric=True),
             Column(title="Verdict", text=lambda row: str(row.get("verdict") or NOT_AVAILABLE)),
@@ -165,7 +180,7 @@ def proxy_audit(data: ReportData) -> Table:
         rows=data.listed("proxy_audit"),
         note="Rank correlation of the configurations evaluated at both fidelities; the promoted ones are a selection.",
         empty="n/a: the run has one fidelity, or too few configurations were evaluated at two",
-    )  # fmt: skip
+    )
 
 
 def failures(data: ReportData) -> Table:
@@ -191,15 +206,22 @@ def pareto(data: ReportData) -> Table:
         name="pareto",
         caption="Pareto front",
         columns=[
-            Column(title="Trial", text=lambda row: plain(row.get("trial_id")), sort=_number("trial_id"), is_numeric=True),
+            Column(
+                title="Trial", text=lambda row: plain(row.get("trial_id")), sort=_number("trial_id"), is_numeric=True
+            ),
             _cost_column("Cost", "cost"),
             *(Column(title=title, text=_count(key), sort=_number(key), is_numeric=True) for title, key in counts),
-            Column(title="Latency ms", text=lambda row: decimal(row.get("latency_ms"), 2), sort=_number("latency_ms"), is_numeric=True),
+            Column(
+                title="Latency ms",
+                text=lambda row: decimal(row.get("latency_ms"), 2),
+                sort=_number("latency_ms"),
+                is_numeric=True,
+            ),
         ],
         rows=data.listed("pareto"),
         note="Successful trials at the highest fidelity.",
         empty="n/a: no successful trial has a measured size",
-    )  # fmt: skip
+    )
 
 
 def verdicts(data: ReportData) -> list[str]:
@@ -223,14 +245,16 @@ def confirmed_costs(data: ReportData) -> Table:
             Column(title="Configuration", text=name),
             _cost_column("Search's cost", "search_cost"),
             _cost_column("Confirmed", "mean"),
-            Column(title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True),
+            Column(
+                title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True
+            ),
         ],
         rows=verdict.get("costs") or [],
         note="The search's cost is a validation cost and the best of many; the confirmed one is neither."
         if data.is_trained
         else "The search's cost is the best of many; the confirmed one is not.",
         empty="n/a: not confirmed",
-    )  # fmt: skip
+    )
 
 
 def _confirmation(data: ReportData) -> str:

@@ -128,9 +128,13 @@ class Feasibility:
         from naxcli.search_space.sizes import measure_config
 
         counts: dict[str, Any] = measure_config(
-            self._space, config, num_classes=self._shape.num_classes, in_channels=self._shape.in_channels,
-            image_size=self._shape.image_size, width=self._width,
-        )  # fmt: skip
+            self._space,
+            config,
+            num_classes=self._shape.num_classes,
+            in_channels=self._shape.in_channels,
+            image_size=self._shape.image_size,
+            width=self._width,
+        )
         return {"params": counts["num_params"], "flops": counts["flops"]}
 
     def require_one(self, seed: int) -> None:
@@ -175,7 +179,7 @@ class Feasibility:
             else "raise this limit"
             if self._space.build is None
             else f"raise this limit, or make the networks narrower with --set width={self._width / 2:.2g}",
-        )  # fmt: skip
+        )
 
     def _is_any_allowed(self, configuration_space: ConfigurationSpace) -> bool:
         """Go through the whole space, where it can be enumerated, for as long as is bearable: predicates may leave a needle in it."""

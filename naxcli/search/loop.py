@@ -24,10 +24,10 @@ from naxcli.records.directory import RunDirectory
 from naxcli.records.history import OBJECTIVE_COLUMNS, FinishedTrial, objective_costs
 from naxcli.records.incumbent import Incumbent, Leaderboard
 from naxcli.records.trial import Result, Status, Trial
-from naxcli.search.baseline import Arms
+from naxcli.search.baseline import MixedSearcher
 from naxcli.search.pace import Pace
 from naxcli.search.retention import CheckpointPolicy
-from naxcli.search.watchdog import Liveness
+from naxcli.search.watchdog import Watchdog
 from naxcli.search_space.contract import Space, space_digest
 from naxcli.settings.experiment import Experiment
 from naxcli.workers.evaluate import error_text, failure
@@ -88,7 +88,7 @@ class Search:
         configuration_space: ConfigurationSpace,
         run: RunDirectory,
         records: Records,
-        arms: Arms,
+        searcher: MixedSearcher,
         pool: WorkerPool,
         progress: Progress,
         interruption: Interruption,
@@ -107,7 +107,7 @@ class Search:
         self.active_seconds_before = records.active_seconds()
         self._configuration_space = configuration_space
         self._space_digest = space_digest(space)
-        self._arms = arms
+        self._searcher = searcher
         self._pool = pool
         self._progress = progress
         self._interruption = interruption
@@ -116,8 +116,8 @@ class Search:
         self._checkpoints = CheckpointPolicy(run=run, fidelity=experiment.fidelity, finished=self.finished)
         self._running: dict[int, Trial] = {}
         self._batches: dict[int, list[int]] = {}  # task of the pool, named by its first trial -> its trials
-        self._liveness = Liveness(
-            gives_signs=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
+        self._watchdog = Watchdog(
+            sends_heartbeats=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
         )
         unfinished = records.running()
         self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
@@ -133,11 +133,15 @@ class Search:
         session = self.records.start_session()
         self._clock_start = time.monotonic()
         self._log(
-            "started", session=session, finished=len(self.finished), resubmitted=len(self._waiting),
-            fidelity=str(self.experiment.fidelity), rung_schedule=self.experiment.rung_schedule,
-        )  # fmt: skip
+            "started",
+            session=session,
+            finished=len(self.finished),
+            resubmitted=len(self._waiting),
+            fidelity=str(self.experiment.fidelity),
+            rung_schedule=self.experiment.rung_schedule,
+        )
         self._progress.started(self)
-        for notice in self._arms.notices():
+        for notice in self._searcher.notices():
             self._progress.notice(notice)
         self.records.back_up()
         beat, backup = Every(ACTIVITY_INTERVAL_SECONDS), Every(BACKUP_INTERVAL_SECONDS)
@@ -220,7 +224,7 @@ class Search:
                     batch.append(trial)
             if batch:
                 self._submit(batch, worker)
-            elif reason is None and self._arms.is_exhausted and not self._running:
+            elif reason is None and self._searcher.is_exhausted and not self._running:
                 return EndReason.EXHAUSTED
             if len(batch) < size:
                 return reason
@@ -231,18 +235,18 @@ class Search:
 
         And unless that changes the search: what a searcher asks may depend on results, and a time-out is each trial's own.
         """
-        if self._arms.learn or self.space.build is not None or self.experiment.trial_timeout_seconds is not None:
+        if self._searcher.learn or self.space.build is not None or self.experiment.trial_timeout_seconds is not None:
             return 1
         return max(1, min(MAX_BATCH, int(BATCH_SECONDS / max(self._pace.longest_seconds(), TINY_SECONDS))))
 
     def _ask(self) -> Trial | None:
-        asked = self._arms.ask()
+        asked = self._searcher.ask()
         if asked is None:
             return None
         searcher, suggestion = asked
         parent = self._checkpoints.parent_of(suggestion)
         trial = self.records.add_trial(
-            suggestion, searcher=searcher, state=self._arms.state(searcher), parent_trial_id=parent
+            suggestion, searcher=searcher, state=self._searcher.state(searcher), parent_trial_id=parent
         )
         self._progress.asked(trial)
         return trial
@@ -252,7 +256,7 @@ class Search:
     def _submit(self, batch: list[Trial], worker: str) -> None:
         for trial in batch:
             self._running[trial.trial_id] = trial
-            self._liveness.started(trial)
+            self._watchdog.started(trial)
         payloads = [self._task(trial).to_dict() for trial in batch]
         task_id = batch[0].trial_id
         self._batches[task_id] = [trial.trial_id for trial in batch]
@@ -262,33 +266,47 @@ class Search:
         experiment = self.experiment
         if self.space.build is None:
             return TrialTask(
-                trial_id=trial.trial_id, space=self.space.origin, config=trial.config, fidelity=trial.fidelity, seed=trial.seed,
+                trial_id=trial.trial_id,
+                space=self.space.origin,
+                config=trial.config,
+                fidelity=trial.fidelity,
+                seed=trial.seed,
                 tells_beginning=experiment.trial_timeout_seconds is not None,
-            seconds_limit=experiment.trial_timeout_seconds, space_digest=self._space_digest,
+                seconds_limit=experiment.trial_timeout_seconds,
+                space_digest=self._space_digest,
                 max_latency_ms=experiment.limits.max_latency_ms,
                 needed_measures=tuple(OBJECTIVE_COLUMNS[name] for name in experiment.objective),
-            )  # fmt: skip
+            )
         parent = trial.parent_trial_id
         parent_file = None if parent is None else self.run_directory.checkpoint(parent).resolve()
         return TrialTask(
-            trial_id=trial.trial_id, space=self.space.origin, config=trial.config, fidelity=trial.fidelity, seed=trial.seed,
-            data=self._data, width=experiment.width, recipe=experiment.trial_recipe, schedule_epochs=experiment.fidelity.max,
-            threads=self._threads, measure_latency="latency_ms" in experiment.objective,
+            trial_id=trial.trial_id,
+            space=self.space.origin,
+            config=trial.config,
+            fidelity=trial.fidelity,
+            seed=trial.seed,
+            data=self._data,
+            width=experiment.width,
+            recipe=experiment.trial_recipe,
+            schedule_epochs=experiment.fidelity.max,
+            threads=self._threads,
+            measure_latency="latency_ms" in experiment.objective,
             max_latency_ms=experiment.limits.max_latency_ms,
             checkpoint_from=str(parent_file) if parent_file is not None and parent_file.exists() else None,
             checkpoint_to=str(self.run_directory.checkpoint(trial.trial_id).resolve()),
-            keep_if_cost_below=self._checkpoints.keep_if_cost_below(trial), tells_beginning=experiment.trial_timeout_seconds is not None,
+            keep_if_cost_below=self._checkpoints.keep_if_cost_below(trial),
+            tells_beginning=experiment.trial_timeout_seconds is not None,
             seconds_limit=experiment.trial_timeout_seconds,
             space_digest=self._space_digest,
-        )  # fmt: skip
+        )
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """Note a sign of life of a running trial. Called from the pool's own thread."""
         if message.get("has_begun"):
-            self._liveness.begun(int(message["trial_id"]))
+            self._watchdog.begun(int(message["trial_id"]))
             return
         seconds = message.get("seconds")  # of an epoch that has ended; None of a step
-        self._liveness.heard(int(message["trial_id"]), epoch_seconds=seconds)
+        self._watchdog.heard(int(message["trial_id"]), epoch_seconds=seconds)
         if seconds is not None:
             self._progress.epoch(message)
 
@@ -298,13 +316,13 @@ class Search:
         grace = TIMEOUT_GRACE_SECONDS if self.space.build is not None else OBJECTIVE_GRACE_SECONDS
         for trial_id in list(self._batches):
             trial = self._running[trial_id]
-            seconds = self._liveness.seconds(trial)
-            if timeout is not None and self._liveness.is_over(trial, timeout + grace):
+            seconds = self._watchdog.seconds(trial)
+            if timeout is not None and self._watchdog.is_over(trial, timeout + grace):
                 self._pool.kill(trial_id)
                 del self._batches[trial_id]
                 error = f"killed after {seconds:.0f} s, limit {timeout:g} s"
                 self._record(trial_id, Result(status=Status.TIMEOUT, error=error, seconds=seconds))
-            elif (silence := self._liveness.silence_of_hanging(trial)) is not None:
+            elif (silence := self._watchdog.allowed_silence_exceeded(trial)) is not None:
                 self._pool.kill(trial_id)
                 self._retry_or_record(self._batches.pop(trial_id), f"no sign of life for {silence:.0f} s")
 
@@ -345,7 +363,7 @@ class Search:
             self._progress.notice(f"trial {trial_id} lost its worker ({reason}); trying it once more")
             self._waiting.append(self._running.pop(trial_id))
         else:
-            seconds = self._liveness.seconds(self._running[trial_id])
+            seconds = self._watchdog.seconds(self._running[trial_id])
             self._record(trial_id, Result(status=Status.CRASHED, error=f"{reason}, {attempts} times", seconds=seconds))
 
     def _record_given_up(self) -> None:
@@ -379,14 +397,14 @@ class Search:
 
     def _record(self, trial_id: int, result: Result) -> None:
         trial = self._running.pop(trial_id)
-        self._liveness.ended(trial, result.seconds)
+        self._watchdog.ended(trial, result.seconds)
         if result.ended_at is None:
             now = time.time()
             result = dataclasses.replace(result, started_at=now - result.seconds, ended_at=now)
         self.records.add_result(trial_id, result)
         cost = result.cost if result.status == Status.SUCCESS else None
         measured = [getattr(result, OBJECTIVE_COLUMNS[name]) for name in self.experiment.objective]
-        self._arms.tell(trial, cost=objective_costs(cost, measured))
+        self._searcher.tell(trial, cost=objective_costs(cost, measured))
         item = FinishedTrial(trial=trial, status=result.status, cost=cost, seconds=result.seconds, worker=result.worker)
         self.finished.append(item)
         self.status_counts[item.status] += 1

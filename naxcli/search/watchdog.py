@@ -1,6 +1,6 @@
-"""Liveness: which running trials still give signs of life, and which hang.
+"""Watchdog: which running trials still send heartbeats, and which hang.
 
-A training gives a sign with its steps and epochs. An objective of a space's own gives none, and is compared with those that ended.
+A training sends a heartbeat with its steps and epochs. An objective of a space's own gives none, and is compared with those that ended.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterable
 
 from naxcli.records.trial import Trial
 
-# A trial hangs when it is silent for this many times the longest epoch, and at least this long; before its first sign, when a
+# A trial hangs when it is silent for this many times the longest epoch, and at least this long; before its first heartbeat, when a
 # worker may be reading a large data set, longer.
 SILENCE_FACTOR = 10.0
 SILENCE_MIN_SECONDS = 600.0
 START_MIN_SECONDS = 3600.0
 
 
-class Liveness:
+class Watchdog:
     """When each running trial started and was heard, by the monotonic clock.
 
     Args:
-        gives_signs: whether trials are trainings, which give signs of life.
+        sends_heartbeats: Whether trials are trainings, which send heartbeats.
         ended: (trial, seconds) of those that ended in earlier sessions.
     """
 
-    def __init__(self, *, gives_signs: bool, ended: Iterable[tuple[Trial, float]] = ()) -> None:
-        self._gives_signs = gives_signs
+    def __init__(self, *, sends_heartbeats: bool, ended: Iterable[tuple[Trial, float]] = ()) -> None:
+        self._sends_heartbeats = sends_heartbeats
         self._started_at: dict[int, float] = {}
         self._heard_at: dict[int, float] = {}
         self._begun: set[int] = set()
@@ -48,7 +48,7 @@ class Liveness:
         self._begun.add(trial_id)
 
     def heard(self, trial_id: int, *, epoch_seconds: float | None = None) -> None:
-        """Note a sign of life: the end of an epoch, or a step within one."""
+        """Note a heartbeat: the end of an epoch, or a step within one."""
         self._heard_at[trial_id] = time.monotonic()
         self._longest_epoch = max(self._longest_epoch, epoch_seconds or 0.0)
 
@@ -67,8 +67,8 @@ class Liveness:
         start = 0.0 if trial.trial_id in self._begun else SILENCE_MIN_SECONDS
         return self.seconds(trial) > timeout_seconds + start
 
-    def silence_of_hanging(self, trial: Trial) -> float | None:
-        """Return how long a trial may be silent if it has been silent for longer, else None."""
+    def allowed_silence_exceeded(self, trial: Trial) -> float | None:
+        """Return the seconds without a heartbeat that a trial is allowed, if it has exceeded them; None of one that has not."""
         last = self._heard_at.get(trial.trial_id, self._started_at[trial.trial_id])
         longest = self._longest_silence(trial)
         return longest if time.monotonic() - last > longest else None
@@ -76,7 +76,7 @@ class Liveness:
     def _longest_silence(self, trial: Trial) -> float:
         if trial.trial_id in self._heard_at:
             return max(SILENCE_MIN_SECONDS, SILENCE_FACTOR * self._longest_epoch)
-        if self._gives_signs:
+        if self._sends_heartbeats:
             return max(START_MIN_SECONDS, SILENCE_FACTOR * self._longest_epoch)
         if self._longest_trial is None:
             return math.inf

@@ -252,11 +252,15 @@ def space_digest(space: Space) -> str:
     canonical = [space.canonicalise(config) for config in sampled]
     predicates = [constraint for constraint in space.constraints if not isinstance(constraint, Limits)]
     meaning = {
-        "space": configuration_space.to_serialized_dict(), "name": space.name, "version": space.version, "groups": dict(space.groups),
-        "reference": dict(space.reference), "canonical": canonical,
+        "space": configuration_space.to_serialized_dict(),
+        "name": space.name,
+        "version": space.version,
+        "groups": dict(space.groups),
+        "reference": dict(space.reference),
+        "canonical": canonical,
         "limits": [repr(constraint) for constraint in space.constraints if isinstance(constraint, Limits)],
         "allowed": [[space.allows(predicate, config) for predicate in predicates] for config in canonical],
-    }  # fmt: skip
+    }
     texts = (code, json.dumps(meaning, default=str, sort_keys=True))
     return "-".join(hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)
 

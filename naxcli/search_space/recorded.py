@@ -29,9 +29,10 @@ def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None
     recorded = str(settings.get("space"))
     if named is None and recorded not in shipped_spaces():
         raise NaxcliError(
-            f"the run's space is the file {recorded}", why="a space file is code, and is only loaded when you name it",
+            f"the run's space is the file {recorded}",
+            why="a space file is code, and is only loaded when you name it",
             hint=f"add --space {shlex.quote(recorded)}",
-        )  # fmt: skip
+        )
     return load_space(named or recorded)
 
 
@@ -50,6 +51,7 @@ def read_space(path: Path) -> ConfigurationSpace:
     # json's and ConfigSpace's ways to refuse
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NaxcliError(
-            f"{path} is not a serialized ConfigSpace", why=str(error).splitlines()[0] if str(error) else "",
+            f"{path} is not a serialized ConfigSpace",
+            why=str(error).splitlines()[0] if str(error) else "",
             hint="ConfigurationSpace.to_json(path) writes one",
-        ) from error  # fmt: skip
+        ) from error

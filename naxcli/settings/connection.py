@@ -49,9 +49,10 @@ class Connection:
         named = [file for file in (self.tls_ca_file, self.tls_cert, self.tls_key) if file is not None]
         if named and not self.is_encrypted:
             raise NaxcliError(
-                f"{self.address} is reached without TLS", why=f"the certificates ({', '.join(named)}) would not be used",
+                f"{self.address} is reached without TLS",
+                why=f"the certificates ({', '.join(named)}) would not be used",
                 hint=f"--cluster tls://{self.address.partition('://')[2]}, or leave out the certificates",
-            )  # fmt: skip
+            )
         for file in named:
             if not Path(file).is_file():
                 raise NaxcliError(f"there is no file {file}", why=f"it was named for TLS to {self.address}")

@@ -176,8 +176,12 @@ class Experiment:
         if self.cluster is None:
             return None
         return Connection(
-            address=self.cluster, tls_ca_file=self.tls_ca_file, tls_cert=self.tls_cert, tls_key=self.tls_key, insecure=self.insecure
-        )  # fmt: skip
+            address=self.cluster,
+            tls_ca_file=self.tls_ca_file,
+            tls_cert=self.tls_cert,
+            tls_key=self.tls_key,
+            insecure=self.insecure,
+        )
 
     @property
     def budget_seconds(self) -> float | None:
@@ -343,11 +347,29 @@ def find_experiment_file(reference: str) -> Path:
 
 
 _KINDS: dict[str, type] = {
-    "space": str, "data": str, "data_root": str, "data_resident": str, "skip_corrupt": bool, "image_size": int,
-    "width": float, "validation_fraction": float, "images_per_class": int, "searcher": str, "seed": int, "random_share": float,
-    "trial_timeout": str, "budget": str, "trials": int, "threads": int, "cluster": str, "tls_ca_file": str, "tls_cert": str, "tls_key": str,
-    "insecure": bool, "rung_schedule": str,
-}  # fmt: skip
+    "space": str,
+    "data": str,
+    "data_root": str,
+    "data_resident": str,
+    "skip_corrupt": bool,
+    "image_size": int,
+    "width": float,
+    "validation_fraction": float,
+    "images_per_class": int,
+    "searcher": str,
+    "seed": int,
+    "random_share": float,
+    "trial_timeout": str,
+    "budget": str,
+    "trials": int,
+    "threads": int,
+    "cluster": str,
+    "tls_ca_file": str,
+    "tls_cert": str,
+    "tls_key": str,
+    "insecure": bool,
+    "rung_schedule": str,
+}
 
 
 _KIND_NAMES: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}

@@ -120,8 +120,17 @@ def _weight_gradient(images: Tensor, gradient: Tensor, *, size: int) -> Tensor:
         seen = bordered.narrow(3, len(columns), images.shape[3] + width - 1)
         seen = seen.contiguous(memory_format=torch.channels_last)
         _, strip, _ = torch.ops.aten.convolution_backward(
-            gradient, seen, images.new_empty(channels, 1, size, width), None,
-            [1, 1], [middle - border, 0], [1, 1], False, [0, 0], channels, [False, True, False],
-        )  # fmt: skip
+            gradient,
+            seen,
+            images.new_empty(channels, 1, size, width),
+            None,
+            [1, 1],
+            [middle - border, 0],
+            [1, 1],
+            False,
+            [0, 0],
+            channels,
+            [False, True, False],
+        )
         columns += strip.unbind(3)
     return torch.stack(columns[:size], dim=3)

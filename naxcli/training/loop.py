@@ -125,9 +125,15 @@ def train(
     memory = PeakMemory(device)
     schedule_epochs = epochs if schedule_epochs is None else max(epochs, schedule_epochs)
     training = Training(
-        network, dataset, recipe, seed=seed, device=device, schedule_epochs=schedule_epochs, num_parts=num_parts,
+        network,
+        dataset,
+        recipe,
+        seed=seed,
+        device=device,
+        schedule_epochs=schedule_epochs,
+        num_parts=num_parts,
         processes=processes,
-    )  # fmt: skip
+    )
     if checkpoint_from is not None:
         training.load_state_dict(load_checkpoint(checkpoint_from), source=checkpoint_from)
     first_step, last_step = training.step, max(1, round(epochs * training.steps_per_epoch))

@@ -38,6 +38,12 @@ def make_security() -> Any:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
     return Security(
-        require_encryption=True, tls_ca_file=shown, tls_client_cert=shown, tls_client_key=secret, tls_scheduler_cert=shown,
-        tls_scheduler_key=secret, tls_worker_cert=shown, tls_worker_key=secret,
-    )  # fmt: skip
+        require_encryption=True,
+        tls_ca_file=shown,
+        tls_client_cert=shown,
+        tls_client_key=secret,
+        tls_scheduler_cert=shown,
+        tls_scheduler_key=secret,
+        tls_worker_cert=shown,
+        tls_worker_key=secret,
+    )

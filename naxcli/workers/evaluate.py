@@ -187,17 +187,31 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
             signalled_at = time.monotonic()
 
     outcome = train(
-        network, dataset, task.recipe, epochs=task.fidelity, schedule_epochs=task.schedule_epochs, seed=task.seed, device=device,
-        checkpoint_from=_readable(task.checkpoint_from), checkpoint_to=checkpoint, on_step=on_step,
-        on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)), should_stop=should_stop,
-    )  # fmt: skip
+        network,
+        dataset,
+        task.recipe,
+        epochs=task.fidelity,
+        schedule_epochs=task.schedule_epochs,
+        seed=task.seed,
+        device=device,
+        checkpoint_from=_readable(task.checkpoint_from),
+        checkpoint_to=checkpoint,
+        on_step=on_step,
+        on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
+        should_stop=should_stop,
+    )
     common: dict[str, Any] = {
-        **measured, "train_loss": outcome.train_loss, "peak_memory_bytes": outcome.peak_memory_bytes, "curve": outcome.curve,
-    }  # fmt: skip
+        **measured,
+        "train_loss": outcome.train_loss,
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+        "curve": outcome.curve,
+    }
     cost = None if outcome.val_accuracy is None else 1.0 - outcome.val_accuracy
-    is_kept = outcome.status == Status.SUCCESS and not is_over_time and (
-        task.keep_if_cost_below is None or (cost is not None and cost < task.keep_if_cost_below)
-    )  # fmt: skip
+    is_kept = (
+        outcome.status == Status.SUCCESS
+        and not is_over_time
+        and (task.keep_if_cost_below is None or (cost is not None and cost < task.keep_if_cost_below))
+    )
     if checkpoint is not None and not is_kept:
         checkpoint.unlink(missing_ok=True)
     if is_over_time:
@@ -293,9 +307,14 @@ def _dataset(request: DataRequest) -> Any:
     from naxcli.data.dataset import load_dataset
 
     dataset = load_dataset(
-        request.name, root=Path(request.root), split_seed=request.split_seed,
-        validation_fraction=request.validation_fraction, images_per_class=request.images_per_class,
-        image_size=request.image_size, with_test=request.on_test,
-        skip_corrupt=request.skip_corrupt, is_lazy=request.is_lazy,
-    )  # fmt: skip
+        request.name,
+        root=Path(request.root),
+        split_seed=request.split_seed,
+        validation_fraction=request.validation_fraction,
+        images_per_class=request.images_per_class,
+        image_size=request.image_size,
+        with_test=request.on_test,
+        skip_corrupt=request.skip_corrupt,
+        is_lazy=request.is_lazy,
+    )
     return dataset.with_test_as_validation() if request.on_test else dataset

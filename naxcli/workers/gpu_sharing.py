@@ -85,9 +85,15 @@ def slots_of_run(
 
     num, measured = trials_per_device(measure)
     values = [
-        {"num": item.num, "steps_per_second": item.steps_per_second, "used_bytes": item.used_bytes,
-         "trial_bytes": item.trial_bytes, "total_bytes": item.total_bytes} for item in measured
-    ]  # fmt: skip
+        {
+            "num": item.num,
+            "steps_per_second": item.steps_per_second,
+            "used_bytes": item.used_bytes,
+            "trial_bytes": item.trial_bytes,
+            "total_bytes": item.total_bytes,
+        }
+        for item in measured
+    ]
     with guard_disk(run.path):  # a plan has no run yet
         run.path.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({"per_device": num, "devices": devices, "measured": values}, indent=1))
@@ -112,9 +118,15 @@ def trials_per_device(measure: Measure) -> tuple[int, list[Packing]]:
 
 
 def measure_packing(
-    num: int, *, slot: Slot, experiment: Experiment, space: Space, data: DataRequest,
-    warm_up_seconds: float = WARM_UP_SECONDS, window_seconds: float = WINDOW_SECONDS,
-) -> Packing:  # fmt: skip
+    num: int,
+    *,
+    slot: Slot,
+    experiment: Experiment,
+    space: Space,
+    data: DataRequest,
+    warm_up_seconds: float = WARM_UP_SECONDS,
+    window_seconds: float = WINDOW_SECONDS,
+) -> Packing:
     """Return what `num` processes that train the space's default configuration on the slot's device do together.
 
     Raises:
@@ -123,9 +135,16 @@ def measure_packing(
     sampled = space.configuration_space(experiment.seed).sample_configuration(NUM_MEMORY_CONFIGS)
     configs = [space.canonicalise(plain_config(config)) for config in sampled]
     task = TrialTask(
-        trial_id=0, space=space.origin, config=space.default_config(), fidelity=1.0, seed=experiment.seed, data=data,
-        width=experiment.width, recipe=experiment.recipe, threads=slot.threads,
-    )  # fmt: skip
+        trial_id=0,
+        space=space.origin,
+        config=space.default_config(),
+        fidelity=1.0,
+        seed=experiment.seed,
+        data=data,
+        width=experiment.width,
+        recipe=experiment.recipe,
+        threads=slot.threads,
+    )
     with WorkerPool(probe, slots=[slot] * num) as pool:
         # Every process loads data and kernels, and the hungriest configuration shows.
         memory = _all(pool, num, {"task": task.to_dict(), "configs": configs})
@@ -136,9 +155,12 @@ def measure_packing(
     if not steps:
         raise NaxcliError(f"no step ended within {window_seconds:g} s", hint="--workers N does without the measurement")
     return Packing(
-        num=num, steps_per_second=steps / window_seconds, used_bytes=max(result["used_bytes"] for result in memory),
-        trial_bytes=max(result["trial_bytes"] for result in memory), total_bytes=memory[0]["total_bytes"],
-    )  # fmt: skip
+        num=num,
+        steps_per_second=steps / window_seconds,
+        used_bytes=max(result["used_bytes"] for result in memory),
+        trial_bytes=max(result["trial_bytes"] for result in memory),
+        total_bytes=memory[0]["total_bytes"],
+    )
 
 
 def _all(pool: WorkerPool, num: int, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -152,9 +174,10 @@ def _all(pool: WorkerPool, num: int, payload: Mapping[str, Any]) -> list[dict[st
         for finished in pool.wait(0.1):
             if not isinstance(finished.outcome, dict):
                 raise NaxcliError(
-                    "the measurement of trials per GPU failed", why=str(finished.outcome),
+                    "the measurement of trials per GPU failed",
+                    why=str(finished.outcome),
                     hint="--workers N does without it",
-                )  # fmt: skip
+                )
             results.append(finished.outcome)
     return results
 
@@ -177,13 +200,23 @@ def probe(payload: Mapping[str, Any]) -> dict[str, Any]:
         assert space.build is not None and task.recipe is not None
         seed_everything(task.seed)
         network = space.build(
-            dict(config), num_classes=dataset.num_classes, in_channels=dataset.in_channels, image_size=dataset.image_size,
+            dict(config),
+            num_classes=dataset.num_classes,
+            in_channels=dataset.in_channels,
+            image_size=dataset.image_size,
             width=task.width,
-        )  # fmt: skip
+        )
         # Far more epochs than there is time for.
         outcome = train(
-            network, dataset, task.recipe, epochs=10_000.0, seed=task.seed, device=device, on_step=on_step, should_stop=should_stop
-        )  # fmt: skip
+            network,
+            dataset,
+            task.recipe,
+            epochs=10_000.0,
+            seed=task.seed,
+            device=device,
+            on_step=on_step,
+            should_stop=should_stop,
+        )
         return_memory()
         return outcome.peak_memory_bytes or 0
 

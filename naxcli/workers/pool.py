@@ -231,12 +231,17 @@ class WorkerPool:
             index: {
                 "cls": Nanny,
                 "options": {
-                    **common, "worker_class": LocalWorker, "nthreads": 1, "env": slot.environment(), "memory_limit": 0,
-                    "silence_logs": logging.CRITICAL, "preload": "naxcli.workers.worker_setup",
+                    **common,
+                    "worker_class": LocalWorker,
+                    "nthreads": 1,
+                    "env": slot.environment(),
+                    "memory_limit": 0,
+                    "silence_logs": logging.CRITICAL,
+                    "preload": "naxcli.workers.worker_setup",
                 },
             }
             for index, slot in enumerate(self._slots)
-        }  # fmt: skip
+        }
         scheduler = {"cls": LocalScheduler, "options": common}
         return SpecCluster(workers=specification, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL)
 
@@ -275,9 +280,14 @@ class WorkerPool:
     def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
         """Start a task on a worker."""
         future = self._client.submit(
-            self._function, dict(payload), workers=[worker], allow_other_workers=False, pure=False, retries=0,
+            self._function,
+            dict(payload),
+            workers=[worker],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
             key=f"trial-{task_id}-{time.monotonic_ns()}",
-        )  # fmt: skip
+        )
         self._running[task_id] = (future, worker)
         future.add_done_callback(functools.partial(self._note_done, task_id))
 
@@ -331,9 +341,11 @@ class WorkerPool:
         if self._client.status in ("closing", "closed"):
             # The connection broke, and a scheduler started anew knows nothing of our tasks.
             raise NaxcliError(
-                f"the Dask scheduler of {self._place} is gone", why="finished trials are recorded",
-                hint="start a scheduler; the same search command resumes", exit_code=ExitCode.STOPPED,
-            )  # fmt: skip
+                f"the Dask scheduler of {self._place} is gone",
+                why="finished trials are recorded",
+                hint="start a scheduler; the same search command resumes",
+                exit_code=ExitCode.STOPPED,
+            )
         return self._known_workers
 
     def _usable_workers(self) -> list[str]:

@@ -146,15 +146,20 @@ def make_slurm_cluster(settings: SlurmSettings, *, shared_folder: Path) -> Itera
     interfaces = [name for _, name in socket.if_nameindex()]
     if settings.interface is not None and settings.interface not in interfaces:
         raise NaxcliError(
-            f"this machine has no network interface {settings.interface}", why=f"it has {', '.join(interfaces)}",
+            f"this machine has no network interface {settings.interface}",
+            why=f"it has {', '.join(interfaces)}",
             hint="interface of the SLURM file names the one by which workers reach the search",
-        )  # fmt: skip
+        )
     shared_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tls-", dir=shared_folder, ignore_cleanup_errors=True) as certificates:
         yield SLURMCluster(
-            **options, security=make_security(), shared_temp_directory=str(Path(certificates).resolve()), n_workers=0,
-            scheduler_cls=LocalScheduler, scheduler_options={"dashboard": False},
-        )  # fmt: skip
+            **options,
+            security=make_security(),
+            shared_temp_directory=str(Path(certificates).resolve()),
+            n_workers=0,
+            scheduler_cls=LocalScheduler,
+            scheduler_options={"dashboard": False},
+        )
 
 
 def render_job_script(settings: SlurmSettings) -> str:
@@ -183,10 +188,17 @@ def _job_options(settings: SlurmSettings) -> dict[str, Any]:
     hours, rest = divmod(seconds, 3600)
     lifetime = max(60, seconds - int(LEAVE_BEFORE_END_SECONDS))
     return {
-        "cores": 1, "processes": 1, "memory": settings.memory, "queue": settings.queue, "account": settings.account,
-        "job_cpu": settings.job_cpu, "walltime": f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}",
+        "cores": 1,
+        "processes": 1,
+        "memory": settings.memory,
+        "queue": settings.queue,
+        "account": settings.account,
+        "job_cpu": settings.job_cpu,
+        "walltime": f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}",
         "job_extra_directives": [*([f"--gres=gpu:{settings.gpus}"] if settings.gpus else []), *settings.directives],
         "job_script_prologue": [*PROLOGUE, f"export OMP_NUM_THREADS={settings.job_cpu}", *settings.prologue],
         "worker_extra_args": ["--lifetime", f"{lifetime}s", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"],
-        "python": sys.executable, "interface": settings.interface, "job_name": "naxcli",
-    }  # fmt: skip
+        "python": sys.executable,
+        "interface": settings.interface,
+        "job_name": "naxcli",
+    }

@@ -21,9 +21,12 @@ def outlive_reader(name: Literal["stdout", "stderr"]) -> None:
     with contextlib.suppress(OSError, ValueError):  # of a stream that is no file there is nothing to be lost
         stream.flush()
         lasting = io.TextIOWrapper(
-            io.BufferedWriter(_Lasting(stream)), encoding=stream.encoding, errors=stream.errors,
-            line_buffering=stream.line_buffering, write_through=stream.write_through,
-        )  # fmt: skip
+            io.BufferedWriter(_Lasting(stream)),
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
         setattr(sys, name, lasting)
 
 

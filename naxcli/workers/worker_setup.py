@@ -106,6 +106,10 @@ def guard_children(*, has_nanny: bool) -> None:
     nanny = os.getppid() if has_nanny else 0
     subprocess.Popen(
         [sys.executable, "-I", "-S", Path(worker_guard.__file__), str(worker), str(nanny), str(session), mark],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env=environment,
         start_new_session=True,
-    )  # fmt: skip
+    )

@@ -94,19 +94,25 @@ def test_the_seed_may_be_missing() -> None:
         (lambda table: table.drop(columns="cost"), "no column 'cost'"),
         (lambda table: table.drop(columns=["budget", "status"]), "no column 'fidelity', 'status'"),
         (lambda table: table.drop(columns="kernel"), "no column for kernel"),
-        (lambda table: table.rename(columns={"kernel": "kernel_size"}), "no hyperparameter of the space: .*kernel_size"),
+        (
+            lambda table: table.rename(columns={"kernel": "kernel_size"}),
+            "no hyperparameter of the space: .*kernel_size",
+        ),
         (lambda table: table.assign(kernel=[3, 5, 9]), "9 in row 2 of the table is not a value of kernel"),
         (lambda table: table.assign(width=["s", "m", "xl"]), "'xl' in row 2"),
         (lambda table: table.assign(lr=[0.1, 2.0, 0.1]), "2.0 in row 1 of the table is not a value of lr"),
         (lambda table: table.assign(ratio=[None, 4.5, 8]), "4.5 in row 1"),
         (lambda table: table.assign(ratio=[None, None, 8]), "row 1 of the table has no value for ratio"),
-        (lambda table: table.assign(cost=[0.3, np.nan, None]), "1 successful trials have no finite cost, the first in row 1"),
+        (
+            lambda table: table.assign(cost=[0.3, np.nan, None]),
+            "1 successful trials have no finite cost, the first in row 1",
+        ),
         (lambda table: table.assign(cost=[np.inf, 0.2, None]), "no finite cost, the first in row 0"),
         (lambda table: table.assign(cost=["low", 0.2, 0.3]), "'low' in row 0 of column 'cost' is not a number"),
         (lambda table: table.assign(budget=[None, 9, 9]), "no finite fidelity"),
         (lambda table: table.rename(columns={"kernel": "config.kernel_size"}), "unknown hyperparameters: kernel_size"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_named(change: Any, message: str) -> None:
     with pytest.raises(NaxcliError, match=message) as caught:
         normalise_table(change(foreign()), space())

@@ -59,9 +59,12 @@ def test_commands_print_on_a_terminal_without_unicode(encoding: str, tiny_space:
     printed = ""
     for command in commands:
         done = subprocess.run(
-            [sys.executable, "-m", "naxcli", *map(str, command)], capture_output=True, timeout=300, check=False,
+            [sys.executable, "-m", "naxcli", *map(str, command)],
+            capture_output=True,
+            timeout=300,
+            check=False,
             env={**ENVIRONMENT, "PYTHONIOENCODING": encoding, "LC_ALL": "C", "COLUMNS": "100"},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         printed += done.stdout.decode(encoding) + done.stderr.decode(encoding)
     assert "!= differs from the incumbent" in printed and "Traceback" not in printed

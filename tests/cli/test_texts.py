@@ -256,9 +256,13 @@ def _trial(number: int, config: dict[str, Any], fidelity: float = 1.0) -> Trial:
 def _end(num_finished: int = 1) -> SearchEnd:
     incumbent = Incumbent(trial=_trial(3, {"depth": 1}), cost=0.25, num_seeds=1)
     return SearchEnd(
-        reason=EndReason.TRIALS, incumbent=incumbent, num_finished=num_finished, exit_code=ExitCode.DONE, seconds_left=0.0,
+        reason=EndReason.TRIALS,
+        incumbent=incumbent,
+        num_finished=num_finished,
+        exit_code=ExitCode.DONE,
+        seconds_left=0.0,
         seconds_per_trial=1.0,
-    )  # fmt: skip
+    )
 
 
 def test_the_next_command_works_as_printed_and_exports_only_networks(
@@ -296,9 +300,12 @@ def _live_lines(session: Session, *, width: int, height: int) -> list[str]:
     trials = [_trial(number, config, 9.0) for number in range(1, 15)]
     done = [SimpleNamespace(status=Status.SUCCESS, trial=trial, cost=1.0, seconds=1.0) for trial in trials[:12]]
     search: Any = SimpleNamespace(
-        finished=done, running={trial.trial_id: trial for trial in trials[12:]}, active_seconds=lambda: 30.0,
-        incumbent=Incumbent(trial=trials[11], cost=0.1234, num_seeds=1), status_counts={Status.SUCCESS: 12, Status.CRASHED: 0},
-    )  # fmt: skip
+        finished=done,
+        running={trial.trial_id: trial for trial in trials[12:]},
+        active_seconds=lambda: 30.0,
+        incumbent=Incumbent(trial=trials[11], cost=0.1234, num_seeds=1),
+        status_counts={Status.SUCCESS: 12, Status.CRASHED: 0},
+    )
     progress = LiveProgress(session, console)
     progress._search = search
     for trial in trials[:12]:
@@ -337,9 +344,13 @@ def test_a_search_on_a_real_terminal_ends_with_its_summary(tiny_space: Path, tmp
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "naxcli", "search", "--space", tiny_space, "--trials", "6", "--workers", "1"]
     process = subprocess.Popen(
-        [*command, "--searcher", "random", "--run", tmp_path / "run"], stdin=theirs, stdout=theirs, stderr=theirs,
-        env={**ENVIRONMENT, "COLUMNS": "60", "LINES": "10", "TERM": "xterm"}, start_new_session=True,
-    )  # fmt: skip
+        [*command, "--searcher", "random", "--run", tmp_path / "run"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**ENVIRONMENT, "COLUMNS": "60", "LINES": "10", "TERM": "xterm"},
+        start_new_session=True,
+    )
     os.close(theirs)
     shown = b""
     while True:
@@ -360,9 +371,15 @@ def test_a_search_on_a_real_terminal_ends_with_its_summary(tiny_space: Path, tmp
 
 @pytest.mark.parametrize(
     ("assignment", "meant"),
-    [("sede=3", "seed"), ("recipe.mixpu=1", "recipe.mixup"), ("mixup=1", "recipe.mixup"), ("recpie.mixup=1", "recipe"),
-     ("limits.max_parms=1", "limits.max_params"), ("searcher=smack", "smac")],
-)  # fmt: skip
+    [
+        ("sede=3", "seed"),
+        ("recipe.mixpu=1", "recipe.mixup"),
+        ("mixup=1", "recipe.mixup"),
+        ("recpie.mixup=1", "recipe"),
+        ("limits.max_parms=1", "limits.max_params"),
+        ("searcher=smack", "smac"),
+    ],
+)
 def test_an_unknown_setting_asks_what_was_meant(assignment: str, meant: str) -> None:
     with pytest.raises(NaxcliError) as refused:
         resolve(flags={"space": "nexception"}, assignments=[assignment], environment={}, has_networks=True)
@@ -453,8 +470,11 @@ def test_trust_does_not_reach_the_space_that_a_run_names(objective_run: Path) ->
 
 
 def _checks(space: Path) -> list[tuple[str, str]]:
-    return [(check.name, check.detail) for check in validate_space(load_space(str(space)), number=40, seed=0)
-            if not check.is_good]  # fmt: skip
+    return [
+        (check.name, check.detail)
+        for check in validate_space(load_space(str(space)), number=40, seed=0)
+        if not check.is_good
+    ]
 
 
 def test_validation_groups_failures_by_error_and_names_the_users_own_line(tiny_space: Path, tmp_path: Path) -> None:
@@ -477,9 +497,12 @@ def test_validation_groups_failures_by_error_and_names_the_users_own_line(tiny_s
 
 @pytest.mark.parametrize(
     ("returned", "said"),
-    [("{'loss': 1.0}", "returned no cost, only loss"), ("None", "None, which is not a number"),
-     ("float('nan')", "the cost is nan")],
-)  # fmt: skip
+    [
+        ("{'loss': 1.0}", "returned no cost, only loss"),
+        ("None", "None, which is not a number"),
+        ("float('nan')", "the cost is nan"),
+    ],
+)
 def test_what_breaks_the_contract_without_an_exception_names_the_function(
     returned: str, said: str, tiny_space: Path
 ) -> None:

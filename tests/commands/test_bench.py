@@ -39,8 +39,11 @@ def test_without_a_name_the_papers_networks_are_measured_at_their_sizes() -> Non
 def test_each_variant_of_each_configuration_is_a_network() -> None:
     command = BenchCommand(configs=("nexception:xception", "nexception:nexception"), variants=("T", "reduced"))
     assert [subject.name for subject in find_subjects(command)] == [
-        "nexception:xception T", "nexception:xception reduced", "nexception:nexception T", "nexception:nexception reduced",
-    ]  # fmt: skip
+        "nexception:xception T",
+        "nexception:xception reduced",
+        "nexception:nexception T",
+        "nexception:nexception reduced",
+    ]
 
 
 def test_a_bench_measures_both_phases() -> None:
@@ -78,9 +81,12 @@ def test_the_training_step_changes_no_weight_to_infinity() -> None:
     from naxcli.settings.recipe import Recipe
 
     protocol = module.Protocol(
-        device=torch.device("cpu"), recipe=Recipe(learning_rate=1e-6), batch_size=4, repetitions=3,
+        device=torch.device("cpu"),
+        recipe=Recipe(learning_rate=1e-6),
+        batch_size=4,
+        repetitions=3,
         ceilings=Ceilings(bytes_per_second=1e9, flops_per_second=1e9),
-    )  # fmt: skip
+    )
     module.measure_subject(dataclasses.replace(subject, build=build), protocol, ("training",))
     assert all(torch.isfinite(parameter).all() for parameter in built[0].parameters())
 
@@ -88,9 +94,15 @@ def test_the_training_step_changes_no_weight_to_infinity() -> None:
 def export(format: str, out: Path) -> Exported:
     space = load_space("nexception")
     request = ExportRequest(
-        space=space, config=space.reference["xception"], format=format, out=out, width=0.05, num_classes=10,
-        in_channels=3, image_size=16,
-    )  # fmt: skip
+        space=space,
+        config=space.reference["xception"],
+        format=format,
+        out=out,
+        width=0.05,
+        num_classes=10,
+        in_channels=3,
+        image_size=16,
+    )
     return export_network(request)
 
 

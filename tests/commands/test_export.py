@@ -368,9 +368,16 @@ def test_a_python_export_is_a_space_of_one_network(python_file: Path, network: n
 
 def test_a_full_size_python_export_has_its_own_image_size(tmp_path: Path) -> None:
     request = ExportRequest(
-        space=SPACE, config=NEXCEPTION, format="python", out=tmp_path / "big_net.py", variant="T", width=0.02,
-        num_classes=7, in_channels=3, image_size=64,
-    )  # fmt: skip
+        space=SPACE,
+        config=NEXCEPTION,
+        format="python",
+        out=tmp_path / "big_net.py",
+        variant="T",
+        width=0.02,
+        num_classes=7,
+        in_channels=3,
+        image_size=64,
+    )
     path = tmp_path / "big_net.py"
     path.write_text(render(dataclasses.replace(request, name="big_net"), make_bundle(request)))
     file = load_exported_file(path)

@@ -130,8 +130,18 @@ def test_a_search_on_real_cifar100_beats_its_first_random_trials(cifar_mini: Pat
         "--seed",
         "1",
     ]
-    quick = ("width=0.06", "image_size=16", "validation_fraction=0.5", "recipe.batch_size=32", "recipe.learning_rate=0.02",
-             "recipe.loss=cross_entropy", "recipe.mixup=0", "recipe.cutmix=0", 'recipe.randaugment=""', "threads=1")  # fmt: skip
+    quick = (
+        "width=0.06",
+        "image_size=16",
+        "validation_fraction=0.5",
+        "recipe.batch_size=32",
+        "recipe.learning_rate=0.02",
+        "recipe.loss=cross_entropy",
+        "recipe.mixup=0",
+        "recipe.cutmix=0",
+        'recipe.randaugment=""',
+        "threads=1",
+    )
     settings = ["--epochs", "5", "--workers", "1", *(part for setting in quick for part in ("--set", setting))]
     done = naxcli("search", *arguments, *settings, "--run", run, timeout=900)
     assert done.returncode == 0, done.stderr

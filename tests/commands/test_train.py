@@ -65,9 +65,13 @@ class Silent:
 def command(out: Path, **changes: Any) -> TrainCommand:
     flags = {"data": "digits", "width": 0.03, "seed": 3, **changes.pop("flags", {})}
     values = {
-        "config": "nexception:xception", "flags": flags, "assignments": ASSIGNMENTS, "epochs": 3, "out": str(out),
+        "config": "nexception:xception",
+        "flags": flags,
+        "assignments": ASSIGNMENTS,
+        "epochs": 3,
+        "out": str(out),
         "device": "cpu",
-    }  # fmt: skip
+    }
     return TrainCommand(**{**values, **changes})
 
 
@@ -113,8 +117,12 @@ def test_the_folder_is_an_export_with_the_last_epochs_weights(trained: tuple[Pat
     folder, end = trained
     saved = read_config(folder)
     assert (saved.variant, saved.width, saved.num_classes, saved.in_channels, saved.image_size) == (
-        "reduced", 0.03, 10, 1, 8,
-    )  # fmt: skip
+        "reduced",
+        0.03,
+        10,
+        1,
+        8,
+    )
     assert saved.provenance["test_accuracy"] == end.facts["accuracy"]
     weights = load_file(folder / "model.safetensors")
     last = load_weights(folder / "checkpoints" / "last.pt")
@@ -303,9 +311,13 @@ def test_weights_for_other_classes_get_a_new_classifier(tmp_path: Path) -> None:
     folder = exported(tmp_path / "five", "weights", num_classes=5).parent
     display = Silent()
     train(
-        tmp_path / "out", display, config=str(folder), flags={"width": None}, epochs=1,
+        tmp_path / "out",
+        display,
+        config=str(folder),
+        flags={"width": None},
+        epochs=1,
         assignments=(*ASSIGNMENTS, "recipe.learning_rate=1e-9", "recipe.min_learning_rate=1e-9"),
-    )  # fmt: skip
+    )
     assert display.notices == [f"starting from the weights of {folder / 'model.safetensors'}, with a new head.fc"]
     before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     assert (before["head.fc.weight"].shape[0], after["head.fc.weight"].shape[0]) == (5, 10)
@@ -374,9 +386,19 @@ def test_the_averaged_weights_are_measured_and_exported(tmp_path: Path) -> None:
 
 def test_a_diverged_training_fails_and_says_so(tmp_path: Path) -> None:
     done = naxcli(
-        "train", *SMALL, "--epochs", "2", "--set", "recipe.learning_rate=1e30", "--set", "recipe.optimizer=sgd",
-        "--set", "recipe.max_grad_norm=0", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "train",
+        *SMALL,
+        "--epochs",
+        "2",
+        "--set",
+        "recipe.learning_rate=1e30",
+        "--set",
+        "recipe.optimizer=sgd",
+        "--set",
+        "recipe.max_grad_norm=0",
+        "--out",
+        tmp_path / "out",
+    )
     assert done.returncode == ExitCode.FAILED, done.stderr
     assert "not finite" in done.stderr
 
@@ -557,5 +579,9 @@ def torchrun(
     )
     return subprocess.run(
         [*launcher, *module, *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, env=ENVIRONMENT, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=ENVIRONMENT,
+        check=False,
+    )

@@ -12,7 +12,7 @@ from timm.data import auto_augment, mixup
 from torch import Tensor
 
 from naxcli.data import randaugment
-from naxcli.data.augment import (  # fmt: skip
+from naxcli.data.augment import (
     Mixing,
     Normalisation,
     TrainingBatches,
@@ -247,10 +247,20 @@ def make_dataset(num_images: int = 50, size: int = 8) -> Dataset:
 
     images, labels = draw(num_images)
     return Dataset(
-        name="test", train_images=images, train_labels=labels, validation_images=images[:5],
-        validation_labels=labels[:5], num_classes=5, in_channels=3, image_size=size, mean=(0.5, 0.4, 0.6),
-        std=(0.2, 0.3, 0.25), class_names=tuple("abcde"), content_hash="0", is_official=True,
-    )  # fmt: skip
+        name="test",
+        train_images=images,
+        train_labels=labels,
+        validation_images=images[:5],
+        validation_labels=labels[:5],
+        num_classes=5,
+        in_channels=3,
+        image_size=size,
+        mean=(0.5, 0.4, 0.6),
+        std=(0.2, 0.3, 0.25),
+        class_names=tuple("abcde"),
+        content_hash="0",
+        is_official=True,
+    )
 
 
 PLAIN = Recipe(randaugment="", crop_padding=0, horizontal_flip=0, mixup=0, cutmix=0, batch_size=8)

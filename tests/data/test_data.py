@@ -136,8 +136,10 @@ def test_an_unknown_source_is_refused_with_the_known_ones(tmp_path: Path) -> Non
 def test_descriptions_need_no_data(name: str, tmp_path: Path) -> None:
     description = describe_dataset(name, tmp_path)
     assert (description.num_classes, description.in_channels, description.image_size) == {
-        "digits": (10, 1, 8), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32),
-    }[name]  # fmt: skip
+        "digits": (10, 1, 8),
+        "cifar10": (10, 3, 32),
+        "cifar100": (100, 3, 32),
+    }[name]
     assert not list(tmp_path.iterdir())
 
 

@@ -172,10 +172,20 @@ def test_streamed_images_are_augmented_as_much_as_resident_ones(only: dict[str, 
     changes = []
     for train_images in (torch.from_numpy(images), lazy):
         dataset = Dataset(
-            name="test", train_images=train_images, train_labels=torch.from_numpy(labels),
-            validation_images=train_images, validation_labels=torch.from_numpy(labels), num_classes=2, in_channels=3,
-            image_size=32, mean=(0.5,) * 3, std=(0.25,) * 3, class_names=("a", "b"), content_hash="", is_official=True,
-        )  # fmt: skip
+            name="test",
+            train_images=train_images,
+            train_labels=torch.from_numpy(labels),
+            validation_images=train_images,
+            validation_labels=torch.from_numpy(labels),
+            num_classes=2,
+            in_channels=3,
+            image_size=32,
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
+            class_names=("a", "b"),
+            content_hash="",
+            is_official=True,
+        )
         plain = make_batches(dataset, dataclasses.replace(PLAIN, batch_size=512, mixup=0, cutmix=0), seed=0, device=CPU)
         shown = make_batches(dataset, recipe, seed=0, device=CPU).batch(0)[0]
         change = (shown - plain.batch(0)[0]).abs().mean((1, 2, 3))
@@ -193,9 +203,12 @@ def lazy_digits() -> Dataset:
     assert isinstance(dataset.train_images, LazyImages) and isinstance(dataset.validation_images, LazyImages)
     few, fewer = np.arange(200), np.arange(40)
     return dataclasses.replace(
-        dataset, train_images=dataset.train_images.subset(few), train_labels=dataset.train_labels[:200],
-        validation_images=dataset.validation_images.subset(fewer), validation_labels=dataset.validation_labels[:40],
-    )  # fmt: skip
+        dataset,
+        train_images=dataset.train_images.subset(few),
+        train_labels=dataset.train_labels[:200],
+        validation_images=dataset.validation_images.subset(fewer),
+        validation_labels=dataset.validation_labels[:40],
+    )
 
 
 def test_a_streamed_training_continues_bit_for_bit(lazy_digits: Dataset, tmp_path: Path) -> None:
@@ -211,9 +224,10 @@ def test_a_streamed_training_continues_bit_for_bit(lazy_digits: Dataset, tmp_pat
 def test_without_augmentation_a_streamed_training_is_the_resident_one(lazy_digits: Dataset) -> None:
     assert isinstance(lazy_digits.train_images, LazyImages) and isinstance(lazy_digits.validation_images, LazyImages)
     resident = dataclasses.replace(
-        lazy_digits, train_images=torch.from_numpy(lazy_digits.train_images.read(slice(None))),
+        lazy_digits,
+        train_images=torch.from_numpy(lazy_digits.train_images.read(slice(None))),
         validation_images=torch.from_numpy(lazy_digits.validation_images.read(slice(None))),
-    )  # fmt: skip
+    )
     (one, first), (other, second) = (train_small(dataset, PLAIN) for dataset in (resident, lazy_digits))
     assert same_weights(one, other)
     assert without_seconds(first) == without_seconds(second)
@@ -231,10 +245,15 @@ def test_a_resident_training_is_not_continued_with_streamed_images(lazy_digits: 
 def test_a_trial_streams_where_its_request_says_so(tmp_path: Path) -> None:
     space = load_space("nexception")
     task = TrialTask(
-        trial_id=0, space="nexception", config=space.reference["nexception"], fidelity=0.05, seed=0, width=0.02,
+        trial_id=0,
+        space="nexception",
+        config=space.reference["nexception"],
+        fidelity=0.05,
+        seed=0,
+        width=0.02,
         recipe=Recipe(batch_size=64),
         data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2, is_lazy=True),
-    )  # fmt: skip
+    )
     result = evaluate(TrialTask.from_dict(task.to_dict()))
     assert (result.status, result.error) == (Status.SUCCESS, None)
 
@@ -323,9 +342,13 @@ def test_a_search_refuses_corrupt_images_or_leaves_them_out_as_it_is_set(broken_
 def test_rows_of_a_hugging_face_data_set_are_read_one_by_one() -> None:
     rows = [{"img": Image.new("L", (10, 12), 10 * index)} for index in range(6)]
     listing = HfListing(
-        name="hf:x", dataset=rows, rows=np.array([5, 1, 3]), image_column="img", labels=np.array([1, 0, 1]),
+        name="hf:x",
+        dataset=rows,
+        rows=np.array([5, 1, 3]),
+        image_column="img",
+        labels=np.array([1, 0, 1]),
         class_names=("a", "b"),
-    )  # fmt: skip
+    )
     images = LazyImages(listing=listing, indices=np.arange(3), channels=3, image_size=8, resized=8)
     assert images.read(slice(None))[:, 0, 0, 0].tolist() == [50, 10, 30]
     assert listing.item_name(0) == "image 5"

@@ -71,9 +71,18 @@ def test_deepcave_finds_what_it_reads(run: RunDirectory, tmp_path: Path) -> None
     write_deepcave(run, tmp_path / "out")
     history = json.loads((tmp_path / "out" / "runhistory.json").read_text())
     order = [
-        "config_id", "instance", "seed", "budget", "cost", "time", "cpu_time", "status", "starttime", "endtime",
+        "config_id",
+        "instance",
+        "seed",
+        "budget",
+        "cost",
+        "time",
+        "cpu_time",
+        "status",
+        "starttime",
+        "endtime",
         "additional_info",
-    ]  # fmt: skip
+    ]
     assert all(list(entry) == order for entry in history["data"])
     assert {entry["instance"] for entry in history["data"]} == {None}  # it refuses several
     assert all(str(entry["config_id"]) in history["configs"] for entry in history["data"])

@@ -81,11 +81,31 @@ def test_the_python_file_names_its_origin_and_how_to_train(python_file: Path) ->
 
 # Of timm's train.py (its repository at commit 2aabaef, of 2023; the same flags since then): how many values each flag takes.
 TIMM_TRAIN_FLAGS = {
-    "--data-dir": 1, "--model": 1, "--input-size": 3, "--num-classes": 1, "--crop-pct": 1, "--epochs": 1, "-b": 1,
-    "--opt": 1, "--lr": 1, "--weight-decay": 1, "--sched": 1, "--warmup-epochs": 1, "--min-lr": 1, "--bce-loss": 0,
-    "--bce-target-thresh": 1, "--smoothing": 1, "--drop-path": 1, "--aa": 1, "--mixup": 1, "--cutmix": 1, "--reprob": 1,
-    "--aug-repeats": 1, "--amp": 0, "--channels-last": 0,
-}  # fmt: skip
+    "--data-dir": 1,
+    "--model": 1,
+    "--input-size": 3,
+    "--num-classes": 1,
+    "--crop-pct": 1,
+    "--epochs": 1,
+    "-b": 1,
+    "--opt": 1,
+    "--lr": 1,
+    "--weight-decay": 1,
+    "--sched": 1,
+    "--warmup-epochs": 1,
+    "--min-lr": 1,
+    "--bce-loss": 0,
+    "--bce-target-thresh": 1,
+    "--smoothing": 1,
+    "--drop-path": 1,
+    "--aa": 1,
+    "--mixup": 1,
+    "--cutmix": 1,
+    "--reprob": 1,
+    "--aug-repeats": 1,
+    "--amp": 0,
+    "--channels-last": 0,
+}
 
 
 def training_command(path: Path) -> list[str]:

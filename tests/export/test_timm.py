@@ -58,9 +58,17 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     name = f"asked_{space_name}_{variant}_{reference}".lower()
     folder = tmp_path_factory.mktemp("timm")
     wanted = ExportRequest(
-        space=space, config=dict(space.reference[reference]), format="python", out=folder, variant=variant, width=0.05,
-        num_classes=11, in_channels=3, image_size=32 if variant == REDUCED else 64, name=name,
-    )  # fmt: skip
+        space=space,
+        config=dict(space.reference[reference]),
+        format="python",
+        out=folder,
+        variant=variant,
+        width=0.05,
+        num_classes=11,
+        in_channels=3,
+        image_size=32 if variant == REDUCED else 64,
+        name=name,
+    )
     bundle = make_bundle(wanted)
     weights = folder / f"{name}.safetensors"
     weights.write_bytes(safetensors.torch.save(portable_state(bundle.network)))
@@ -79,8 +87,11 @@ def traced(network: nn.Module) -> nn.Module:
     }
     training_nodes, evaluation_nodes = get_graph_node_names(network, tracer_kwargs=arguments)
     return create_feature_extractor(
-        network, train_return_nodes=[training_nodes[-1]], eval_return_nodes=[evaluation_nodes[-1]], tracer_kwargs=arguments
-    )  # fmt: skip
+        network,
+        train_return_nodes=[training_nodes[-1]],
+        eval_return_nodes=[evaluation_nodes[-1]],
+        tracer_kwargs=arguments,
+    )
 
 
 def assert_maps_are_those_of(info: Any, maps: list[Tensor], image_size: int) -> None:

@@ -24,10 +24,23 @@ from naxcli.settings.fidelity import FidelityRange
 from tests.command_line import ENVIRONMENT, naxcli, start
 
 USERS_FILES = (
-    "experiment.toml", "space.json", "environment.json", "search.db", "search.db.backup", "trials.parquet", "curves.parquet",
-    "confirmation.json", "plan.json", "packing.json", "checkpoints/best.pt", "checkpoints/1.pt", "checkpoints", "log.jsonl",
-    "lock", "stop",
-)  # fmt: skip
+    "experiment.toml",
+    "space.json",
+    "environment.json",
+    "search.db",
+    "search.db.backup",
+    "trials.parquet",
+    "curves.parquet",
+    "confirmation.json",
+    "plan.json",
+    "packing.json",
+    "checkpoints/best.pt",
+    "checkpoints/1.pt",
+    "checkpoints",
+    "log.jsonl",
+    "lock",
+    "stop",
+)
 NOBODYS_FILES = ("notes.txt", ".draft.tmp", ".trials.parquet.tmp.orig", "search.db.mine", "1.pt")
 
 
@@ -58,8 +71,9 @@ def add_trial(run: RunDirectory) -> None:
     with Records.open(run) as records:
         trial = records.add_trial(
             Suggestion(config={"depth": 1, "kind": "x", "flag": "no", "noise": "p"}, fidelity=1.0, seed=0),
-            searcher="random", state="{}",
-        )  # fmt: skip
+            searcher="random",
+            state="{}",
+        )
         records.add_result(trial.trial_id, Result(status=Status.SUCCESS, cost=0.5, seconds=1.0, ended_at=1.0))
         records.back_up()
 
@@ -140,9 +154,16 @@ def test_overwriting_a_run_deletes_what_naxcli_wrote_and_nothing_else(session: S
     run = session.run.path
     kept = ("checkpoints/best.pt", "checkpoints/7.pt.txt", "checkpoints/²3.pt", "checkpoints/mine/7.pt", *NOBODYS_FILES)
     own = (
-        "checkpoints/7.pt", "checkpoints/.7.pt.abcd_123.tmp", ".trials.parquet.99.tmp", ".search.db.99.tmp",
-        ".search.db.backup.tmp", "trials.parquet", "log.jsonl", "stop", "confirmation.json",
-    )  # fmt: skip
+        "checkpoints/7.pt",
+        "checkpoints/.7.pt.abcd_123.tmp",
+        ".trials.parquet.99.tmp",
+        ".search.db.99.tmp",
+        ".search.db.backup.tmp",
+        "trials.parquet",
+        "log.jsonl",
+        "stop",
+        "confirmation.json",
+    )
     for name in (*kept, *own):
         write(run / name)
     (run / "checkpoints" / "9.pt").mkdir()  # a folder is nobody's checkpoint
@@ -320,8 +341,11 @@ class Gated:
     def __init__(self, space: Path, run: Path, *, trials: int = 3, overwrite: bool = False) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", GATED, space, run, str(trials), "yes" if overwrite else "no"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
         assert self._process.stdout is not None and self._process.stdout.readline() == "decided\n"
 
     def finish(self) -> str:

@@ -28,21 +28,34 @@ XCEPTION = {name: values[0] for name, values in CHOICES.items()} | {
     name: "yes" for name in BITS if name != "activation_end"
 }
 NEXCEPTION = XCEPTION | {
-    "kernel_size": 5, "stem": "patchify", "pooling": "blur", "block": "bottleneck", "se": "yes", "activation": "gelu",
-    "activation_1": "no", "activation_3": "no", "normalization_3": "no",
-}  # fmt: skip
+    "kernel_size": 5,
+    "stem": "patchify",
+    "pooling": "blur",
+    "block": "bottleneck",
+    "se": "yes",
+    "activation": "gelu",
+    "activation_1": "no",
+    "activation_3": "no",
+    "normalization_3": "no",
+}
 FAILURES = {
     "crashed": "Traceback (most recent call last):\nRuntimeError: mat1 and mat2 shapes cannot be multiplied",
     "out_of_memory": "CUDA out of memory: tried to allocate 1.2 GiB",
     "diverged": "loss is nan in epoch 2",
     "timeout": "stopped after 900 s",
     "infeasible": "6.1M parameters, the limit is 5M",
-}  # fmt: skip
+}
 FIDELITIES = (3, 9, 27)
 _WEIGHTS = {
-    "kernel_size": 0.02, "stem": 0.006, "pooling": 0.008, "block": 0.07, "se": 0.009, "activation": 0.005, "normalization": 0.03,
+    "kernel_size": 0.02,
+    "stem": 0.006,
+    "pooling": 0.008,
+    "block": 0.07,
+    "se": 0.009,
+    "activation": 0.005,
+    "normalization": 0.03,
     **dict(zip(BITS, (0.004, 0.012, 0.003, 0.002, 0.018, 0.022, 0.006), strict=True)),
-}  # fmt: skip
+}
 
 
 def true_cost(config: dict[str, Any], fidelity: float) -> float:
@@ -87,16 +100,33 @@ def example_data(num_trials: int = 400, *, seed: int = 0, hostile: str = "") -> 
             + 90_000 * CHOICES["kernel_size"].index(config["kernel_size"])
             + 700_000 * (config["block"] == "bottleneck")
         )
-        rows.append({
-            "trial_id": trial_id, "config_id": config_id(config), "searcher": "random" if rng.random() < 0.1 else "smac",
-            "bracket": 0, "rung": FIDELITIES.index(fidelity), "fidelity": float(fidelity), "seed": 0, "status": status, "cost": cost,
-            "val_accuracy": None if cost is None else 1 - cost, "train_loss": None if cost is None else 3 * cost,
-            "num_params": params + int(rng.integers(5_000)), "flops": 40 * params, "latency_ms": None,
-            "peak_memory_bytes": 900 * 2**20, "seconds": seconds, "started_at": started, "ended_at": started + seconds,
-            "worker": "w0", "device": "cuda:0", "parent_trial_id": None,
-            "error": None if status == "success" else FAILURES[status] + hostile,
-            **{f"config.{name}": value for name, value in config.items()},
-        })  # fmt: skip
+        rows.append(
+            {
+                "trial_id": trial_id,
+                "config_id": config_id(config),
+                "searcher": "random" if rng.random() < 0.1 else "smac",
+                "bracket": 0,
+                "rung": FIDELITIES.index(fidelity),
+                "fidelity": float(fidelity),
+                "seed": 0,
+                "status": status,
+                "cost": cost,
+                "val_accuracy": None if cost is None else 1 - cost,
+                "train_loss": None if cost is None else 3 * cost,
+                "num_params": params + int(rng.integers(5_000)),
+                "flops": 40 * params,
+                "latency_ms": None,
+                "peak_memory_bytes": 900 * 2**20,
+                "seconds": seconds,
+                "started_at": started,
+                "ended_at": started + seconds,
+                "worker": "w0",
+                "device": "cuda:0",
+                "parent_trial_id": None,
+                "error": None if status == "success" else FAILURES[status] + hostile,
+                **{f"config.{name}": value for name, value in config.items()},
+            }
+        )
         if cost is not None:
             for epoch in range(1, fidelity + 1):
                 accuracy = 1 - cost - 0.5 * (1 / (epoch + 0.8) - 1 / (fidelity + 0.8))
@@ -118,14 +148,28 @@ def example_data(num_trials: int = 400, *, seed: int = 0, hostile: str = "") -> 
         trials=trials,
         curves=pd.DataFrame(curves, columns=names),
         environment={
-            "schema": 1, "python": "3.11.7", "packages": {"naxcli": "0.1.0", "torch": "2.15.0", "smac": "2.4.1"},
+            "schema": 1,
+            "python": "3.11.7",
+            "packages": {"naxcli": "0.1.0", "torch": "2.15.0", "smac": "2.4.1"},
             "command": ["naxcli", "search", "--space", "nexception"],
             "git": {"commit": "0123abcd4567ef890123abcd4567ef890123abcd", "patch": None},
-            "hardware": {"host": "node7", "cores": 16, "memory_bytes": 64 * 2**30, "gpus": ["NVIDIA GeForce RTX 3090 Ti, 24564 MiB"]},
+            "hardware": {
+                "host": "node7",
+                "cores": 16,
+                "memory_bytes": 64 * 2**30,
+                "gpus": ["NVIDIA GeForce RTX 3090 Ti, 24564 MiB"],
+            },
             "data": {"name": "cifar100", "sha256": "85cd44d02ba6437773c5bbd22e183051"},
         },
-        experiment={"space": "nexception", "data": "cifar100", "searcher": "smac", "budget": "3d", "seed": seed, "random_share": 0.1},
-    )  # fmt: skip
+        experiment={
+            "space": "nexception",
+            "data": "cifar100",
+            "searcher": "smac",
+            "budget": "3d",
+            "seed": seed,
+            "random_share": 0.1,
+        },
+    )
     return _with_hostile_text(data, hostile) if hostile else data
 
 
@@ -151,8 +195,11 @@ def with_numbers(data: ReportData) -> ReportData:
     }
     # The incumbent is a bottleneck: without momentum.
     incumbent = data.summary["incumbent"]["config"] | {
-        "learning_rate": 3e-4, "hidden_width": 300, "num_layers": 4, "epsilon": 1e-6,
-    }  # fmt: skip
+        "learning_rate": 3e-4,
+        "hidden_width": 300,
+        "num_layers": 4,
+        "epsilon": 1e-6,
+    }
     curves = [
         {"name": name, "values": chosen, "mean": list(np.linspace(0.3, 0.25, len(chosen))), "std": [0.01] * len(chosen)}
         for name, chosen in values.items()
@@ -221,20 +268,35 @@ def _importance(
         shapley.append({"name": name, "value": gain, "low": gain - 0.003, "high": gain + 0.003})
     here = trials[(trials["fidelity"] == fidelity) & (trials["status"] == "success")]
     return {
-        "fidelity": float(fidelity), "num_trials": len(here), "num_configs": here["config_id"].nunique(), "r2": 0.81,
-        "survivors_of": None if fidelity == FIDELITIES[0] else int(trials["config_id"].nunique()), "note": None,
-        "lpi": lpi, "fanova": mains + pairs,
-        "groups": [{"name": group, "members": members,
-                    "lpi": _spread(sum(weights[n] for n in members) / total, rng) | {"rank_group": 2},
-                    "fanova": _spread(0.9 * sum(weights[n] for n in members) / total, rng) | {"rank_group": 2}}
-                   for group, members in GROUPS.items()],
-        "ablation": path, "shapley": shapley,
+        "fidelity": float(fidelity),
+        "num_trials": len(here),
+        "num_configs": here["config_id"].nunique(),
+        "r2": 0.81,
+        "survivors_of": None if fidelity == FIDELITIES[0] else int(trials["config_id"].nunique()),
+        "note": None,
+        "lpi": lpi,
+        "fanova": mains + pairs,
+        "groups": [
+            {
+                "name": group,
+                "members": members,
+                "lpi": _spread(sum(weights[n] for n in members) / total, rng) | {"rank_group": 2},
+                "fanova": _spread(0.9 * sum(weights[n] for n in members) / total, rng) | {"rank_group": 2},
+            }
+            for group, members in GROUPS.items()
+        ],
+        "ablation": path,
+        "shapley": shapley,
         "partial_dependence": [
-            {"name": name, "values": CHOICES[name], "mean": [true_cost(incumbent | {name: value}, fidelity) for value in CHOICES[name]],
-             "std": [0.01] * len(CHOICES[name])}
+            {
+                "name": name,
+                "values": CHOICES[name],
+                "mean": [true_cost(incumbent | {name: value}, fidelity) for value in CHOICES[name]],
+                "std": [0.01] * len(CHOICES[name]),
+            }
             for name in CHOICES
         ],
-    }  # fmt: skip
+    }
 
 
 def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
@@ -247,57 +309,139 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
     for index, row in top.iterrows():
         if row["cost"] < lowest:
             lowest = row["cost"]
-            trajectory.append({"trial_id": int(row["trial_id"]), "ended_at": row["ended_at"], "cost": lowest,
-                           "elapsed_seconds": row["ended_at"] - trials["started_at"].min(),
-                           "trial_seconds_sum": spent[index]})  # fmt: skip
+            trajectory.append(
+                {
+                    "trial_id": int(row["trial_id"]),
+                    "ended_at": row["ended_at"],
+                    "cost": lowest,
+                    "elapsed_seconds": row["ended_at"] - trials["started_at"].min(),
+                    "trial_seconds_sum": spent[index],
+                }
+            )
     references = [
-        {"name": name, "config": config, "cost": cost, "fidelity": fidelity if cost else None, "num_seeds": 1 if cost else 0,
-         "predicted_cost": true_cost(config, fidelity), "difference": true_cost(config, fidelity) - float(best["cost"])}
-        for name, config, cost in (("xception", XCEPTION, true_cost(XCEPTION, fidelity)), ("default", XCEPTION, None),
-                                   ("nexception", NEXCEPTION, None))
-    ]  # fmt: skip
+        {
+            "name": name,
+            "config": config,
+            "cost": cost,
+            "fidelity": fidelity if cost else None,
+            "num_seeds": 1 if cost else 0,
+            "predicted_cost": true_cost(config, fidelity),
+            "difference": true_cost(config, fidelity) - float(best["cost"]),
+        }
+        for name, config, cost in (
+            ("xception", XCEPTION, true_cost(XCEPTION, fidelity)),
+            ("default", XCEPTION, None),
+            ("nexception", NEXCEPTION, None),
+        )
+    ]
     failed = trials[trials["status"] != "success"]
     front, smallest = [], np.inf
     for _, row in top.sort_values("cost").iterrows():
         if row["num_params"] < smallest:
             smallest = row["num_params"]
-            front.append({"trial_id": int(row["trial_id"]), "config_id": row["config_id"], "cost": row["cost"],
-                          "num_params": int(row["num_params"]), "flops": int(row["flops"]), "latency_ms": None})  # fmt: skip
+            front.append(
+                {
+                    "trial_id": int(row["trial_id"]),
+                    "config_id": row["config_id"],
+                    "cost": row["cost"],
+                    "num_params": int(row["num_params"]),
+                    "flops": int(row["flops"]),
+                    "latency_ms": None,
+                }
+            )
     return {
-        "run": "runs/nexception-cifar100", "space": "nexception", "seed": 0,
-        "incumbent": {"config": incumbent, "cost": float(best["cost"]), "fidelity": float(fidelity), "num_seeds": 1,
-                      "config_id": best["config_id"], "trial_id": int(best["trial_id"])},
-        "references": references, "trials": trials["status"].value_counts().to_dict(),
-        "failures": [{"status": status, "count": len(rows), "example": str(rows["error"].iloc[0]).splitlines()[-1]}
-                     for status, rows in failed.groupby("status")],
+        "run": "runs/nexception-cifar100",
+        "space": "nexception",
+        "seed": 0,
+        "incumbent": {
+            "config": incumbent,
+            "cost": float(best["cost"]),
+            "fidelity": float(fidelity),
+            "num_seeds": 1,
+            "config_id": best["config_id"],
+            "trial_id": int(best["trial_id"]),
+        },
+        "references": references,
+        "trials": trials["status"].value_counts().to_dict(),
+        "failures": [
+            {"status": status, "count": len(rows), "example": str(rows["error"].iloc[0]).splitlines()[-1]}
+            for status, rows in failed.groupby("status")
+        ],
         "trajectory": trajectory,
-        "importance": [_importance(trials, incumbent, level, rng) for level in FIDELITIES if (successes["fidelity"] == level).any()],
+        "importance": [
+            _importance(trials, incumbent, level, rng) for level in FIDELITIES if (successes["fidelity"] == level).any()
+        ],
         "proxy_audit": [
-            {"fidelity": 3.0, "to": 27.0, "num_configs": 31, "spearman": 0.58, "kendall": 0.42, "low": 0.28, "high": 0.79,
-             "verdict": "weak: 3 epochs misleads at the top"},
-            {"fidelity": 9.0, "to": 27.0, "num_configs": 31, "spearman": 0.86, "kendall": 0.69, "low": 0.72, "high": 0.94,
-             "verdict": "good"}],
-        "random_arm": {"num_searcher": 360, "num_random": 40, "num_searcher_in_all": 360,
-                       "num_random_in_all": 40, "is_equal_time": True,
-                       "searcher_best": 0.2301, "random_best": 0.2388, "difference": -0.0087,
-                       "low": -0.0151, "high": -0.0012, "verdict": "the searcher beat random"},
-        "marginal_value": {"per_day_improvement": 0.0021, "low": 0.0, "high": 0.0063, "method": "power law through the trajectory"},
+            {
+                "fidelity": 3.0,
+                "to": 27.0,
+                "num_configs": 31,
+                "spearman": 0.58,
+                "kendall": 0.42,
+                "low": 0.28,
+                "high": 0.79,
+                "verdict": "weak: 3 epochs misleads at the top",
+            },
+            {
+                "fidelity": 9.0,
+                "to": 27.0,
+                "num_configs": 31,
+                "spearman": 0.86,
+                "kendall": 0.69,
+                "low": 0.72,
+                "high": 0.94,
+                "verdict": "good",
+            },
+        ],
+        "random_arm": {
+            "num_searcher": 360,
+            "num_random": 40,
+            "num_searcher_in_all": 360,
+            "num_random_in_all": 40,
+            "is_equal_time": True,
+            "searcher_best": 0.2301,
+            "random_best": 0.2388,
+            "difference": -0.0087,
+            "low": -0.0151,
+            "high": -0.0012,
+            "verdict": "the searcher beat random",
+        },
+        "marginal_value": {
+            "per_day_improvement": 0.0021,
+            "low": 0.0,
+            "high": 0.0063,
+            "method": "power law through the trajectory",
+        },
         "pareto": front,
-        "warnings": ["rank correlation of 3 epochs to 27 is 0.58: promotions from this rung may drop good configurations",
-                     "fewer trials (30) at 27 epochs than needed to tell apart the ranks below 3"],
-    }  # fmt: skip
+        "warnings": [
+            "rank correlation of 3 epochs to 27 is 0.58: promotions from this rung may drop good configurations",
+            "fewer trials (30) at 27 epochs than needed to tell apart the ranks below 3",
+        ],
+    }
 
 
 def _empty_summary(trials: pd.DataFrame, importance: list[dict[str, Any]]) -> dict[str, Any]:
     failed = trials[trials["status"] != "success"] if len(trials) else trials
     return {
-        "run": "runs/empty", "space": "nexception", "seed": 0, "incumbent": None, "references": [],
+        "run": "runs/empty",
+        "space": "nexception",
+        "seed": 0,
+        "incumbent": None,
+        "references": [],
         "trials": trials["status"].value_counts().to_dict() if len(trials) else {},
-        "failures": [{"status": s, "count": len(rows), "example": rows["error"].iloc[0]} for s, rows in failed.groupby("status")]
-        if len(failed) else [],
-        "trajectory": [], "importance": importance, "proxy_audit": [], "random_arm": None, "marginal_value": None, "pareto": [],
+        "failures": [
+            {"status": s, "count": len(rows), "example": rows["error"].iloc[0]} for s, rows in failed.groupby("status")
+        ]
+        if len(failed)
+        else [],
+        "trajectory": [],
+        "importance": importance,
+        "proxy_audit": [],
+        "random_arm": None,
+        "marginal_value": None,
+        "pareto": [],
         "warnings": ["no trial has succeeded"],
-    }  # fmt: skip
+    }
 
 
 def empty_run() -> ReportData:
@@ -317,9 +461,20 @@ def one_trial() -> ReportData:
     """Return a run with one success, where no importance can be computed."""
     data = example_data(60)
     trials = data.successes[data.successes["trial_id"] == data.summary["incumbent"]["trial_id"]]
-    entry = {"fidelity": 27.0, "num_trials": 1, "num_configs": 1, "r2": None, "survivors_of": None, "lpi": None, "fanova": None,
-             "note": "importance needs at least 2 configurations, there is 1", "groups": None, "ablation": None, "shapley": None,
-             "partial_dependence": None}  # fmt: skip
+    entry = {
+        "fidelity": 27.0,
+        "num_trials": 1,
+        "num_configs": 1,
+        "r2": None,
+        "survivors_of": None,
+        "lpi": None,
+        "fanova": None,
+        "note": "importance needs at least 2 configurations, there is 1",
+        "groups": None,
+        "ablation": None,
+        "shapley": None,
+        "partial_dependence": None,
+    }
     summary = _empty_summary(trials, [entry]) | {
         "incumbent": data.summary["incumbent"],
         "warnings": [],
@@ -345,19 +500,36 @@ def _with_hostile_text(data: ReportData, text: str) -> ReportData:
     ]:
         trials[name] = trials[name] + text
     scales = {name + text: scale for name, scale in data.scales.items()}
-    return ReportData(summary=summary, trials=trials, scales=scales, curves=data.curves, environment=poison({**data.environment}),
-                      experiment=poison({**data.experiment}), confirmation=poison(CONFIRMATION))  # fmt: skip
+    return ReportData(
+        summary=summary,
+        trials=trials,
+        scales=scales,
+        curves=data.curves,
+        environment=poison({**data.environment}),
+        experiment=poison({**data.experiment}),
+        confirmation=poison(CONFIRMATION),
+    )
 
 
 CONFIRMATION = {
-    "schema": 1, "settings": {"num_seeds": 5}, "results": [], "sentence": "trial 7 gains 3.1 points over xception.",
+    "schema": 1,
+    "settings": {"num_seeds": 5},
+    "results": [],
+    "sentence": "trial 7 gains 3.1 points over xception.",
     "verdict": {
-        "winner": "trial 7", "num_seeds": 5, "num_candidates": 1, "left_out": [], "gains": [], "optimism": None,
+        "winner": "trial 7",
+        "num_seeds": 5,
+        "num_candidates": 1,
+        "left_out": [],
+        "gains": [],
+        "optimism": None,
         "sentence": "trial 7 gains 3.1 points over xception.",
-        "costs": [{"name": "trial 7", "mean": 0.226, "low": 0.221, "high": 0.231, "search_cost": 0.207},
-                  {"name": "xception", "mean": 0.257, "low": 0.251, "high": 0.263, "search_cost": None}],
+        "costs": [
+            {"name": "trial 7", "mean": 0.226, "low": 0.221, "high": 0.231, "search_cost": 0.207},
+            {"name": "xception", "mean": 0.257, "low": 0.251, "high": 0.263, "search_cost": None},
+        ],
     },
-}  # fmt: skip
+}
 
 
 # Keys of the summary itself; the others are names of hyperparameters, versions and settings.

@@ -158,8 +158,10 @@ def test_the_incumbent_is_the_same_point_on_the_page_and_in_the_file(kind: str, 
 def test_log_hyperparameters_have_log_axes_with_plain_numbers_everywhere(data: ReportData, page, files) -> None:
     curves = importance_charts.dependences(data, data.summary["importance"][-1])
     assert {curve.name: curve.x.is_log for curve in curves if curve.is_numeric} == {
-        "learning_rate": True, "momentum": False, "hidden_width": True,
-    }  # fmt: skip
+        "learning_rate": True,
+        "momentum": False,
+        "hidden_width": True,
+    }
     rate = next(curve for curve in curves if curve.name == "learning_rate")
     assert [text for _, text in rate.x.all_ticks] == ["0.0001", "0.01", "1"]
     parallel = charts.parallel(data)
@@ -291,8 +293,17 @@ def test_round_ticks_lie_on_their_axis_and_all_differ(low: float, span: float) -
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1e-4, "0.0001"), (1e-5, "1e-5"), (2e-7, "2e-7"), (0.1 + 0.2, "0.3"), (0.0, "0"), (-0.5, "−0.5"), (1e6, "1e6"), (20_000.0, "20000")],
-)  # fmt: skip
+    [
+        (1e-4, "0.0001"),
+        (1e-5, "1e-5"),
+        (2e-7, "2e-7"),
+        (0.1 + 0.2, "0.3"),
+        (0.0, "0"),
+        (-0.5, "−0.5"),
+        (1e6, "1e6"),
+        (20_000.0, "20000"),
+    ],
+)
 def test_a_tick_is_a_number_as_people_write_it(value: float, text: str) -> None:
     assert number_text(value) == text
 
@@ -318,9 +329,13 @@ def test_the_numbers_of_a_small_panel_fit_side_by_side(start: float, decades: fl
 
 @pytest.mark.parametrize(
     ("names", "is_flat", "count"),
-    [(["no", "yes"], True, 2), (["xception", "bottleneck"], True, 2), (["a_long_name_of_a_block", "another_long_name"], False, 2),
-     ([f"choice {number}" for number in range(40)], False, 14)],
-)  # fmt: skip
+    [
+        (["no", "yes"], True, 2),
+        (["xception", "bottleneck"], True, 2),
+        (["a_long_name_of_a_block", "another_long_name"], False, 2),
+        ([f"choice {number}" for number in range(40)], False, 14),
+    ],
+)
 def test_names_of_a_small_panel_are_slanted_shortened_and_thinned_where_they_must(
     names, is_flat: bool, count: int
 ) -> None:

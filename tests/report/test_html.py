@@ -91,10 +91,22 @@ def test_every_run_gives_a_page_with_unique_identifiers_and_live_links(run: str)
 
 def test_the_page_shows_every_figure_and_table_of_a_full_run(page: Page) -> None:
     expected = {
-        "cost-over-elapsed", "cost-over-spent", "lpi-groups", "fanova-groups", "lpi-hyperparameters", "fanova-hyperparameters",
-        "importance-27-pairs", "importance-27-ablation", "importance-27-shapley", "importance-27-dependence-0", "importance-3-pairs",
-        "parallel-coordinates", "pareto-front", "learning-curves", "fidelity-correlation",
-    }  # fmt: skip
+        "cost-over-elapsed",
+        "cost-over-spent",
+        "lpi-groups",
+        "fanova-groups",
+        "lpi-hyperparameters",
+        "fanova-hyperparameters",
+        "importance-27-pairs",
+        "importance-27-ablation",
+        "importance-27-shapley",
+        "importance-27-dependence-0",
+        "importance-3-pairs",
+        "parallel-coordinates",
+        "pareto-front",
+        "learning-curves",
+        "fidelity-correlation",
+    }
     assert {f"{name}-data" for name in expected} <= set(page.figures)
     tables = {attributes.get("id") for _, attributes in page.tags}
     assert {

@@ -166,8 +166,19 @@ def test_every_figure_of_a_full_run_is_written(tmp_path, data: ReportData) -> No
     entry = data.summary["importance"][-1]
     entry = entry | {"partial_dependence": entry["partial_dependence"][:1]}
     paths = write_plots(tmp_path / "new", with_importance(data, [entry]), ("svg",))
-    expected = {"cost_over_elapsed_time", "lpi_groups", "fanova_hyperparameters", "pairs_27", "ablation_27", "shapley_27", "pareto_front",
-                "partial_dependence_27", "parallel_coordinates", "learning_curves", "fidelity_correlation"}  # fmt: skip
+    expected = {
+        "cost_over_elapsed_time",
+        "lpi_groups",
+        "fanova_hyperparameters",
+        "pairs_27",
+        "ablation_27",
+        "shapley_27",
+        "pareto_front",
+        "partial_dependence_27",
+        "parallel_coordinates",
+        "learning_curves",
+        "fidelity_correlation",
+    }
     assert expected <= {path.stem for path in paths}
 
 

@@ -48,9 +48,15 @@ def test_what_a_failed_trial_held_is_returned_before_the_next(
 ) -> None:
     space = load_space("nexception")
     task = TrialTask(
-        trial_id=0, space="nexception", config=space.reference["nexception"], fidelity=0.05, seed=0, width=0.02,
-        recipe=Recipe(batch_size=64), data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
-    )  # fmt: skip
+        trial_id=0,
+        space="nexception",
+        config=space.reference["nexception"],
+        fidelity=0.05,
+        seed=0,
+        width=0.02,
+        recipe=Recipe(batch_size=64),
+        data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
+    )
     assert evaluate(task).status is Status.SUCCESS
 
     def failing(*_: object, **__: object) -> None:
@@ -69,12 +75,29 @@ def test_what_a_failed_trial_held_is_returned_before_the_next(
 def test_two_hundred_trials_do_not_grow_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither the process of the search by more than 50 MB from its 20th trial on, nor its worker by more than 100 MB."""
     settings = [
-        "width=0.02", "threads=1", "validation_fraction=0.5", "recipe.batch_size=256", "recipe.warmup_max_fraction=0.5",
-    ]  # fmt: skip
+        "width=0.02",
+        "threads=1",
+        "validation_fraction=0.5",
+        "recipe.batch_size=256",
+        "recipe.warmup_max_fraction=0.5",
+    ]
     search = start(
-        "search", "--space", "nexception", "--data", "digits", "--trials", str(NUM_TRIALS), "--epochs", "1",
-        "--workers", "1", "--run", tmp_path / "run", "--quiet", *(part for item in settings for part in ("--set", item)),
-    )  # fmt: skip
+        "search",
+        "--space",
+        "nexception",
+        "--data",
+        "digits",
+        "--trials",
+        str(NUM_TRIALS),
+        "--epochs",
+        "1",
+        "--workers",
+        "1",
+        "--run",
+        tmp_path / "run",
+        "--quiet",
+        *(part for item in settings for part in ("--set", item)),
+    )
     log = tmp_path / "run" / "log.jsonl"
     samples: list[tuple[int, int, int]] = []  # trials finished, bytes of the search, bytes of its largest child
     while search.poll() is None:

@@ -74,8 +74,15 @@ def test_a_search_leaves_its_run_directory_and_prints_the_incumbent(tiny_space: 
     assert incumbent["cost"] == trials["cost"].min()
     assert incumbent["config"]["depth"] == 4
     assert {path.name for path in run.iterdir()} >= {
-        "experiment.toml", "space.json", "environment.json", "search.db", "trials.parquet", "curves.parquet", "checkpoints", "log.jsonl",
-    }  # fmt: skip
+        "experiment.toml",
+        "space.json",
+        "environment.json",
+        "search.db",
+        "trials.parquet",
+        "curves.parquet",
+        "checkpoints",
+        "log.jsonl",
+    }
     assert trials["num_params"].eq(trials["config.depth"] * 100).all()
     assert "25" in done.stderr and "best" in done.stderr
 
@@ -344,9 +351,13 @@ def test_evolution_says_until_when_it_is_random(
     said = []
     for trials, searcher in ((3, "evolution"), (60, "evolution"), (61, "evolution"), (3, "random")):
         search_inline(
-            tmp_path / "endless.py", tmp_path / f"run-{searcher}", monkeypatch,
-            lambda session: SearchProgress(session, stderr_console()), trials=trials, searcher=searcher,
-        )  # fmt: skip
+            tmp_path / "endless.py",
+            tmp_path / f"run-{searcher}",
+            monkeypatch,
+            lambda session: SearchProgress(session, stderr_console()),
+            trials=trials,
+            searcher=searcher,
+        )
         said.append("evolution draws at random until its population of 50 is full" in capsys.readouterr().err)
     assert said == [True, True, False, False]
 

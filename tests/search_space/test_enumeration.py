@@ -180,8 +180,11 @@ def test_values_are_plain_python_in_the_given_order_of_choices() -> None:
     table = enumerate_configurations(flat())
     assert table is not None
     assert dict(zip(table.names, table.levels, strict=True)) == {
-        "a": ("x", "y", "z"), "n": (2, 3, 4, 5), "c": (7,), "flag": (True, False),
-    }  # fmt: skip
+        "a": ("x", "y", "z"),
+        "n": (2, 3, 4, 5),
+        "c": (7,),
+        "flag": (True, False),
+    }
     assert {type(value) for value in table.config(0).values()} == {str, int, bool}
 
 

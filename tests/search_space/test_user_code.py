@@ -19,7 +19,7 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.trial import Result, Status, Suggestion, Trial
 from naxcli.search.feasibility import Feasibility, NetworkShape
-from naxcli.search.watchdog import SILENCE_MIN_SECONDS, START_MIN_SECONDS, Liveness
+from naxcli.search.watchdog import SILENCE_MIN_SECONDS, START_MIN_SECONDS, Watchdog
 from naxcli.search_space.contract import load_space, space_digest
 from naxcli.settings.limits import Limits
 from naxcli.settings.recipe import Recipe
@@ -49,8 +49,14 @@ SPACE = Space(name="own", configspace=configspace, evaluate={evaluate}, {more})
 
 
 def write(
-    folder: Path, *, choices: str = "list(range(9))", body: str = "", more: str = "", evaluate: str = "evaluate", factor: int = 1
-) -> Path:  # fmt: skip
+    folder: Path,
+    *,
+    choices: str = "list(range(9))",
+    body: str = "",
+    more: str = "",
+    evaluate: str = "evaluate",
+    factor: int = 1,
+) -> Path:
     file = folder / "own.py"
     file.write_text(FILE.format(choices=choices, body=body or "pass", more=more, evaluate=evaluate, factor=factor))
     return file
@@ -211,10 +217,16 @@ def test_a_network_that_cannot_be_built_is_a_crash(body: str, text: str, tmp_pat
     file.write_text(NETWORKS.format(body=body))
     result = evaluate(
         TrialTask(
-            trial_id=1, space=str(file), config={"a": 1}, fidelity=1.0, seed=0, recipe=Recipe(), schedule_epochs=1.0,
+            trial_id=1,
+            space=str(file),
+            config={"a": 1},
+            fidelity=1.0,
+            seed=0,
+            recipe=Recipe(),
+            schedule_epochs=1.0,
             data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
         )
-    )  # fmt: skip
+    )
     assert result.status == Status.CRASHED
     assert result.reason == text
 
@@ -251,8 +263,9 @@ def test_bad_configurations_end_no_search(tmp_path: Path) -> None:
     assert ended.returncode == ExitCode.DONE, ended.stderr
     trials = trials_of(file).set_index("config.a")
     assert trials["status"].to_dict() == {
-        **dict.fromkeys(("1", "2", "3", "4"), "crashed"), **dict.fromkeys(("5", str(2**70), str(-(2**65))), "success"),
-    }  # fmt: skip
+        **dict.fromkeys(("1", "2", "3", "4"), "crashed"),
+        **dict.fromkeys(("5", str(2**70), str(-(2**65))), "success"),
+    }
     assert "OSError: \\udc80" in ended.stderr and "OverflowError: num_params has more than 64 bits" in ended.stderr
     assert search(file, trials=7).returncode == ExitCode.DONE
 
@@ -319,20 +332,24 @@ def test_an_objective_that_took_longer_than_its_time_out_is_no_success(tmp_path:
         (None, ""),
         ("longer than 3 s", "longer than 3 s"),
         ('Traceback (most recent call last):\n  File "a.py"\n    x\n    ^\nKeyError: 3\n', "KeyError: 3"),
-        ("Traceback (most recent call last):\n  File\nRuntimeError: CUDA error\nCompile with\n", "RuntimeError: CUDA error"),
-        ("Traceback (most recent call last):\n  F\nA: 1\n\nDuring\n\nTraceback (most recent call last):\n  F\nB: 2\n", "B: 2"),
+        (
+            "Traceback (most recent call last):\n  File\nRuntimeError: CUDA error\nCompile with\n",
+            "RuntimeError: CUDA error",
+        ),
+        (
+            "Traceback (most recent call last):\n  F\nA: 1\n\nDuring\n\nTraceback (most recent call last):\n  F\nB: 2\n",
+            "B: 2",
+        ),
         ("Traceback (most recent call last):\n  cut", "  cut"),
         ("x" * 1000, "x" * 300 + "…"),
     ],
-)  # fmt: skip
+)
 def test_the_reason_of_a_failure_is_its_last_exception_on_one_line(error: str | None, reason: str) -> None:
     assert Result(status=Status.CRASHED, error=error).reason == reason
 
 
 @pytest.mark.parametrize("is_live", [False, True])
-def test_failures_say_why_as_they_come(
-    is_live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+def test_failures_say_why_as_they_come(is_live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, body="if config['a'] == 4: raise ValueError('no such depth')")
     output = io.StringIO()
     console = Console(file=output, force_terminal=is_live, width=100)
@@ -387,18 +404,18 @@ def test_a_training_may_be_silent_for_longer_before_its_first_step_than_after(mo
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     trial = Trial(trial_id=1, suggestion=Suggestion(config={}, fidelity=9.0, seed=0), searcher="smac")
-    training = Liveness(gives_signs=True)
+    training = Watchdog(sends_heartbeats=True)
     training.started(trial)
     now = START_MIN_SECONDS - 1
-    assert training.silence_of_hanging(trial) is None
+    assert training.allowed_silence_exceeded(trial) is None
     now = START_MIN_SECONDS + 1
-    assert training.silence_of_hanging(trial) == START_MIN_SECONDS
+    assert training.allowed_silence_exceeded(trial) == START_MIN_SECONDS
     training.heard(1)
     now += SILENCE_MIN_SECONDS + 1
-    assert training.silence_of_hanging(trial) == SILENCE_MIN_SECONDS
+    assert training.allowed_silence_exceeded(trial) == SILENCE_MIN_SECONDS
     training.heard(1, epoch_seconds=SILENCE_MIN_SECONDS)
     now += 9 * SILENCE_MIN_SECONDS
-    assert training.silence_of_hanging(trial) is None
+    assert training.allowed_silence_exceeded(trial) is None
 
 
 def test_a_time_out_counts_from_where_the_trial_begins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +423,7 @@ def test_a_time_out_counts_from_where_the_trial_begins(monkeypatch: pytest.Monke
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     trial = Trial(trial_id=1, suggestion=Suggestion(config={}, fidelity=9.0, seed=0), searcher="smac")
-    training = Liveness(gives_signs=True)
+    training = Watchdog(sends_heartbeats=True)
     training.started(trial)
     now = 100.0
     assert not training.is_over(trial, 60.0)
@@ -427,16 +444,16 @@ def test_an_objective_is_compared_with_those_that_ended(monkeypatch: pytest.Monk
         Trial(trial_id=number, suggestion=Suggestion(config={}, fidelity=fidelity, seed=0), searcher="smac")
         for number, fidelity in ((1, 1.0), (2, 9.0))
     )
-    objective = Liveness(gives_signs=False)
+    objective = Watchdog(sends_heartbeats=False)
     objective.started(long)
     now = 1e6  # nothing to compare with
-    assert objective.silence_of_hanging(long) is None
+    assert objective.allowed_silence_exceeded(long) is None
     objective.ended(short, 1000.0)
     objective.started(long)
     now += 89_999.0
-    assert objective.silence_of_hanging(long) is None
+    assert objective.allowed_silence_exceeded(long) is None
     now += 2.0
-    assert objective.silence_of_hanging(long) == 90_000.0
+    assert objective.allowed_silence_exceeded(long) == 90_000.0
 
 
 def run_patched(file: Path, patch: str, *flags: str) -> subprocess.CompletedProcess[str]:

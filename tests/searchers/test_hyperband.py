@@ -125,8 +125,12 @@ def test_bracket_sizes_are_those_of_the_papers_algorithm() -> None:
         driver.tell(suggestion, suggestion.config["number"])  # type: ignore[arg-type]
     sizes = driver.sizes()
     assert [sizes[bracket] for bracket in range(5)] == [
-        {1: 81, 3: 27, 9: 9, 27: 3, 81: 1}, {3: 34, 9: 11, 27: 3, 81: 1}, {9: 15, 27: 5, 81: 1}, {27: 8, 81: 2}, {81: 5},
-    ]  # fmt: skip
+        {1: 81, 3: 27, 9: 9, 27: 3, 81: 1},
+        {3: 34, 9: 11, 27: 3, 81: 1},
+        {9: 15, 27: 5, 81: 1},
+        {27: 8, 81: 2},
+        {81: 5},
+    ]
     assert list(sizes[5]) == [1], "and then from the start again"
 
 
@@ -158,8 +162,11 @@ def test_the_promoted_are_the_best_of_their_rung_whatever_the_order_of_results(
         members = [suggestion for suggestion in driver.asked if suggestion.bracket == bracket]
         for lower, higher in ((1.0, 3.0), (3.0, 9.0)):
             on_lower = [costs.get((s.config["number"], lower)) for s in members if s.fidelity == lower]  # type: ignore[arg-type]
-            promoted = [costs[s.config["number"], lower] for s in members if s.fidelity == higher and s in driver.asked
-                        and (s.config["number"], lower) in costs]  # type: ignore[index]  # fmt: skip
+            promoted = [
+                costs[s.config["number"], lower]
+                for s in members
+                if s.fidelity == higher and s in driver.asked and (s.config["number"], lower) in costs
+            ]  # type: ignore[index]
             finite = sorted(cost for cost in on_lower if cost is not None)
             assert sorted(promoted) == finite[: len(promoted)]  # type: ignore[type-var]
 
@@ -198,9 +205,13 @@ def test_a_failed_configuration_is_not_promoted_even_if_places_stay_empty() -> N
 def test_a_promotion_has_the_configuration_and_the_seed_of_the_rung_below() -> None:
     space = Space(name="large", configspace=large_space, evaluate=cost_of)
     searcher = make_searcher(
-        "smac", space=space, configuration_space=large_space(0), fidelity=FidelityRange.parse("3:27:3"), seed=4,
+        "smac",
+        space=space,
+        configuration_space=large_space(0),
+        fidelity=FidelityRange.parse("3:27:3"),
+        seed=4,
         max_in_flight=8,
-    )  # fmt: skip
+    )
     seen: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for _ in range(60):
         while (suggestion := searcher.ask()) is not None:
@@ -237,12 +248,20 @@ def test_the_model_learns_from_the_highest_fidelity_with_enough_results(is_misle
         )
 
     space = Space(name="large", configspace=large_space, evaluate=cost)
-    told = [Told(suggestion=Suggestion(config=config, fidelity=fidelity, seed=0), cost=cost(config, fidelity))
-            for fidelity in (1.0, 3.0, 9.0) for config in sampled(60 if fidelity < 9 else 40)]  # fmt: skip
+    told = [
+        Told(suggestion=Suggestion(config=config, fidelity=fidelity, seed=0), cost=cost(config, fidelity))
+        for fidelity in (1.0, 3.0, 9.0)
+        for config in sampled(60 if fidelity < 9 else 40)
+    ]
     searcher = make_searcher(
-        "smac", space=space, configuration_space=large_space(0), fidelity=FidelityRange.parse("1:9:3"), seed=0,
-        max_in_flight=100, history=told,
-    )  # fmt: skip
+        "smac",
+        space=space,
+        configuration_space=large_space(0),
+        fidelity=FidelityRange.parse("1:9:3"),
+        seed=0,
+        max_in_flight=100,
+        history=told,
+    )
     suggestions = [searcher.ask() for _ in range(30)]
     by_model = [sum(int(value) for value in s.config.values()) for s in suggestions[10:] if s is not None]
     assert sum(total > 10 for total in by_model) > 12
@@ -258,9 +277,13 @@ def test_several_objectives_over_several_fidelities_are_refused_with_the_reason(
     space = Space(name="large", configspace=large_space, evaluate=cost_of)
     with pytest.raises(NaxcliError, match="several objectives") as error:
         make_searcher(
-            "smac", space=space, configuration_space=large_space(0), fidelity=FidelityRange.parse("3:27:3"), seed=0,
+            "smac",
+            space=space,
+            configuration_space=large_space(0),
+            fidelity=FidelityRange.parse("3:27:3"),
+            seed=0,
             num_objectives=2,
-        )  # fmt: skip
+        )
     assert "rung" in error.value.why
 
 

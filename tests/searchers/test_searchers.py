@@ -141,9 +141,16 @@ def run(
 ) -> Run:
     space = space_of(configspace, **options)
     searcher = make_searcher(
-        name, space=space, configuration_space=space.configuration_space(seed), fidelity=fidelity, seed=seed,
-        max_in_flight=num_workers, is_feasible=is_feasible, history=history, state=state,
-    )  # fmt: skip
+        name,
+        space=space,
+        configuration_space=space.configuration_space(seed),
+        fidelity=fidelity,
+        seed=seed,
+        max_in_flight=num_workers,
+        is_feasible=is_feasible,
+        history=history,
+        state=state,
+    )
     return Run(searcher=searcher, num_workers=num_workers, cost=cost, events=list(history), state=state)
 
 

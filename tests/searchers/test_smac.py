@@ -83,9 +83,12 @@ def test_naming_searchers_imports_neither_smac_nor_torch() -> None:
     ("configspace", "cost"), [(discrete_space, discrete_cost), (continuous_space, continuous_cost)]
 )
 def test_smac_prints_nothing_asks_nothing_warns_of_nothing_and_writes_no_file(
-    configspace: Callable[[int | None], ConfigurationSpace], cost: Callable[[Config], float], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    configspace: Callable[[int | None], ConfigurationSpace],
+    cost: Callable[[Config], float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
@@ -117,9 +120,12 @@ def test_the_suggestion_maximises_expected_improvement_over_all_open_configurati
     space = discrete_space()
     vectors = np.stack([to_configuration(space, config).get_array() for config in told])
     improvement = ExpectedImprovement(
-        space, vectors=vectors, costs=np.array([discrete_cost(config) for config in told]), num_trees=20,
+        space,
+        vectors=vectors,
+        costs=np.array([discrete_cost(config) for config in told]),
+        num_trees=20,
         seed=forest_seed(3, num_told=len(told)),
-    )  # fmt: skip
+    )
     table = enumerate_configurations(space)
     assert table is not None
     scores = improvement(table.vectors())

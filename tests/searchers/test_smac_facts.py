@@ -120,9 +120,14 @@ def test_ours_does_neither_and_takes_the_facades_other_settings(monkeypatch: pyt
     vectors = np.array([configuration.get_array() for configuration in flat_space().sample_configuration(8)])
     ExpectedImprovement(flat_space(), vectors=vectors, costs=np.linspace(0.1, 0.8, 8), num_trees=7, seed=3)
     assert seen == {
-        "n_trees": 7, "ratio_features": 5 / 6, "min_samples_split": 2, "min_samples_leaf": 1,
-        "max_leaf_nodes": None, "n_jobs": 1, "seed": 3,
-    }  # fmt: skip
+        "n_trees": 7,
+        "ratio_features": 5 / 6,
+        "min_samples_split": 2,
+        "min_samples_leaf": 1,
+        "max_leaf_nodes": None,
+        "n_jobs": 1,
+        "seed": 3,
+    }
 
 
 def test_averaging_a_leaf_before_the_logarithm_changes_nothing_where_a_leaf_is_one_trial() -> None:
@@ -130,8 +135,13 @@ def test_averaging_a_leaf_before_the_logarithm_changes_nothing_where_a_leaf_is_o
     vectors = np.unique([configuration.get_array() for configuration in space.sample_configuration(40)], axis=0)
     values = np.log(np.random.default_rng(0).uniform(0.1, 1, len(vectors)))[:, None]
     settings: dict[str, Any] = {
-        "min_samples_split": 2, "min_samples_leaf": 1, "max_leaf_nodes": None, "n_jobs": 1, "n_trees": 10, "seed": 1,
-    }  # fmt: skip
+        "min_samples_split": 2,
+        "min_samples_leaf": 1,
+        "max_leaf_nodes": None,
+        "n_jobs": 1,
+        "n_trees": 10,
+        "seed": 1,
+    }
     slow, quick = (RandomForest(space, log_y=log_y, **settings).train(vectors, values) for log_y in (True, False))
     for slow_prediction, quick_prediction in zip(slow.predict(vectors), quick.predict(vectors), strict=True):
         np.testing.assert_allclose(slow_prediction, quick_prediction, atol=1e-9)
@@ -219,9 +229,15 @@ def test_expected_improvement_is_that_of_smacs_public_function() -> None:
     costs = np.array([cost_of(configuration) for configuration in configurations[:20]])
     ours = ExpectedImprovement(space, vectors=vectors[:20], costs=costs, num_trees=10, seed=5)
     model = RandomForest(
-        space, n_trees=10, ratio_features=5 / 6, min_samples_split=2, min_samples_leaf=1, n_jobs=1, seed=5,
+        space,
+        n_trees=10,
+        ratio_features=5 / 6,
+        min_samples_split=2,
+        min_samples_leaf=1,
+        n_jobs=1,
+        seed=5,
         max_leaf_nodes=None,
-    ).train(vectors[:20], log_scaled(costs)[:, None])  # fmt: skip
+    ).train(vectors[:20], log_scaled(costs)[:, None])
     theirs = EI(log=True)
     theirs.update(model, eta=min(model.predict_marginalized(row[None])[0].item() for row in vectors[:20]))
     np.testing.assert_allclose(ours(vectors), theirs(configurations)[:, 0], rtol=1e-12)
@@ -309,9 +325,12 @@ def hyperband(directory: Path, space: ConfigurationSpace | None = None) -> Any:
         max_budget=27,
     )
     return MultiFidelityFacade(
-        scenario, lambda config, seed=0, budget=None: 0.0, logging_level=False, model=quick_forest(space),
+        scenario,
+        lambda config, seed=0, budget=None: 0.0,
+        logging_level=False,
+        model=quick_forest(space),
         initial_design=MultiFidelityFacade.get_initial_design(scenario, n_configs=20),
-    )  # fmt: skip
+    )
 
 
 def tell(smac: Any, info: TrialInfo) -> None:

@@ -16,9 +16,13 @@ def settings(**flags: Any) -> Experiment:
     stored = flags.pop("stored", None)
     experiment_file = flags.pop("experiment_file", None)
     return resolve(
-        flags={"space": "nexception", **flags}, assignments=assignments, environment=environment, stored=stored,
-        experiment_file=experiment_file, has_networks=True,
-    )  # fmt: skip
+        flags={"space": "nexception", **flags},
+        assignments=assignments,
+        environment=environment,
+        stored=stored,
+        experiment_file=experiment_file,
+        has_networks=True,
+    )
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:

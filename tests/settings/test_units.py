@@ -9,10 +9,19 @@ from naxcli.settings.units import format_count, format_duration, parse_count, pa
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("90s", 90), ("10m", 600), ("3d", 259_200), ("2d12h", 216_000), ("1.5h", 5_400), ("3-00:00:00", 259_200),
-        ("01:30:00", 5_400), ("10:30", 630), ("1-12:30", 131_400), ("2D12H", 216_000), ("2d 12h", 216_000),
+        ("90s", 90),
+        ("10m", 600),
+        ("3d", 259_200),
+        ("2d12h", 216_000),
+        ("1.5h", 5_400),
+        ("3-00:00:00", 259_200),
+        ("01:30:00", 5_400),
+        ("10:30", 630),
+        ("1-12:30", 131_400),
+        ("2D12H", 216_000),
+        ("2d 12h", 216_000),
     ],
-)  # fmt: skip
+)
 def test_durations_are_read_as_users_and_slurm_write_them(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 

@@ -63,7 +63,7 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(
         nn.Conv2d(1, 1, 5, padding=2),
         nn.Conv2d(4, 4, (5, 7), padding=(2, 3), groups=4),
     ],
-)  # fmt: skip
+)
 def test_other_convolutions_are_left_alone(module: nn.Conv2d) -> None:
     speed_up_depthwise(module)
     assert type(module) is nn.Conv2d

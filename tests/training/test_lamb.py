@@ -12,10 +12,16 @@ from naxcli.training.optimizer import Lamb, build_optimizer
 def small_network(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 16, 5, groups=16, bias=False), nn.Conv2d(16, 24, 1), nn.GELU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 16, 3),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 5, groups=16, bias=False),
+        nn.Conv2d(16, 24, 1),
+        nn.GELU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(24, 5),
+    )
 
 
 def take_steps(network: nn.Module, optimizer: torch.optim.Optimizer, num_steps: int, *, seed: int = 0) -> None:

@@ -22,9 +22,16 @@ from naxcli.training.step import EagerStep, choose_step, loss_of
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 RECIPE = Recipe(batch_size=32, learning_rate=0.02, crop_padding=1, mixup=0.2, cutmix=0.5, drop_path=0.2, ema_decay=0.9)
 QUICK = Recipe(
-    batch_size=32, learning_rate=0.03, loss="cross_entropy", randaugment="", crop_padding=0, horizontal_flip=0, mixup=0,
-    cutmix=0, drop_path=0,
-)  # fmt: skip
+    batch_size=32,
+    learning_rate=0.03,
+    loss="cross_entropy",
+    randaugment="",
+    crop_padding=0,
+    horizontal_flip=0,
+    mixup=0,
+    cutmix=0,
+    drop_path=0,
+)
 
 
 class Block(nn.Module):
@@ -44,9 +51,15 @@ class Block(nn.Module):
 def small_network(*, in_channels: int = 1, num_classes: int = 10, seed: int = 0) -> nn.Module:
     seed_everything(seed)
     return nn.Sequential(
-        nn.Conv2d(in_channels, 16, 2, stride=2), nn.BatchNorm2d(16), nn.ReLU(), Block(16), Block(16),
-        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, num_classes),
-    )  # fmt: skip
+        nn.Conv2d(in_channels, 16, 2, stride=2),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        Block(16),
+        Block(16),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, num_classes),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +207,12 @@ def test_a_stopped_training_leaves_a_checkpoint_that_continues(few_digits: Datas
 def test_checkpoints_on_the_way_are_written_when_due(few_digits: Dataset, tmp_path: Path) -> None:
     path, seen = tmp_path / "a.pt", []
     train_small(
-        few_digits, epochs=4, checkpoint_to=path, checkpoint_every=2,
+        few_digits,
+        epochs=4,
+        checkpoint_to=path,
+        checkpoint_every=2,
         on_epoch=lambda record: seen.append((record.epoch, path.exists() and load_checkpoint(path)["step"])),
-    )  # fmt: skip
+    )
     assert seen == [(1, False), (2, False), (3, 12), (4, 12)]
     assert load_checkpoint(path)["step"] == 24
 

@@ -72,8 +72,10 @@ def write_certificates(folder: Path) -> Certificates:
 def dask(command: str, *arguments: str, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", f"distributed.cli.dask_{command}", *arguments],
-        stderr=subprocess.PIPE, text=True, env={**ENVIRONMENT, **(environment or {})},
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**ENVIRONMENT, **(environment or {})},
+    )
     try:
         yield process
     finally:
@@ -98,8 +100,19 @@ def worker_of(address: str, *flags: str, environment: dict[str, str] | None = No
 
 def search_on(address: str, space: Path, run: Path, *more: str, trials: int = 12) -> list[Any]:
     return [
-        "search", "--space", space, "--trials", str(trials), "--run", run, "--searcher", "random", "--cluster", address, *more
-    ]  # fmt: skip
+        "search",
+        "--space",
+        space,
+        "--trials",
+        str(trials),
+        "--run",
+        run,
+        "--searcher",
+        "random",
+        "--cluster",
+        address,
+        *more,
+    ]
 
 
 def num_trials(run: Path) -> int:
@@ -150,7 +163,7 @@ def test_the_job_script_asks_for_what_the_file_says(tiny_space: Path, tmp_path: 
         ('jobs = 1\nwalltime = "1h"\nprologue = ["a\\r\\nb"]', "line breaks"),
         ("jobs = 1\njobs = 2", "TOML"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_slurm_file_is_refused(text: str, named: str, tmp_path: Path) -> None:
     file = tmp_path / "slurm.toml"
     file.write_text(text)

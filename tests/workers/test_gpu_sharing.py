@@ -26,9 +26,12 @@ def device(
 
     def measure(num: int) -> Packing:
         return Packing(
-            num=num, steps_per_second=rates[num], used_bytes=int(num * context_gib * GIB), trial_bytes=int(trial_gib * GIB),
+            num=num,
+            steps_per_second=rates[num],
+            used_bytes=int(num * context_gib * GIB),
+            trial_bytes=int(trial_gib * GIB),
             total_bytes=int(total_gib * GIB),
-        )  # fmt: skip
+        )
 
     return measure
 
@@ -56,9 +59,14 @@ def experiment_on(data: str, **flags: object) -> Experiment:
 def test_processes_that_train_side_by_side_are_measured() -> None:
     request = DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2)
     found = measure_packing(
-        2, slot=Slot(threads=1), experiment=experiment_on("digits"), space=load_space("nexception"), data=request,
-        warm_up_seconds=1.0, window_seconds=1.0,
-    )  # fmt: skip
+        2,
+        slot=Slot(threads=1),
+        experiment=experiment_on("digits"),
+        space=load_space("nexception"),
+        data=request,
+        warm_up_seconds=1.0,
+        window_seconds=1.0,
+    )
     assert found.num == 2 and found.steps_per_second > 2
     assert 0 < found.trial_bytes < found.total_bytes and 0 < found.used_bytes < found.total_bytes
 
@@ -66,9 +74,15 @@ def test_processes_that_train_side_by_side_are_measured() -> None:
 def test_a_measurement_does_not_look_at_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, space = experiment_on("digits"), load_space("nexception")
     task = TrialTask(
-        trial_id=0, space=space.origin, config=space.default_config(), fidelity=1.0, seed=0, recipe=experiment.recipe,
-        width=experiment.width, data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
-    )  # fmt: skip
+        trial_id=0,
+        space=space.origin,
+        config=space.default_config(),
+        fidelity=1.0,
+        seed=0,
+        recipe=experiment.recipe,
+        width=experiment.width,
+        data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
+    )
     monkeypatch.setattr(time, "time", lambda: 1e12)
     now = time.monotonic()
     found = packing.probe({"task": task.to_dict(), "starts_at": now, "ends_at": now + 5.0})

@@ -122,13 +122,16 @@ def test_a_device_counts_as_broken_when_nothing_can_be_drawn_on_it(monkeypatch: 
         (torch.OutOfMemoryError("CUDA out of memory"), Status.OUT_OF_MEMORY),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Status.OUT_OF_MEMORY),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), Status.OUT_OF_MEMORY),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory"), Status.OUT_OF_MEMORY),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory"),
+            Status.OUT_OF_MEMORY,
+        ),
         (MemoryError(), Status.OUT_OF_MEMORY),
         (RuntimeError("CUDA error: device-side assert triggered"), Status.CRASHED),
         (ValueError("out of memory"), Status.CRASHED),
     ],
     ids=lambda value: str(value)[:40],
-)  # fmt: skip
+)
 def test_errors_that_mean_too_little_memory_are_told_from_others(error: Exception, expected: Status) -> None:
     assert evaluate._status_of(error) is expected
 

@@ -192,13 +192,17 @@ def parallel(data: ReportData) -> Parallel | None:
     names += [name for name in data.hyperparameters if name not in names]
     axes = [axis for name in names if (axis := _axis(data, name, ordered[CONFIG_PREFIX + name])) is not None]
     costs = ordered["cost"].to_numpy(dtype=float)
-    return None if not axes else Parallel(
-        axes=[_numeric_axis("cost", costs, is_log=needs_log(costs)), *axes],
-        trial_ids=data.trial_ids(ordered).to_numpy(),
-        costs=costs,
-        num_best=max(1, min(total // 10, MAX_BEST_LINES)),
-        num_trials=total,
-    )  # fmt: skip
+    return (
+        None
+        if not axes
+        else Parallel(
+            axes=[_numeric_axis("cost", costs, is_log=needs_log(costs)), *axes],
+            trial_ids=data.trial_ids(ordered).to_numpy(),
+            costs=costs,
+            num_best=max(1, min(total // 10, MAX_BEST_LINES)),
+            num_trials=total,
+        )
+    )
 
 
 def _axis(data: ReportData, name: str, column: pd.Series) -> Axis | None:

@@ -247,8 +247,19 @@ def learning_curves(data: ReportData) -> Figure | None:
     for _, epochs, values in found.lines:
         x += [*map(float, epochs), None]
         y += [*map(float, values), None]
-    traces = [go.Scatter(x=x, y=y, mode="lines+markers", name="trials", line={"color": "var(--level-3)", "width": 1},
-                         marker={"size": 3}, opacity=0.5, hoverinfo="skip", connectgaps=False)]  # fmt: skip
+    traces = [
+        go.Scatter(
+            x=x,
+            y=y,
+            mode="lines+markers",
+            name="trials",
+            line={"color": "var(--level-3)", "width": 1},
+            marker={"size": 3},
+            opacity=0.5,
+            hoverinfo="skip",
+            connectgaps=False,
+        )
+    ]
     if found.incumbent is not None:
         trial_id, epochs, values = found.incumbent
         traces.append(
