@@ -14,6 +14,7 @@ LEFT_OUT = {
     "gpu_facts",
     "gpu_profile",
     "gpu_study",
+    "importance_coverage",
     "results",
     "rung_schedules",
     "spaces_nas_bench_macro",

@@ -1,0 +1,271 @@
+"""How often the 95 % intervals of importance hold the truth, counted where the truth is known exactly.
+
+    python -m benchmarks.importance_coverage --searches 4 --trials 50,150,400
+    python -m benchmarks.importance_coverage --only nas-bench-macro --searches 5
+
+The truth is enumerated: for NAS-Bench-Macro from its full table, for the made-up functions from their noise-free cost at every value
+(16 cells of a number). LPI's truth is that around the incumbent that the search found. Every cell, a function with a noise and a number of
+trials, prints how many of the intervals held, how many truths lay above (+) and below (-), and the mean width: for LPI, fANOVA mains and
+pairs, and for those of hyperparameters and pairs that have no effect at all (each also counted among the others). Noise is in units of the
+standard deviation of the noise-free cost.
+
+NAS-Bench-Macro is searched at random and by `smac`, whose trials crowd around the good networks; each trial has the accuracy of one seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer, OrdinalHyperparameter
+
+from benchmarks import spaces_nas_bench_macro
+from benchmarks.results import add_json_option, keep
+from naxcli.analysis.components import part_codes
+from naxcli.analysis.encoding import Encoding, Floats
+from naxcli.analysis.lpi import neighbourhood
+from naxcli.analysis.summary import summarise
+from naxcli.searchers import FidelityRange, make_searcher
+
+# A share below this is that of a choice without any effect.
+NO_EFFECT = 1e-9
+
+Columns = Mapping[str, Floats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A space and its noise-free cost, of the codes of many configurations at once (NaN for inactive ones)."""
+
+    space: ConfigurationSpace
+    cost: Callable[[Columns], Floats]
+
+    def cost_of(self, vectors: Floats) -> Floats:
+        """Return the costs of rows of ConfigSpace vectors."""
+        return self.cost({name: vectors[:, index] for index, name in enumerate(self.space)})
+
+
+def additive() -> Problem:
+    space = ConfigurationSpace()
+    space.add(Categorical("a", [0, 1, 2]), Categorical("b", [0, 1]), Categorical("c", [0, 1, 2, 3]))
+    space.add(OrdinalHyperparameter("o", [1, 2, 3, 4]), Categorical("none", [0, 1, 2]), Categorical("nothing", [0, 1]))
+
+    def cost(at: Columns) -> Floats:
+        return (at["a"] == 2) + 0.6 * at["b"] + 0.3 * (at["c"] == 1) - 0.2 * (at["c"] == 3) + 0.1 * at["o"]
+
+    return Problem(space=space, cost=cost)
+
+
+def interaction() -> Problem:
+    space = ConfigurationSpace()
+    space.add(Categorical("a", [0, 1, 2]), Categorical("b", [0, 1, 2]), Categorical("c", [0, 1]))
+    space.add(OrdinalHyperparameter("o", [1, 2, 3, 4]), Categorical("d", [0, 1]), Categorical("none", [0, 1, 2]))
+
+    def cost(at: Columns) -> Floats:
+        three = 0.5 * (at["a"] == 0) * at["c"] * at["d"]
+        return (at["a"] == at["b"]) + 0.4 * (at["a"] == 1) + 0.3 * at["c"] * at["o"] - 0.2 * at["o"] + three
+
+    return Problem(space=space, cost=cost)
+
+
+def conditional() -> Problem:
+    space = ConfigurationSpace()
+    space.add(Categorical("se", ["no", "yes"]), OrdinalHyperparameter("ratio", [2, 4, 8, 16]))
+    space.add(Categorical("gate", ["sigmoid", "tanh", "relu"]), Categorical("block", [0, 1, 2]))
+    space.add(Categorical("kernel", [3, 5]), Categorical("none", [0, 1, 2]))
+    space.add(EqualsCondition(space["ratio"], space["se"], "yes"), EqualsCondition(space["gate"], space["se"], "yes"))
+
+    def cost(at: Columns) -> Floats:
+        se = at["se"] == 1
+        ratio, gate = np.nan_to_num(at["ratio"]), np.nan_to_num(at["gate"])
+        return 0.8 * (at["block"] == 1) - 0.5 * se + 0.25 * se * ratio + 0.3 * se * (gate == 2) * at["kernel"]
+
+    return Problem(space=space, cost=cost)
+
+
+def mixed() -> Problem:
+    space = ConfigurationSpace()
+    space.add(Float("lr", (1e-4, 1.0), log=True), Float("drop", (0.0, 0.5)), Integer("depth", (1, 8)))
+    space.add(Categorical("block", [0, 1, 2]), Float("none", (0.0, 1.0)))
+
+    def cost(at: Columns) -> Floats:
+        valley = 4 * (at["lr"] - 0.5 - 0.2 * (at["block"] == 2)) ** 2
+        return valley + 0.3 * at["drop"] + 0.4 * (at["depth"] < 0.4) + 0.2 * (at["block"] == 0) * at["drop"]
+
+    return Problem(space=space, cost=cost)
+
+
+def nas_bench_macro() -> Problem:
+    table = spaces_nas_bench_macro.table()
+    costs = np.array(
+        [1 - table["".join(map(str, codes))]["mean_acc"] / 100 for codes in product((0, 1, 2), repeat=8)]
+    ).reshape((3,) * 8)
+    space = spaces_nas_bench_macro.configspace()
+
+    def cost(at: Columns) -> Floats:
+        found: Floats = costs[tuple(at[f"layer_{layer}"].astype(int) for layer in range(1, 9))]
+        return found
+
+    return Problem(space=space, cost=cost)
+
+
+PROBLEMS = {"additive": additive, "interaction": interaction, "conditional": conditional, "mixed": mixed}
+
+
+def fanova_truth(problem: Problem) -> dict[tuple[str, ...], float]:
+    """Return the exact shares of variance of all hyperparameters and pairs, over the uniform product of all domains."""
+    encoding = Encoding(problem.space)
+    grids = [part_codes(domain) for domain in encoding.domains]
+    vectors = np.repeat(encoding.defaults[None], np.prod([len(grid) for grid in grids]), axis=0)
+    for domain, codes in zip(encoding.domains, np.meshgrid(*grids, indexing="ij"), strict=True):
+        vectors[:, domain.index] = codes.reshape(-1)
+    costs = problem.cost_of(encoding.repair(vectors)).reshape([len(grid) for grid in grids])
+    axes = range(len(grids))
+
+    def closed(*kept: int) -> float:
+        return float(costs.mean(axis=tuple(axis for axis in axes if axis not in kept)).var() / costs.var())
+
+    names = [domain.name for domain in encoding.domains]
+    mains = {(names[i],): closed(i) for i in axes}
+    return mains | {(names[i], names[j]): closed(i, j) - closed(i) - closed(j) for i, j in combinations(axes, 2)}
+
+
+def lpi_truth(problem: Problem, incumbent: Mapping[str, Any]) -> dict[str, float]:
+    """Return the exact share of the variance around an incumbent for each hyperparameter that is active there."""
+    encoding = Encoding(problem.space)
+    around = neighbourhood(encoding, encoding.vector(dict(incumbent)), {})
+    costs = problem.cost_of(around.rows)
+    variances = {name: float(costs[part].var()) for name, part in around.parts.items()}
+    total = sum(variances.values())
+    return {name: variance / total for name, variance in variances.items()} if total > 0 else {}
+
+
+def made_up_trials(problem: Problem, num_trials: int, noise: float, *, seed: int) -> pd.DataFrame:
+    """Return random configurations with noisy costs."""
+    problem.space.seed(seed)
+    rng = np.random.default_rng(seed)
+    configurations = problem.space.sample_configuration(num_trials)
+    vectors = np.array([configuration.get_array() for configuration in configurations])
+    costs = problem.cost_of(vectors)
+    many = np.array([c.get_array() for c in problem.space.sample_configuration(2_000)])
+    costs = costs + rng.normal(0, noise * problem.cost_of(many).std(), num_trials)
+    rows = [{f"config.{name}": dict(c).get(name) for name in problem.space} for c in configurations]
+    return pd.DataFrame(rows).assign(cost=costs, fidelity=1.0, seed=0, status="success", trial_id=range(num_trials))
+
+
+def searched_trials(searcher_name: str, num_trials: int, *, seed: int) -> pd.DataFrame:
+    """Return the trials of a search of NAS-Bench-Macro; each has the accuracy of one of the seeds of its network."""
+    space = spaces_nas_bench_macro.SPACE
+    searcher = make_searcher(
+        searcher_name,
+        space=space,
+        configuration_space=space.configuration_space(seed),
+        fidelity=FidelityRange(min=1, max=1),
+        seed=seed,
+        max_in_flight=1,
+    )
+    rng = np.random.default_rng(seed)
+    rows = []
+    for trial_id in range(num_trials):
+        suggestion = searcher.ask()
+        assert suggestion is not None
+        accuracies = spaces_nas_bench_macro.table()[spaces_nas_bench_macro.key(suggestion.config)]["test_acc"]
+        cost = 1 - float(rng.choice(accuracies)) / 100
+        searcher.tell(suggestion, cost=cost)
+        rows.append({f"config.{name}": value for name, value in suggestion.config.items()} | {"cost": cost})
+        rows[-1] |= {"trial_id": trial_id, "fidelity": 1.0, "seed": 0, "status": "success"}
+    return pd.DataFrame(rows)
+
+
+def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, Problem, Callable[[int], pd.DataFrame]]]:
+    """Yield the name of each cell, its problem, and what makes the trials of a search with a seed."""
+    wanted = arguments.only.split(",")
+    sizes = [int(number) for number in arguments.trials.split(",")]
+    for name, make in PROBLEMS.items():
+        for noise in (float(number) for number in arguments.noise.split(",")):
+            for size in sizes if name in wanted else []:
+                problem = make()
+
+                def trials(seed: int, *, p: Problem = problem, n: int = size, s: float = noise) -> pd.DataFrame:
+                    return made_up_trials(p, n, s, seed=seed)
+
+                yield f"{name}, noise {noise:g}, {size} trials", problem, trials
+    for searcher in ("random", "smac") if "nas-bench-macro" in wanted else ():
+        for size in sizes:
+
+            def trials(seed: int, *, s: str = searcher, n: int = size) -> pd.DataFrame:
+                return searched_trials(s, n, seed=seed)
+
+            yield f"nas-bench-macro, {searcher}, {size} trials", nas_bench_macro(), trials
+
+
+def intervals(
+    entry: Mapping[str, Any], problem: Problem, fanova: Mapping[tuple[str, ...], float], incumbent: Mapping[str, Any]
+) -> Iterator[tuple[str, float, float, float]]:
+    """Yield the kind, truth, and lower and upper end of every interval of a report's entry."""
+    lpi = lpi_truth(problem, incumbent)
+    for row in entry["lpi"]:
+        if row["name"] in lpi and row["low"] is not None:
+            yield "LPI", lpi[row["name"]], row["low"], row["high"]
+    for row in entry["fanova"]:
+        if row["low"] is not None:
+            yield "mains" if len(row["names"]) == 1 else "pairs", fanova[tuple(row["names"])], row["low"], row["high"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--searches", type=int, default=4, help="searches of each cell")
+    parser.add_argument("--trials", default="50,150,400")
+    parser.add_argument("--noise", default="0,0.3,1,3")
+    parser.add_argument("--only", default=",".join([*PROBLEMS, "nas-bench-macro"]))
+    parser.add_argument("--bootstrap", type=int, default=100)
+    add_json_option(parser)
+    arguments = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.searches} searches a cell")
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
+    measured = {}
+    for cell, problem, make_trials in cells(arguments):
+        fanova, counts, widths = (
+            fanova_truth(problem),
+            defaultdict[str, Counter[str]](Counter),
+            defaultdict[str, list[float]](list),
+        )
+        started = time.perf_counter()
+        for seed in range(arguments.searches):
+            summary = summarise(
+                make_trials(seed), problem.space, bootstrap=arguments.bootstrap, methods=("lpi", "fanova"), seed=seed
+            )
+            incumbent = summary["incumbent"]["config"]
+            for kind, truth, low, high in intervals(summary["importance"][-1], problem, fanova, incumbent):
+                for group in (kind, f"{kind} without effect") if truth < NO_EFFECT else (kind,):
+                    held = low - NO_EFFECT <= truth <= high + NO_EFFECT
+                    counts[group].update(held=int(held), all=1, above=int(not held and truth > high))
+                    widths[group].append(high - low)
+        seconds = (time.perf_counter() - started) / arguments.searches
+        print(f"{cell:<40} {describe(counts, widths)}  {seconds:.1f} s", flush=True)
+        measured[cell] = {k: {**count, "width": float(np.mean(widths[k]))} for k, count in counts.items()}
+        for group, count in counts.items():
+            totals[group].update(count)
+    print("all:", "; ".join(f"{group} {count['held']}/{count['all']}" for group, count in sorted(totals.items())))
+    keep(arguments, cells=measured)
+
+
+def describe(counts: Mapping[str, Counter[str]], widths: Mapping[str, Sequence[float]]) -> str:
+    """Return the intervals that held of each kind, with how many truths were above and below and the mean width."""
+    return "; ".join(
+        f"{kind} {count['held']}/{count['all']} (+{count['above']} -{count['all'] - count['held'] - count['above']}, {np.mean(widths[kind]):.3f})"
+        for kind, count in sorted(counts.items())
+    )
+
+
+if __name__ == "__main__":
+    main()
