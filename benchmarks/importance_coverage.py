@@ -261,10 +261,12 @@ def main() -> None:
 
 def describe(counts: Mapping[str, Counter[str]], widths: Mapping[str, Sequence[float]]) -> str:
     """Return the intervals that held of each kind, with how many truths were above and below and the mean width."""
-    return "; ".join(
-        f"{kind} {count['held']}/{count['all']} (+{count['above']} -{count['all'] - count['held'] - count['above']}, {np.mean(widths[kind]):.3f})"
-        for kind, count in sorted(counts.items())
-    )
+    texts = []
+    for kind, count in sorted(counts.items()):
+        below = count["all"] - count["held"] - count["above"]
+        width = float(np.mean(widths[kind]))
+        texts.append(f"{kind} {count['held']}/{count['all']} (+{count['above']} -{below}, {width:.3f})")
+    return "; ".join(texts)
 
 
 if __name__ == "__main__":

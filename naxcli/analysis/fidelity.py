@@ -22,8 +22,8 @@ from naxcli.analysis.importance import (
     ask,
     estimate,
     rank_groups,
-    resampled_intervals,
 )
+from naxcli.analysis.intervals import Interval, posterior_intervals
 
 # Below this share of variance explained out of bag, importance describes the forest more than the networks.
 WEAK_R2 = 0.2
@@ -45,7 +45,7 @@ class Request:
     incumbent: Floats
     methods: Sequence[str]
     lpi: str
-    num_resamples: int
+    num_draws: int
     seed: int
     is_exact: bool
     merged: frozenset[str] = frozenset()
@@ -104,7 +104,7 @@ def answer(
         request: what is wanted.
         failures: the trials of this fidelity without a cost.
         survivors_of: configurations at the lowest rung of which these are the promoted ones, if they are.
-        progress: called with resamples done and in all.
+        progress: called with draws done and in all.
     """
     order = np.lexsort([costs, *np.nan_to_num(vectors, nan=-1.0).T])
     vectors, costs = vectors[order], costs[order]
@@ -148,9 +148,9 @@ def answer(
         seed=asked.seed,
     )
     found, explained = estimate(forest, question)
-    if request.num_resamples > 0 and not request.is_exact:
-        intervals = resampled_intervals(
-            vectors, costs, question, num_resamples=request.num_resamples, seed=request.seed, progress=progress
+    if request.num_draws > 0 and not request.is_exact:
+        intervals = posterior_intervals(
+            vectors, costs, question, num_draws=request.num_draws, seed=request.seed, progress=progress
         )
         found = {key: _with_interval(value, intervals.get(key)) for key, value in found.items()}
     tables = _tables(found, asked, question, explained, vectors)
@@ -195,12 +195,12 @@ def _reason(costs: Floats, num_configs: int, encoding: Encoding) -> str | None:
     return None
 
 
-def _with_interval(found: Estimate, interval: tuple[float, float] | None) -> Estimate:
+def _with_interval(found: Estimate, interval: Interval | None) -> Estimate:
     if found.mean is None or interval is None:
         return found
-    # A resample holds fewer different trials, which moves its estimates a little; the interval always holds the estimate itself.
-    low, high = min(interval[0], found.mean), max(interval[1], found.mean)
-    return Estimate(mean=found.mean, std=found.std, low=low, high=high)
+    # Forest and process are two models of the same trials: where they disagree, the interval holds the forest's estimate too.
+    low, high = min(interval.low, found.mean), max(interval.high, found.mean)
+    return replace(found, low=low, high=high, matters=interval.matters)
 
 
 def _no_tables(request: Request) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _ranked(found: Mapping[Key, Estimate], keys: Sequence[Key]) -> list[tuple[Ke
     """Return the estimates with their rank groups, largest first; those without a number come last, by name."""
     estimates = [found.get(key, NOT_AVAILABLE) for key in keys]
     rows = [
-        (key, _spread(value) | {"rank_group": group})
+        (key, _spread(value) | {"rank_group": group, "matters": value.matters})
         for key, value, group in zip(keys, estimates, rank_groups(estimates), strict=True)
     ]
     return sorted(rows, key=lambda row: (row[1]["mean"] is None, -(row[1]["mean"] or 0.0), row[0]))

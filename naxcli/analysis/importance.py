@@ -1,25 +1,20 @@
-"""Importance of the hyperparameters at one fidelity: all methods on one forest, with intervals from resampled trials."""
+"""Importance of the hyperparameters at one fidelity: all methods on one forest, and rank groups of estimates with intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from naxcli.analysis.ablation import Step, ablation_path
-from naxcli.analysis.encoding import Encoding, Floats, Parts
+from naxcli.analysis.encoding import Encoding, Floats
 from naxcli.analysis.fanova import Effects, Measure, effects, make_measure, pairs_of
-from naxcli.analysis.forest import Forest, fit_forest
+from naxcli.analysis.forest import Forest
 from naxcli.analysis.lpi import Neighbourhood, neighbourhood
 from naxcli.analysis.shapley import Game, shapley_game
 
 METHODS = ("lpi", "fanova", "ablation", "shapley")
-# Trees of a resample's forest.
-NUM_RESAMPLE_TREES = 32
-NUM_THREADS = 2
-CONFIDENCE = 0.95
 
 # What an estimate is of: ("lpi", name), ("fanova", name, ...), ("group lpi", group), ("group fanova", group), ("shapley", name),
 # ("ablation", number of the step).
@@ -28,12 +23,13 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A mean and a spread over trees (None where there is none), and the interval from resampled trials (None without)."""
+    """A mean and a spread over trees (None where there is none), the 95 % interval, and whether an effect is shown (None without)."""
 
     mean: float | None
     std: float | None = None
     low: float | None = None
     high: float | None = None
+    matters: bool | None = None
 
 
 NOT_AVAILABLE = Estimate(mean=None)
@@ -114,56 +110,6 @@ def estimate(forest: Forest, question: Question) -> tuple[dict[Key, Estimate], E
             error = None if errors is None else float(errors[number])
             found["shapley", name] = Estimate(mean=float(values[number]), std=error)
     return found, explained
-
-
-def resampled_intervals(
-    vectors: Floats,
-    costs: Floats,
-    question: Question,
-    *,
-    num_resamples: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[Key, tuple[float, float]]:
-    """Return the 95 % interval of each estimate over forests of trials drawn with replacement.
-
-    Args:
-        vectors: (num_trials, num_hyperparameters).
-        costs: (num_trials,).
-        question: asked of every resample.
-        num_resamples: forests to fit; draws without any difference in cost are skipped.
-        seed: of the draws.
-        progress: called with resamples done and in all.
-    """
-    rng = np.random.default_rng(seed)
-    draws = [
-        (np.sort(rng.integers(len(costs), size=len(costs))), int(rng.integers(2**31))) for _ in range(num_resamples)
-    ]
-
-    def resample(draw: tuple[Parts, int]) -> dict[Key, Estimate]:
-        drawn, forest_seed = draw
-        if np.ptp(costs[drawn]) == 0:
-            return {}
-        forest = fit_forest(
-            question.encoding, vectors[drawn], costs[drawn], seed=forest_seed, num_trees=NUM_RESAMPLE_TREES
-        )
-        return estimate(forest, question)[0]
-
-    values: dict[Key, list[float]] = {}
-    # Fitting and array arithmetic let go of the interpreter, so threads are enough, and the order of results is that of the draws.
-    with ThreadPoolExecutor(max_workers=NUM_THREADS) as pool:
-        try:
-            for number, estimates in enumerate(pool.map(resample, draws), start=1):
-                for key, found in estimates.items():
-                    if found.mean is not None:
-                        values.setdefault(key, []).append(found.mean)
-                if progress is not None:
-                    progress(number, num_resamples)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    tails = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
-    intervals = {key: np.percentile(sample, tails) for key, sample in values.items() if len(sample) > 1}
-    return {key: (float(low), float(high)) for key, (low, high) in intervals.items()}
 
 
 def rank_groups(estimates: Sequence[Estimate]) -> list[int | None]:

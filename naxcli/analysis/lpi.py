@@ -37,7 +37,10 @@ class Neighbourhood:
 
     def importance(self, forest: Forest) -> dict[str, Floats]:
         """Return name -> fractions of the variance around the incumbent, one per tree that varies there (maybe none)."""
-        predictions = forest.predict_trees(self.rows)
+        return self.shares_of(forest.predict_trees(self.rows))
+
+    def shares_of(self, predictions: Floats) -> dict[str, Floats]:
+        """Return name -> fractions of the variance around the incumbent for each row of (num_functions, num_rows) that varies there."""
         # One value alone, or none that is legal, does not vary.
         still = np.zeros(len(predictions))
         variances = {

@@ -47,11 +47,21 @@ class Game:
         worth = -forest.predict(self.rows)
         if not self.is_sampled:
             return self.weights @ worth, None
-        gains = np.diff(worth[self.path], axis=1)
-        by_player = np.take_along_axis(gains, np.argsort(self.orders, axis=1), axis=1)
+        gains = self._gains(worth)
         # An order and its reverse are drawn together: the pairs are independent, the two are not.
-        pairs = (by_player[0::2] + by_player[1::2]) / 2
+        pairs = (gains[0::2] + gains[1::2]) / 2
         return pairs.mean(axis=0), pairs.std(axis=0, ddof=1) / np.sqrt(len(pairs))
+
+    def values_of(self, worths: Floats) -> Floats:
+        """Return the values, (num_functions, num_players), of (num_functions, num_rows) worths of the blends."""
+        if not self.is_sampled:
+            return worths @ self.weights.T
+        return np.stack([self._gains(worth).mean(axis=0) for worth in worths])
+
+    def _gains(self, worth: Floats) -> Floats:
+        """Return what each player adds in each order, (num_orders, num_players)."""
+        gains: Floats = np.take_along_axis(np.diff(worth[self.path], axis=1), np.argsort(self.orders, axis=1), axis=1)
+        return gains
 
 
 def shapley_game(encoding: Encoding, default: Floats, incumbent: Floats, *, seed: int = 0) -> Game | None:

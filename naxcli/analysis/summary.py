@@ -55,10 +55,10 @@ def summarise(
         methods: which of `lpi`, `fanova`, `ablation`, `shapley` to compute.
         lpi: `naxcli`, or `deepcave` for the definition of DeepCAVE, in which `std` is a variance.
         at: the fidelity to analyse; all of them if None or `all`.
-        bootstrap: number of resamples of the trials for the intervals, 0 for none.
-        seed: of forests, resamples and samples; the same seed gives the same numbers.
+        bootstrap: number of draws from the posterior for the intervals, 0 for none.
+        seed: of forests, draws and samples; the same seed gives the same numbers.
         exact_model: one tree of full depth, for complete factorials without noise; no intervals.
-        progress: called with resamples done and in all.
+        progress: called with draws done and in all.
         run: name of the run, passed on.
         space: name of the space, passed on.
         merged: choices (`name=value`) that the space counts as other names of the same network, so that no trial can have them.
@@ -88,7 +88,7 @@ def summarise(
         incumbent=incumbent_row,
         methods=methods,
         lpi=lpi,
-        num_resamples=bootstrap,
+        num_draws=bootstrap,
         seed=seed,
         is_exact=exact_model,
         merged=frozenset(merged),
@@ -128,7 +128,7 @@ def _check_arguments(methods: Sequence[str], lpi: str, bootstrap: int) -> None:
     if lpi not in LPI_METHODS:
         raise NaxcliError(f"there is no LPI of kind {lpi!r}", hint=f"choose from {', '.join(LPI_METHODS)}")
     if bootstrap < 0:
-        raise NaxcliError(f"the number of resamples is {bootstrap}", hint="0 for no intervals, 100 for good ones")
+        raise NaxcliError(f"the number of draws is {bootstrap}", hint="0 for no intervals, 100 for good ones")
 
 
 def _fidelities(table: pd.DataFrame, at: float | Literal["all"] | None) -> list[float]:

@@ -1,0 +1,227 @@
+"""95 % intervals of importance from functions drawn given the trials, and what is not shown to matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky
+
+from naxcli.analysis.encoding import Floats
+from naxcli.analysis.importance import Key, Question
+from naxcli.analysis.shares import Decomposer, Decomposition
+from naxcli.analysis.surrogate import Functions, Scales, Surrogate
+
+CONFIDENCE = 0.95
+# Of a hundred draws that are asked for, ten share their scales; each stands for four functions, which cost next to nothing.
+DRAWS_PER_SCALES = 10
+FUNCTIONS_PER_DRAW = 4
+# Permuted copies of each hyperparameter and pair that it is compared with.
+NUM_DECOYS = 200
+# Rows of the space over which the variance of triples is taken.
+NUM_SPACE_ROWS = 200
+# Fewer trials leave nothing to fit.
+MIN_TRIALS = 3
+NUM_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A 95 % interval; `matters` says whether an effect was shown, None where that is not asked."""
+
+    low: float
+    high: float
+    matters: bool | None = None
+
+
+def posterior_intervals(
+    vectors: Floats,
+    costs: Floats,
+    question: Question,
+    *,
+    num_draws: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Key, Interval]:
+    """Return the 95 % interval of each estimate over functions drawn from the posterior of a Gaussian process.
+
+    An effect counts as shown where it exceeds that of permuted copies of the hyperparameter (decoys) and no effect at all lies outside the
+    posterior's 95 % region; the interval of one that is not shown begins at 0.
+
+    Args:
+        vectors: (num_trials, num_hyperparameters) rows of ConfigSpace vectors.
+        costs: (num_trials,), finite, not all equal.
+        question: what the intervals are of.
+        num_draws: draws from the posterior; four functions each.
+        seed: of the draws.
+        progress: called with draws done and in all.
+    """
+    if len(costs) < MIN_TRIALS:
+        return {}
+    surrogate = Surrogate(question.encoding, vectors, costs, seed=seed)
+    rng = np.random.default_rng(seed)
+    rows = _rows(question)
+    decompose = Decomposer(question.encoding, surrogate.bases, seed=seed) if question.measure is not None else None
+    space = _space_rows(question, rng)
+    num_scales = -(-num_draws // DRAWS_PER_SCALES)
+    num_functions = FUNCTIONS_PER_DRAW * DRAWS_PER_SCALES
+    draws = list(zip(surrogate.draw_scales(num_scales, rng), rng.spawn(num_scales), strict=True))
+
+    def draw(given: tuple[Scales, np.random.Generator]) -> tuple[Functions, Decomposition | None]:
+        functions = surrogate.draw(given[0], rows, space, num_draws=num_functions, rng=given[1])
+        return functions, None if decompose is None else decompose(functions)
+
+    drawn = []
+    # Array arithmetic lets go of the interpreter, so threads are enough, and the order of results is that of the draws.
+    with ThreadPoolExecutor(max_workers=NUM_THREADS) as pool:
+        try:
+            for number, found in enumerate(pool.map(draw, draws), start=1):
+                drawn.append(found)
+                if progress is not None:
+                    progress(min(number * DRAWS_PER_SCALES, num_draws), num_draws)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    predictions = {name: np.concatenate([functions.predictions[name] for functions, _ in drawn]) for name in rows}
+    decoys = Decoys(surrogate, rng)
+    intervals = _local(question, predictions, decoys) | _along_paths(question, predictions, surrogate)
+    return intervals | _global([found for _, found in drawn if found is not None], question, decoys)
+
+
+def _rows(question: Question) -> dict[str, Floats]:
+    rows = {}
+    if question.neighbours is not None and len(question.neighbours.rows):
+        rows["lpi"] = question.neighbours.rows
+    if question.steps is not None:
+        rows["ablation"] = np.array([question.default, *(step.after for step in question.steps)])
+    if question.game is not None:
+        rows["shapley"] = question.game.rows
+    return rows
+
+
+def _space_rows(question: Question, rng: np.random.Generator) -> Floats:
+    """Return rows drawn from the uniform product of all domains, repaired."""
+    encoding = question.encoding
+    rows = np.repeat(encoding.defaults[None], NUM_SPACE_ROWS, axis=0)
+    for domain in encoding.domains:
+        rows[:, domain.index] = (
+            rng.random(NUM_SPACE_ROWS) if domain.values is None else rng.choice(domain.values, NUM_SPACE_ROWS)
+        )
+    return encoding.repair(rows)
+
+
+def _local(question: Question, predictions: Mapping[str, Floats], decoys: Decoys) -> dict[Key, Interval]:
+    """Return the intervals of local importance."""
+    if question.neighbours is None or "lpi" not in predictions:
+        return {}
+    drawn = predictions["lpi"]
+    numbers = {domain.name: number for number, domain in enumerate(question.encoding.domains)}
+    found: dict[Key, Interval] = {}
+    for name, shares in question.neighbours.shares_of(drawn).items():
+        if len(shares) == 0:
+            continue
+        if name not in numbers:
+            found["group lpi", name.removeprefix("group:")] = _interval(shares)
+            continue
+        effect = drawn[:, question.neighbours.parts[name]]
+        matters = decoys.anywhere(numbers[name]) and _is_away((effect - effect.mean(axis=1, keepdims=True)).T)
+        found["lpi", name] = _interval(shares, matters=matters)
+    return found
+
+
+def _along_paths(question: Question, predictions: Mapping[str, Floats], surrogate: Surrogate) -> dict[Key, Interval]:
+    """Return the intervals of predicted costs along the ablation path and of Shapley values."""
+    found: dict[Key, Interval] = {}
+    for number, costs in enumerate(predictions["ablation"].T if "ablation" in predictions else []):
+        found["ablation", str(number)] = _interval(surrogate.offset + surrogate.scale * costs)
+    if question.game is not None:
+        values = question.game.values_of(-surrogate.scale * predictions["shapley"])
+        found |= {("shapley", name): _interval(values[:, n]) for n, name in enumerate(question.game.players)}
+    return found
+
+
+def _global(drawn: Sequence[Decomposition], question: Question, decoys: Decoys) -> dict[Key, Interval]:
+    """Return the intervals of shares of the variance over the whole space."""
+    if not drawn:
+        return {}
+    names = [domain.name for domain in question.encoding.domains]
+    total = np.concatenate([each.total for each in drawn])
+    found: dict[Key, Interval] = {}
+    shares: dict[tuple[int, ...], Floats] = {}
+    for number, name in enumerate(names):
+        effect = np.hstack([each.mains[number] for each in drawn])
+        shares[(number,)] = (effect**2).sum(axis=0) / total
+        found["fanova", name] = _interval(shares[(number,)], matters=decoys.alone((number,)) and _is_away(effect))
+    for i, j in combinations(range(len(names)), 2):
+        effect = np.hstack([each.pairs[i, j] for each in drawn])
+        shares[i, j] = (effect**2).sum(axis=0) / total
+        found["fanova", names[i], names[j]] = _interval(shares[i, j], matters=decoys.alone((i, j)) and _is_away(effect))
+    assert question.measure is not None
+    for group in question.measure.groups:
+        members = {names.index(name) for factor in question.measure.groups[group].factors for name in factor[1]}
+        joint = sum(share for numbers, share in shares.items() if members.issuperset(numbers))
+        found["group fanova", group] = _interval(np.asarray(joint))
+    return found
+
+
+def _interval(values: Floats, *, matters: bool | None = None) -> Interval:
+    low, high = np.percentile(values, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    return Interval(low=0.0 if matters is False else float(low), high=float(high), matters=matters)
+
+
+def _is_away(effect: Floats) -> bool:
+    """Return whether no effect lies outside the region around the mean effect, (num_dimensions, num_draws), that holds 95 % of draws."""
+    mean = effect.mean(axis=1, keepdims=True)
+    return bool((mean**2).sum() > np.quantile(((effect - mean) ** 2).sum(axis=0), CONFIDENCE))
+
+
+class Decoys:
+    """Permuted copies of hyperparameters and pairs (Kursa and Rudnicki's Boruta, J. Statistical Software 2010).
+
+    What is compared is the score of an effect given all others in the surrogate: the squared length of its functions' products with what the
+    others leave unexplained.
+    """
+
+    def __init__(self, surrogate: Surrogate, rng: np.random.Generator) -> None:
+        self._surrogate = surrogate
+        self._covariance = surrogate.covariance(surrogate.best)
+        self._factor = cholesky(self._covariance, lower=True)
+        self._weights: Floats = cho_solve((self._factor, True), surrogate.fitted_costs)
+        num = len(surrogate.fitted_costs)
+        self._orders = np.stack([rng.permutation(num) for _ in range(NUM_DECOYS)], axis=1)
+
+    def alone(self, numbers: tuple[int, ...]) -> bool:
+        """Return whether the effect of one hyperparameter alone, or of two beyond what each explains, exceeds its decoys."""
+        scales = self._surrogate.best
+        columns, variances = self._surrogate.fitted_features[numbers[0]], self._surrogate.bases[numbers[0]].variances
+        size = scales.hyperparameters[numbers[0]]
+        if len(numbers) == 2:
+            other = self._surrogate.fitted_features[numbers[1]]
+            columns = (columns[:, :, None] * other[:, None, :]).reshape(len(columns), -1)
+            variances = np.multiply.outer(variances, self._surrogate.bases[numbers[1]].variances).reshape(-1)
+            size = size * scales.hyperparameters[numbers[1]] * scales.pairs
+        # Without the effect: Woodbury's identity for the covariance less its columns.
+        solved = cho_solve((self._factor, True), columns)
+        inner = np.diag(1 / (size * variances)) - columns.T @ solved
+        left = self._weights + solved @ np.linalg.solve(inner, columns.T @ self._weights)
+        return self._exceeds((columns.T @ left)[:, None], columns.T @ left[self._orders], variances)
+
+    def anywhere(self, number: int) -> bool:
+        """Return whether a hyperparameter, with all its interactions, exceeds its decoys."""
+        kernel, beside = self._surrogate.share_with(number, self._surrogate.best)
+        factor = cholesky(self._covariance - kernel * beside, lower=True)
+        left = cho_solve((factor, True), self._surrogate.fitted_costs)
+        columns, variances = self._surrogate.fitted_features[number], self._surrogate.bases[number].variances
+        orders = np.column_stack([np.arange(len(left)), self._orders])
+        scores = np.zeros(orders.shape[1])
+        for column, variance in zip(columns.T, variances, strict=True):
+            weighted = column[orders] * left[:, None]
+            scores += variance * (weighted * (beside @ weighted)).sum(axis=0)
+        return bool(scores[0] > np.quantile(scores[1:], CONFIDENCE))
+
+    @staticmethod
+    def _exceeds(own: Floats, decoys: Floats, variances: Floats) -> bool:
+        score, others = variances @ own**2, variances @ decoys**2
+        return bool(score[0] > np.quantile(others, CONFIDENCE))

@@ -1,0 +1,331 @@
+"""A Gaussian process of the cost as a sum of effects, and functions drawn from its posterior: what the trials leave open.
+
+The prior is that of an orthogonal additive kernel (Durrande et al., J. Multivariate Analysis 2013; Lu, Boukouvalas, Hensman, ICML 2022): every
+hyperparameter has functions that average 0 over its domain, and the cost is a constant and the effects of single hyperparameters, of pairs
+and of triples, each with a variance that is the product of those of its members. Mains and pairs are held by their coefficients, so that a
+drawn function's shares of variance are sums of squares. Functions are drawn by Matheron's rule (Wilson et al., ICML 2020); the scales of the
+kernel are drawn too, from a normal approximation around their most probable values. A posterior does not ask how the configurations were
+chosen, so that it holds for trials that a searcher crowded around good ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+from naxcli.analysis.encoding import Domain, Encoding, Floats
+from naxcli.analysis.forest import COST_DIGITS
+
+# Waves of an ordered or numeric hyperparameter; the variance of the k-th falls as 1/k², as that of a random walk.
+NUM_WAVES = 8
+# The scales are fitted to at most this many trials, drawn at random; functions are conditioned on at most the second number.
+MAX_FITTED_TRIALS = 300
+MAX_TRIALS = 1_000
+# Rows at which triples are drawn jointly with the trials; of more rows, predictions go without them.
+MAX_JOINT_ROWS = 600
+NUM_STEPS = 40
+# Mean and standard deviation of the logarithms of the scales a priori: of a hyperparameter, of pairs, of triples, of the noise. Costs have
+# variance 1.
+PRIOR = {"hyperparameter": (-2.5, 2.0), "pairs": (0.0, 1.0), "triples": (-1.0, 1.5), "noise": (-2.5, 2.5)}
+BOUND = 10.0
+CONSTANT = 1.0
+JITTER = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """Orthonormal functions on a domain that average 0, all 0 where it is inactive, with their prior variances (of sum 1)."""
+
+    domain: Domain
+    table: Floats | None
+    variances: Floats
+
+    def at(self, codes: Floats) -> Floats:
+        """Return the functions at vector codes, (num_codes, num_functions)."""
+        known = np.nan_to_num(codes)
+        if self.table is None:
+            values = _waves(known, len(self.variances))
+        else:
+            assert self.domain.values is not None
+            values = self.table[np.searchsorted(self.domain.values, known).clip(max=len(self.table) - 1)]
+        found: Floats = np.where(np.isnan(codes)[:, None], 0.0, values)
+        return found
+
+
+def basis(domain: Domain) -> Basis:
+    """Return the basis of a domain: contrasts of choices, cosine waves of what has an order."""
+    if domain.kind == "categorical":
+        assert domain.values is not None
+        size = len(domain.values)
+        contrasts = np.linalg.qr(np.column_stack([np.ones(size), np.eye(size)[:, :-1]]))[0][:, 1:]
+        return Basis(domain=domain, table=contrasts * np.sqrt(size), variances=np.full(size - 1, 1 / (size - 1)))
+    num_waves = NUM_WAVES if domain.values is None else min(NUM_WAVES, len(domain.values) - 1)
+    variances = 1.0 / np.arange(1, num_waves + 1) ** 2
+    table = None
+    if domain.values is not None:
+        table = _waves((np.arange(len(domain.values)) + 0.5) / len(domain.values), num_waves)
+    return Basis(domain=domain, table=table, variances=variances / variances.sum())
+
+
+def _waves(positions: Floats, num_waves: int) -> Floats:
+    return np.sqrt(2) * np.cos(np.pi * positions[:, None] * np.arange(1, num_waves + 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scales:
+    """Prior variances: (num_hyperparameters,) of the hyperparameters, factors of pairs and triples, and that of the noise."""
+
+    hyperparameters: Floats
+    pairs: float
+    triples: float
+    noise: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Functions:
+    """Functions drawn from the posterior, in units of the standardised cost.
+
+    Args:
+        mains: (num_functions_of_basis, num_draws) coefficients of each hyperparameter.
+        pairs: numbers of two hyperparameters -> (num_first, num_second, num_draws) coefficients.
+        triples: (num_draws,) variance of the triples over the space.
+        predictions: name of rows -> (num_draws, num_rows).
+    """
+
+    mains: tuple[Floats, ...]
+    pairs: Mapping[tuple[int, int], Floats]
+    triples: Floats
+    predictions: Mapping[str, Floats]
+
+
+class Surrogate:
+    """The process fitted to trials.
+
+    Args:
+        encoding: of the space.
+        vectors: (num_trials, num_hyperparameters) rows of ConfigSpace vectors.
+        costs: (num_trials,), finite, not all equal.
+        seed: of which trials are taken where they are many.
+    """
+
+    def __init__(self, encoding: Encoding, vectors: Floats, costs: Floats, *, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.bases = tuple(basis(domain) for domain in encoding.domains)
+        taken = _taken(len(costs), MAX_TRIALS, rng)
+        self.offset, self.scale = float(costs.mean()), float(costs.std()) or 1.0
+        self.costs: Floats = ((costs[taken] - self.offset) / self.scale).round(COST_DIGITS)
+        self.features = self.features_of(vectors[taken])
+        fitted = _taken(len(taken), MAX_FITTED_TRIALS, rng)
+        self.fitted_features = [columns[fitted] for columns in self.features]
+        self.fitted_costs: Floats = self.costs[fitted]
+        self._kernels = np.stack([_kernel(b, x, x) for b, x in zip(self.bases, self.fitted_features, strict=True)])
+        num = len(self.bases)
+        prior = [*[PRIOR["hyperparameter"]] * num, PRIOR["pairs"], PRIOR["triples"], PRIOR["noise"]]
+        self._prior_mean, self._prior_std = np.array(prior).T
+        found = minimize(
+            self._loss,
+            self._prior_mean,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-BOUND, BOUND / 3)] * len(prior),
+            options={"maxiter": NUM_STEPS},
+        )
+        self._best: Floats = found.x
+        self.best = self._scales(found.x)
+
+    def features_of(self, vectors: Floats) -> list[Floats]:
+        """Return the functions of each hyperparameter's basis at rows of ConfigSpace vectors."""
+        return [each.at(vectors[:, each.domain.index]) for each in self.bases]
+
+    def _scales(self, logarithms: Floats) -> Scales:
+        *_, pairs, triples, noise = np.exp(logarithms)
+        return Scales(
+            hyperparameters=np.exp(logarithms[:-3]), pairs=float(pairs), triples=float(triples), noise=float(noise)
+        )
+
+    def covariance(self, scales: Scales) -> Floats:
+        """Return the covariance of the trials that the scales were fitted to, noise included."""
+        sums = _Sums.of(scales.hyperparameters[:, None, None] * self._kernels)
+        return sums.covariance(scales) + (scales.noise + JITTER) * np.eye(len(self.fitted_costs))
+
+    def share_with(self, number: int, scales: Scales) -> tuple[Floats, Floats]:
+        """Return the kernel of one hyperparameter, and what it is multiplied with in the covariance."""
+        scaled = scales.hyperparameters[:, None, None] * self._kernels
+        return scaled[number], _Sums.of(scaled).beside(scaled[number], scales)
+
+    def _derivatives(self, scales: Scales, scaled: Floats, sums: _Sums) -> Iterator[Floats]:
+        """Yield the derivative of the covariance by the logarithm of each scale."""
+        for kernel in scaled:
+            yield kernel * sums.beside(kernel, scales)
+        yield scales.pairs * sums.second
+        yield scales.triples * sums.third
+        yield scales.noise * np.eye(len(self.fitted_costs))
+
+    def _loss(self, logarithms: Floats) -> tuple[float, Floats]:
+        """Return minus the logarithm of the posterior density of the scales, and its gradient."""
+        scales = self._scales(logarithms)
+        scaled = scales.hyperparameters[:, None, None] * self._kernels
+        sums = _Sums.of(scaled)
+        num = len(self.fitted_costs)
+        factor = cholesky(sums.covariance(scales) + (scales.noise + JITTER) * np.eye(num), lower=True)
+        inverse = cho_solve((factor, True), np.eye(num))
+        weights = inverse @ self.fitted_costs
+        away = (logarithms - self._prior_mean) / self._prior_std
+        loss = 0.5 * self.fitted_costs @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
+        slope = inverse - np.outer(weights, weights)
+        gradient = [0.5 * np.vdot(slope, change) for change in self._derivatives(scales, scaled, sums)]
+        return float(loss), np.array(gradient) + away / self._prior_std
+
+    def draw_scales(self, num_draws: int, rng: np.random.Generator) -> list[Scales]:
+        """Return scales drawn from the normal approximation of their posterior, by Fisher's information."""
+        scaled = self.best.hyperparameters[:, None, None] * self._kernels
+        sums = _Sums.of(scaled)
+        factor = cholesky(self.covariance(self.best), lower=True)
+        whitened = []
+        for change in self._derivatives(self.best, scaled, sums):
+            half = solve_triangular(factor, change, lower=True)
+            whitened.append(solve_triangular(factor, half.T, lower=True).reshape(-1))
+        stacked = np.stack(whitened)
+        precision = 0.5 * stacked @ stacked.T + np.diag(self._prior_std**-2.0)
+        root = np.linalg.cholesky(precision)
+        steps = solve_triangular(root, rng.standard_normal((len(precision), num_draws)), lower=True, trans=1).T
+        return [self._scales(np.clip(self._best + step, -BOUND, BOUND / 3)) for step in steps]
+
+    def draw(
+        self, scales: Scales, rows: Mapping[str, Floats], space: Floats, *, num_draws: int, rng: np.random.Generator
+    ) -> Functions:
+        """Return functions drawn from the posterior given the scales.
+
+        Args:
+            scales: of the kernel.
+            rows: name -> (num_rows, num_hyperparameters) vector rows at which predictions are wanted.
+            space: vector rows drawn from the space, over which the variance of the triples is taken.
+            num_draws: how many functions.
+            rng: draws them.
+        """
+        num = len(self.costs)
+        features = {name: self.features_of(vectors) for name, vectors in rows.items()}
+        joint = [name for name, vectors in rows.items() if len(vectors) <= MAX_JOINT_ROWS]
+        blocks = [self.features, self.features_of(space), *(features[name] for name in joint)]
+        everything = [np.concatenate(columns) for columns in zip(*blocks, strict=True)]
+        first, second, third = _sums_between(self.bases, scales, self.features, everything)
+        covariance = CONSTANT + first[:, :num] + scales.pairs * second[:, :num] + scales.triples * third[:, :num]
+        factor = cholesky(covariance + (scales.noise + JITTER) * np.eye(num), lower=True)
+        triples = self._prior_triples(scales, everything, num_draws, rng)
+        constant = np.sqrt(CONSTANT) * rng.standard_normal(num_draws)
+        mains, pairs = self._prior_coefficients(scales, num_draws, rng)
+        prior = constant + _values(self.features, mains, pairs) + triples[:num]
+        noise = np.sqrt(scales.noise) * rng.standard_normal((num, num_draws))
+        weights = cho_solve((factor, True), self.costs[:, None] - prior - noise)
+
+        constant = constant + CONSTANT * weights.sum(axis=0)
+        triples = triples + scales.triples * third.T @ weights
+        variances = [s * b.variances for s, b in zip(scales.hyperparameters, self.bases, strict=True)]
+        mains = [w + v[:, None] * (x.T @ weights) for w, v, x in zip(mains, variances, self.features, strict=True)]
+        pairs = {
+            (i, j): old
+            + scales.pairs
+            * np.multiply.outer(variances[i], variances[j])[:, :, None]
+            * (_products(self.features[i], self.features[j]).T @ weights).reshape(old.shape)
+            for (i, j), old in pairs.items()
+        }
+        predictions = {name: constant + _values(columns, mains, pairs) for name, columns in features.items()}
+        start = num + len(space)
+        for name in joint:
+            predictions[name] += triples[start : start + len(rows[name])]
+            start += len(rows[name])
+        return Functions(
+            mains=tuple(mains),
+            pairs=pairs,
+            triples=triples[num : num + len(space)].var(axis=0),
+            predictions={name: values.T for name, values in predictions.items()},
+        )
+
+    def _prior_triples(
+        self, scales: Scales, features: Sequence[Floats], num_draws: int, rng: np.random.Generator
+    ) -> Floats:
+        _, _, third = _sums_between(self.bases, scales, features, features)
+        covariance = scales.triples * third
+        size = float(np.trace(covariance)) / len(covariance)
+        if size < JITTER:
+            return np.zeros((len(covariance), num_draws))
+        root = cholesky(covariance + JITTER * (1 + size) * np.eye(len(covariance)), lower=True)
+        drawn: Floats = root @ rng.standard_normal((len(covariance), num_draws))
+        return drawn
+
+    def _prior_coefficients(
+        self, scales: Scales, num_draws: int, rng: np.random.Generator
+    ) -> tuple[list[Floats], dict[tuple[int, int], Floats]]:
+        deviations = [np.sqrt(s * b.variances) for s, b in zip(scales.hyperparameters, self.bases, strict=True)]
+        mains = [each[:, None] * rng.standard_normal((len(each), num_draws)) for each in deviations]
+        pairs = {}
+        for i, j in combinations(range(len(deviations)), 2):
+            both = np.sqrt(scales.pairs) * np.multiply.outer(deviations[i], deviations[j])
+            pairs[i, j] = both[:, :, None] * rng.standard_normal((*both.shape, num_draws))
+        return mains, pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """Sums over single kernels, over products of two, and of three."""
+
+    first: Floats
+    second: Floats
+    third: Floats
+
+    @classmethod
+    def of(cls, scaled: Floats) -> _Sums:
+        """Return the sums of (num_hyperparameters, num_rows, num_rows) kernels, by Newton's identities."""
+        first, squares, cubes = scaled.sum(axis=0), (scaled**2).sum(axis=0), (scaled**3).sum(axis=0)
+        return cls(first=first, second=(first**2 - squares) / 2, third=(first**3 - 3 * first * squares + 2 * cubes) / 6)
+
+    def covariance(self, scales: Scales) -> Floats:
+        return CONSTANT + self.first + scales.pairs * self.second + scales.triples * self.third
+
+    def beside(self, kernel: Floats, scales: Scales) -> Floats:
+        """Return what one hyperparameter's kernel is multiplied with: one, the others, and the pairs of others."""
+        others = self.first - kernel
+        return 1 + scales.pairs * others + scales.triples * (self.second - kernel * others)
+
+
+def _taken(num: int, at_most: int, rng: np.random.Generator) -> Floats:
+    return np.arange(num) if num <= at_most else np.sort(rng.choice(num, at_most, replace=False))
+
+
+def _kernel(each: Basis, left: Floats, right: Floats) -> Floats:
+    found: Floats = (left * each.variances) @ right.T
+    return found
+
+
+def _sums_between(
+    bases: Sequence[Basis], scales: Scales, left: Sequence[Floats], right: Sequence[Floats]
+) -> tuple[Floats, Floats, Floats]:
+    """Return the sums of kernels between two sets of rows over single hyperparameters, pairs and triples, one kernel at a time."""
+    first = np.zeros((len(left[0]), len(right[0])))
+    second, third = np.zeros_like(first), np.zeros_like(first)
+    for each, scale, a, b in zip(bases, scales.hyperparameters, left, right, strict=True):
+        kernel = scale * _kernel(each, a, b)
+        third += kernel * second
+        second += kernel * first
+        first += kernel
+    return first, second, third
+
+
+def _products(left: Floats, right: Floats) -> Floats:
+    """Return all products of two sets of columns, (num_rows, num_left * num_right)."""
+    return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
+
+
+def _values(features: Sequence[Floats], mains: Sequence[Floats], pairs: Mapping[tuple[int, int], Floats]) -> Floats:
+    """Return what mains and pairs add up to, (num_rows, num_draws)."""
+    total = np.zeros((len(features[0]), mains[0].shape[1]))
+    for columns, coefficients in zip(features, mains, strict=True):
+        total += columns @ coefficients
+    for (i, j), coefficients in pairs.items():
+        total += _products(features[i], features[j]) @ coefficients.reshape(-1, total.shape[1])
+    return total
