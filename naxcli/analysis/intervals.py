@@ -71,7 +71,8 @@ def posterior_intervals(
     draws = list(zip(surrogate.draw_scales(num_scales, rng), rng.spawn(num_scales), strict=True))
 
     def draw(given: tuple[Scales, np.random.Generator]) -> tuple[Functions, Decomposition | None]:
-        functions = surrogate.draw(given[0], rows, space, num_draws=num_functions, rng=given[1])
+        scales = surrogate.draw_pairs(given[0], given[1])
+        functions = surrogate.draw(scales, rows, space, num_draws=num_functions, rng=given[1])
         return functions, None if decompose is None else decompose(functions)
 
     drawn = []
@@ -189,6 +190,7 @@ class Decoys:
         self._covariance = surrogate.covariance(surrogate.best)
         self._factor = cholesky(self._covariance, lower=True)
         self._weights: Floats = cho_solve((self._factor, True), surrogate.fitted_costs)
+        self._parts = surrogate.parts(surrogate.best)
         num = len(surrogate.fitted_costs)
         self._orders = np.stack([rng.permutation(num) for _ in range(NUM_DECOYS)], axis=1)
 
@@ -210,7 +212,7 @@ class Decoys:
 
     def anywhere(self, number: int) -> bool:
         """Return whether a hyperparameter, with all its interactions, exceeds its decoys."""
-        kernel, beside = self._surrogate.share_with(number, self._surrogate.best)
+        kernel, beside = self._parts[number]
         factor = cholesky(self._covariance - kernel * beside, lower=True)
         left = cho_solve((factor, True), self._surrogate.fitted_costs)
         columns, variances = self._surrogate.fitted_features[number], self._surrogate.bases[number].variances

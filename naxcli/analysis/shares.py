@@ -203,9 +203,13 @@ def _conditional_means(
     """Return the means of a component's functions given all joint values of some members, (num_values, num_functions)."""
     codes = [part_codes(bases[i].domain) for i in given]
     grids = [grid.reshape(-1) for grid in np.meshgrid(*codes, indexing="ij")]
-    means = []
-    for values in zip(*grids, strict=True):
-        changed = rows.copy()
-        changed[:, [bases[i].domain.index for i in given]] = values
-        means.append(_functions(encoding, bases, members, np.unique(changed, axis=0)).mean(axis=0))
-    return np.stack(means)
+    columns = [bases[i].domain.index for i in given]
+    others = rows.copy()
+    others[:, columns] = 0.0
+    # Of a full product, each joint value of the others is left once.
+    others = np.unique(others, axis=0)
+    changed = np.tile(others, (len(grids[0]), 1))
+    changed[:, columns] = np.repeat(np.column_stack(grids), len(others), axis=0)
+    values = _functions(encoding, bases, members, changed)
+    means: Floats = values.reshape(len(grids[0]), len(others), -1).mean(axis=1)
+    return means

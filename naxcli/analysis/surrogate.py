@@ -11,7 +11,7 @@ chosen, so that it holds for trials that a searcher crowded around good ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -29,9 +29,13 @@ MAX_TRIALS = 1_000
 # Rows at which triples are drawn jointly with the trials; of more rows, predictions go without them.
 MAX_JOINT_ROWS = 600
 NUM_STEPS = 40
+ROWS_AT_ONCE = 64
 # Mean and standard deviation of the logarithms of the scales a priori: of a hyperparameter, of pairs, of triples, of the noise. Costs have
 # variance 1.
 PRIOR = {"hyperparameter": (-2.5, 2.0), "pairs": (0.0, 1.0), "triples": (-1.0, 1.5), "noise": (-2.5, 2.5)}
+# Factors of single pairs that are tried, and mean and standard deviation of their logarithm a priori.
+PAIR_FACTORS = np.exp(np.linspace(-6.0, 8.0, 57))
+PAIR_PRIOR = (0.0, 2.0)
 BOUND = 10.0
 CONSTANT = 1.0
 JITTER = 1e-6
@@ -78,12 +82,21 @@ def _waves(positions: Floats, num_waves: int) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scales:
-    """Prior variances: (num_hyperparameters,) of the hyperparameters, factors of pairs and triples, and that of the noise."""
+    """Prior variances: (num_hyperparameters,) of the hyperparameters, factors of pairs and triples, and that of the noise.
+
+    `each_pair` are factors of single pairs, in the order of `combinations`; all 1 if None.
+    """
 
     hyperparameters: Floats
     pairs: float
     triples: float
     noise: float
+    each_pair: Floats | None = None
+
+    def pair(self, number: int, i: int, j: int) -> float:
+        """Return the prior variance of a pair, the `number`-th."""
+        factor = 1.0 if self.each_pair is None else self.each_pair[number]
+        return float(self.pairs * factor * self.hyperparameters[i] * self.hyperparameters[j])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +166,11 @@ class Surrogate:
         sums = _Sums.of(scales.hyperparameters[:, None, None] * self._kernels)
         return sums.covariance(scales) + (scales.noise + JITTER) * np.eye(len(self.fitted_costs))
 
-    def share_with(self, number: int, scales: Scales) -> tuple[Floats, Floats]:
-        """Return the kernel of one hyperparameter, and what it is multiplied with in the covariance."""
+    def parts(self, scales: Scales) -> list[tuple[Floats, Floats]]:
+        """Return the kernel of each hyperparameter, and what it is multiplied with in the covariance."""
         scaled = scales.hyperparameters[:, None, None] * self._kernels
-        return scaled[number], _Sums.of(scaled).beside(scaled[number], scales)
+        sums = _Sums.of(scaled)
+        return [(kernel, sums.beside(kernel, scales)) for kernel in scaled]
 
     def _derivatives(self, scales: Scales, scaled: Floats, sums: _Sums) -> Iterator[Floats]:
         """Yield the derivative of the covariance by the logarithm of each scale."""
@@ -196,6 +210,33 @@ class Surrogate:
         steps = solve_triangular(root, rng.standard_normal((len(precision), num_draws)), lower=True, trans=1).T
         return [self._scales(np.clip(self._best + step, -BOUND, BOUND / 3)) for step in steps]
 
+    def draw_pairs(self, scales: Scales, rng: np.random.Generator) -> Scales:
+        """Return scales with a factor drawn for each pair, from its posterior given the other scales.
+
+        Two that hardly matter alone may matter together: without factors of their own, such pairs would be drawn too small.
+        """
+        factor = cholesky(self.covariance(scales), lower=True)
+        factors = []
+        for number, (i, j) in enumerate(combinations(range(len(self.bases)), 2)):
+            variances = scales.pair(number, i, j) * self.pair_variances(i, j)
+            columns = _products(self.fitted_features[i], self.fitted_features[j]) * np.sqrt(variances)
+            half = solve_triangular(factor, np.column_stack([columns, self.fitted_costs]), lower=True)
+            sizes, directions = np.linalg.eigh(half[:, :-1].T @ half[:, :-1])
+            # From the covariance with the pair to the one without it, in the directions of its functions.
+            sizes = np.clip(sizes, 0.0, 1 - JITTER)
+            scores = (directions.T @ (half[:, :-1].T @ half[:, -1]) / (1 - sizes)) ** 2
+            sizes = sizes / (1 - sizes)
+            grown = 1 + np.multiply.outer(PAIR_FACTORS, sizes)
+            density = 0.5 * (PAIR_FACTORS[:, None] * scores / grown - np.log(grown)).sum(axis=1)
+            density -= 0.5 * ((np.log(PAIR_FACTORS) - PAIR_PRIOR[0]) / PAIR_PRIOR[1]) ** 2
+            weights = np.exp(density - density.max())
+            factors.append(rng.choice(PAIR_FACTORS, p=weights / weights.sum()))
+        return replace(scales, each_pair=np.array(factors))
+
+    def pair_variances(self, i: int, j: int) -> Floats:
+        """Return the prior variances of a pair's functions, relative to that of the pair."""
+        return np.multiply.outer(self.bases[i].variances, self.bases[j].variances).reshape(-1)
+
     def draw(
         self, scales: Scales, rows: Mapping[str, Floats], space: Floats, *, num_draws: int, rng: np.random.Generator
     ) -> Functions:
@@ -213,10 +254,11 @@ class Surrogate:
         joint = [name for name, vectors in rows.items() if len(vectors) <= MAX_JOINT_ROWS]
         blocks = [self.features, self.features_of(space), *(features[name] for name in joint)]
         everything = [np.concatenate(columns) for columns in zip(*blocks, strict=True)]
-        first, second, third = _sums_between(self.bases, scales, self.features, everything)
-        covariance = CONSTANT + first[:, :num] + scales.pairs * second[:, :num] + scales.triples * third[:, :num]
+        first, third = _single_and_triple(self.bases, scales, everything)
+        third *= scales.triples
+        covariance = CONSTANT + first[:num, :num] + self._pair_covariance(scales) + third[:num, :num]
         factor = cholesky(covariance + (scales.noise + JITTER) * np.eye(num), lower=True)
-        triples = self._prior_triples(scales, everything, num_draws, rng)
+        triples = _prior_draws(third, num_draws, rng)
         constant = np.sqrt(CONSTANT) * rng.standard_normal(num_draws)
         mains, pairs = self._prior_coefficients(scales, num_draws, rng)
         prior = constant + _values(self.features, mains, pairs) + triples[:num]
@@ -224,16 +266,13 @@ class Surrogate:
         weights = cho_solve((factor, True), self.costs[:, None] - prior - noise)
 
         constant = constant + CONSTANT * weights.sum(axis=0)
-        triples = triples + scales.triples * third.T @ weights
+        triples = triples + third[:, :num] @ weights
         variances = [s * b.variances for s, b in zip(scales.hyperparameters, self.bases, strict=True)]
         mains = [w + v[:, None] * (x.T @ weights) for w, v, x in zip(mains, variances, self.features, strict=True)]
-        pairs = {
-            (i, j): old
-            + scales.pairs
-            * np.multiply.outer(variances[i], variances[j])[:, :, None]
-            * (_products(self.features[i], self.features[j]).T @ weights).reshape(old.shape)
-            for (i, j), old in pairs.items()
-        }
+        for number, (i, j) in enumerate(pairs):
+            change = _products(self.features[i], self.features[j]).T @ weights
+            change *= scales.pair(number, i, j) * self.pair_variances(i, j)[:, None]
+            pairs[i, j] += change.reshape(pairs[i, j].shape)
         predictions = {name: constant + _values(columns, mains, pairs) for name, columns in features.items()}
         start = num + len(space)
         for name in joint:
@@ -246,27 +285,28 @@ class Surrogate:
             predictions={name: values.T for name, values in predictions.items()},
         )
 
-    def _prior_triples(
-        self, scales: Scales, features: Sequence[Floats], num_draws: int, rng: np.random.Generator
-    ) -> Floats:
-        _, _, third = _sums_between(self.bases, scales, features, features)
-        covariance = scales.triples * third
-        size = float(np.trace(covariance)) / len(covariance)
-        if size < JITTER:
-            return np.zeros((len(covariance), num_draws))
-        root = cholesky(covariance + JITTER * (1 + size) * np.eye(len(covariance)), lower=True)
-        drawn: Floats = root @ rng.standard_normal((len(covariance), num_draws))
-        return drawn
+    def _pair_covariance(self, scales: Scales) -> Floats:
+        """Return the covariance of the trials by pairs, those of one hyperparameter at a time."""
+        total = np.zeros((len(self.costs), len(self.costs)))
+        blocks: list[list[Floats]] = [[] for _ in self.bases]
+        for number, (i, j) in enumerate(combinations(range(len(self.bases)), 2)):
+            deviations = np.sqrt(scales.pair(number, i, j) * self.pair_variances(i, j))
+            blocks[i].append(_products(self.features[i], self.features[j]) * deviations)
+        for columns in filter(None, blocks):
+            stacked = np.hstack(columns)
+            total += stacked @ stacked.T
+        return total
 
     def _prior_coefficients(
         self, scales: Scales, num_draws: int, rng: np.random.Generator
     ) -> tuple[list[Floats], dict[tuple[int, int], Floats]]:
-        deviations = [np.sqrt(s * b.variances) for s, b in zip(scales.hyperparameters, self.bases, strict=True)]
-        mains = [each[:, None] * rng.standard_normal((len(each), num_draws)) for each in deviations]
+        variances = [s * b.variances for s, b in zip(scales.hyperparameters, self.bases, strict=True)]
+        mains = [np.sqrt(each)[:, None] * rng.standard_normal((len(each), num_draws)) for each in variances]
         pairs = {}
-        for i, j in combinations(range(len(deviations)), 2):
-            both = np.sqrt(scales.pairs) * np.multiply.outer(deviations[i], deviations[j])
-            pairs[i, j] = both[:, :, None] * rng.standard_normal((*both.shape, num_draws))
+        for number, (i, j) in enumerate(combinations(range(len(mains)), 2)):
+            shape = len(mains[i]), len(mains[j])
+            both = np.sqrt(scales.pair(number, i, j) * self.pair_variances(i, j)).reshape(shape)
+            pairs[i, j] = both[:, :, None] * rng.standard_normal((*shape, num_draws))
         return mains, pairs
 
 
@@ -280,9 +320,14 @@ class _Sums:
 
     @classmethod
     def of(cls, scaled: Floats) -> _Sums:
-        """Return the sums of (num_hyperparameters, num_rows, num_rows) kernels, by Newton's identities."""
-        first, squares, cubes = scaled.sum(axis=0), (scaled**2).sum(axis=0), (scaled**3).sum(axis=0)
-        return cls(first=first, second=(first**2 - squares) / 2, third=(first**3 - 3 * first * squares + 2 * cubes) / 6)
+        """Return the sums of (num_hyperparameters, num_rows, num_columns) kernels."""
+        first = np.zeros(scaled.shape[1:])
+        second, third = np.zeros_like(first), np.zeros_like(first)
+        for kernel in scaled:
+            third += kernel * second
+            second += kernel * first
+            first += kernel
+        return cls(first=first, second=second, third=third)
 
     def covariance(self, scales: Scales) -> Floats:
         return CONSTANT + self.first + scales.pairs * self.second + scales.triples * self.third
@@ -302,18 +347,31 @@ def _kernel(each: Basis, left: Floats, right: Floats) -> Floats:
     return found
 
 
-def _sums_between(
-    bases: Sequence[Basis], scales: Scales, left: Sequence[Floats], right: Sequence[Floats]
-) -> tuple[Floats, Floats, Floats]:
-    """Return the sums of kernels between two sets of rows over single hyperparameters, pairs and triples, one kernel at a time."""
-    first = np.zeros((len(left[0]), len(right[0])))
-    second, third = np.zeros_like(first), np.zeros_like(first)
-    for each, scale, a, b in zip(bases, scales.hyperparameters, left, right, strict=True):
-        kernel = scale * _kernel(each, a, b)
-        third += kernel * second
-        second += kernel * first
-        first += kernel
-    return first, second, third
+def _single_and_triple(bases: Sequence[Basis], scales: Scales, features: Sequence[Floats]) -> tuple[Floats, Floats]:
+    """Return the sums of the kernels between rows over single hyperparameters and over triples, (num_rows, num_rows) each."""
+    num = len(features[0])
+    first, third = np.zeros((num, num)), np.zeros((num, num))
+    # A few rows at a time, so that the sums stay in the processor's cache.
+    for start in range(0, num, ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        one, three = first[part], third[part]
+        two = np.zeros_like(one)
+        for each, scale, columns in zip(bases, scales.hyperparameters, features, strict=True):
+            kernel = scale * _kernel(each, columns[part], columns)
+            three += kernel * two
+            two += kernel * one
+            one += kernel
+    return first, third
+
+
+def _prior_draws(covariance: Floats, num_draws: int, rng: np.random.Generator) -> Floats:
+    """Return functions drawn from a prior at some rows, (num_rows, num_draws)."""
+    size = float(np.trace(covariance)) / len(covariance)
+    if size < JITTER:
+        return np.zeros((len(covariance), num_draws))
+    root = cholesky(covariance + JITTER * (1 + size) * np.eye(len(covariance)), lower=True)
+    drawn: Floats = root @ rng.standard_normal((len(covariance), num_draws))
+    return drawn
 
 
 def _products(left: Floats, right: Floats) -> Floats:
