@@ -12,7 +12,7 @@ from scipy.linalg import cho_solve, cholesky
 
 from naxcli.analysis.encoding import Floats
 from naxcli.analysis.importance import Key, Question
-from naxcli.analysis.shares import Decomposer, Decomposition
+from naxcli.analysis.shares import Decomposer, Decomposition, SampledDecomposer
 from naxcli.analysis.surrogate import Functions, Scales, Surrogate
 
 CONFIDENCE = 0.95
@@ -26,6 +26,8 @@ NUM_SPACE_ROWS = 200
 # Fewer trials leave nothing to fit.
 MIN_TRIALS = 3
 NUM_THREADS = 2
+# Name of the rows all over the space.
+SPACE = "space"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ def posterior_intervals(
     surrogate = Surrogate(question.encoding, vectors, costs, seed=seed)
     rng = np.random.default_rng(seed)
     rows = _rows(question)
-    decompose = Decomposer(question.encoding, surrogate.bases, seed=seed) if question.measure is not None else None
+    decompose = _decomposition(question, surrogate, rows, seed=seed)
     space = _space_rows(question, rng)
     num_scales = -(-num_draws // DRAWS_PER_SCALES)
     num_functions = FUNCTIONS_PER_DRAW * DRAWS_PER_SCALES
@@ -73,7 +75,7 @@ def posterior_intervals(
     def draw(given: tuple[Scales, np.random.Generator]) -> tuple[Functions, Decomposition | None]:
         scales = surrogate.draw_pairs(given[0], given[1])
         functions = surrogate.draw(scales, rows, space, num_draws=num_functions, rng=given[1])
-        return functions, None if decompose is None else decompose(functions)
+        return functions, decompose(functions)
 
     drawn = []
     # Array arithmetic lets go of the interpreter, so threads are enough, and the order of results is that of the draws.
@@ -85,10 +87,33 @@ def posterior_intervals(
                     progress(min(number * DRAWS_PER_SCALES, num_draws), num_draws)
         finally:
             pool.shutdown(cancel_futures=True)
-    predictions = {name: np.concatenate([functions.predictions[name] for functions, _ in drawn]) for name in rows}
+    predictions = {
+        name: surrogate.cost_scale.costs(np.concatenate([functions.predictions[name] for functions, _ in drawn]))
+        for name in rows
+        if name != SPACE
+    }
     decoys = Decoys(surrogate, rng)
-    intervals = _local(question, predictions, decoys) | _along_paths(question, predictions, surrogate)
+    intervals = _local(question, predictions, decoys) | _along_paths(question, predictions)
     return intervals | _global([found for _, found in drawn if found is not None], question, decoys)
+
+
+def _decomposition(
+    question: Question, surrogate: Surrogate, rows: dict[str, Floats], *, seed: int
+) -> Callable[[Functions], Decomposition | None]:
+    """Return what finds the effects of drawn functions; where it needs their values all over the space, these join the rows."""
+    if question.measure is None:
+        return lambda functions: None
+    scale = surrogate.cost_scale
+    if scale.below is None:
+        return Decomposer(question.encoding, surrogate.bases, seed=seed)
+    sampled = SampledDecomposer(question.encoding, surrogate.bases, seed=seed)
+    rows[SPACE] = sampled.rows
+
+    def decompose(functions: Functions) -> Decomposition:
+        values = functions.predictions[SPACE]
+        return sampled(scale.costs(values), functions.triples / values.var(axis=1))
+
+    return decompose
 
 
 def _rows(question: Question) -> dict[str, Floats]:
@@ -132,13 +157,13 @@ def _local(question: Question, predictions: Mapping[str, Floats], decoys: Decoys
     return found
 
 
-def _along_paths(question: Question, predictions: Mapping[str, Floats], surrogate: Surrogate) -> dict[Key, Interval]:
+def _along_paths(question: Question, predictions: Mapping[str, Floats]) -> dict[Key, Interval]:
     """Return the intervals of predicted costs along the ablation path and of Shapley values."""
     found: dict[Key, Interval] = {}
     for number, costs in enumerate(predictions["ablation"].T if "ablation" in predictions else []):
-        found["ablation", str(number)] = _interval(surrogate.offset + surrogate.scale * costs)
+        found["ablation", str(number)] = _interval(costs)
     if question.game is not None:
-        values = question.game.values_of(-surrogate.scale * predictions["shapley"])
+        values = question.game.values_of(-predictions["shapley"])
         found |= {("shapley", name): _interval(values[:, n]) for n, name in enumerate(question.game.players)}
     return found
 
@@ -181,8 +206,8 @@ def _is_away(effect: Floats) -> bool:
 class Decoys:
     """Permuted copies of hyperparameters and pairs (Kursa and Rudnicki's Boruta, J. Statistical Software 2010).
 
-    What is compared is the score of an effect given all others in the surrogate: the squared length of its functions' products with what the
-    others leave unexplained.
+    What is compared is the score of an effect given all others in the surrogate: the squared length of its functions' products with what
+    the others leave unexplained.
     """
 
     def __init__(self, surrogate: Surrogate, rng: np.random.Generator) -> None:

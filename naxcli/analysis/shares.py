@@ -1,7 +1,7 @@
 """Shares of variance of functions that are sums of effects (see `surrogate`), over the uniform product of all domains.
 
-Hyperparameters without conditions have effects of their own. Where conditions tie some (a component), the effect of one holds what the others'
-functions average to given its value: these averages are taken over the joint values of the component, or over a sample of them.
+Hyperparameters without conditions have effects of their own. Where conditions tie some (a component), the effect of one holds what the
+others' functions average to given its value: these averages are taken over the joint values of the component, or over a sample of them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from naxcli.analysis.surrogate import Basis, Functions
 # Up to this number, all joint values of a component are listed; of more, as many as the second number are drawn.
 MAX_VALUES = 4_096
 NUM_DRAWN_VALUES = 1_024
+# Rows of the whole space, all or drawn, where effects do not add up.
+MAX_SPACE_ROWS = 6_561
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,44 @@ class Decomposer:
                         left.mains[i][:, : left.num_plain], right.mains[j][:, : right.num_plain], coefficients
                     )
         return Decomposition(mains=mains, pairs=pairs, total=total)
+
+
+class SampledDecomposer:
+    """The effects of costs that are no sum of the drawn functions' effects, from their values all over the space.
+
+    Args:
+        encoding: of the space.
+        bases: of its hyperparameters.
+        seed: of the joint values, where they are too many to list.
+    """
+
+    def __init__(self, encoding: Encoding, bases: Sequence[Basis], *, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        codes = [part_codes(base.domain) for base in bases]
+        if prod(map(len, codes)) <= MAX_SPACE_ROWS:
+            columns = [grid.reshape(-1) for grid in np.meshgrid(*codes, indexing="ij")]
+        else:
+            columns = [rng.permutation(np.resize(values, MAX_SPACE_ROWS)) for values in codes]
+        rows = np.repeat(encoding.defaults[None], len(columns[0]), axis=0)
+        for base, column in zip(bases, columns, strict=True):
+            rows[:, base.domain.index] = column
+        self.rows: Floats = encoding.repair(rows)
+        # Of the values before inactive ones are dropped: over these the measure is a product.
+        self._features = [base.at(column) for base, column in zip(bases, columns, strict=True)]
+
+    def __call__(self, costs: Floats, unseen: Floats) -> Decomposition:
+        """Return the effects of costs at the rows.
+
+        Args:
+            costs: (num_draws, num_rows).
+            unseen: (num_draws,) variance of what the costs leave out, over what they hold.
+        """
+        centred = (costs - costs.mean(axis=1, keepdims=True)).T / len(self.rows)
+        mains = {i: columns.T @ centred for i, columns in enumerate(self._features)}
+        pairs = {}
+        for (i, left), (j, right) in combinations(enumerate(self._features), 2):
+            pairs[i, j] = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1).T @ centred
+        return Decomposition(mains=mains, pairs=pairs, total=costs.var(axis=1) * (1 + unseen))
 
 
 def _project(left: Floats, right: Floats, coefficients: Floats) -> Floats:

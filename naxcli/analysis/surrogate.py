@@ -1,11 +1,12 @@
 """A Gaussian process of the cost as a sum of effects, and functions drawn from its posterior: what the trials leave open.
 
-The prior is that of an orthogonal additive kernel (Durrande et al., J. Multivariate Analysis 2013; Lu, Boukouvalas, Hensman, ICML 2022): every
-hyperparameter has functions that average 0 over its domain, and the cost is a constant and the effects of single hyperparameters, of pairs
-and of triples, each with a variance that is the product of those of its members. Mains and pairs are held by their coefficients, so that a
-drawn function's shares of variance are sums of squares. Functions are drawn by Matheron's rule (Wilson et al., ICML 2020); the scales of the
-kernel are drawn too, from a normal approximation around their most probable values. A posterior does not ask how the configurations were
-chosen, so that it holds for trials that a searcher crowded around good ones.
+The prior is that of an orthogonal additive kernel (Durrande et al., J. Multivariate Analysis 2013; Lu, Boukouvalas, Hensman, ICML 2022):
+every hyperparameter has functions that average 0 over its domain, and the cost is a constant and the effects of single hyperparameters, of
+pairs and of triples, each with a variance that is the product of those of its members. Mains and pairs are held by their coefficients, so
+that a drawn function's shares of variance are sums of squares. Functions are drawn by Matheron's rule (Wilson et al., ICML 2020); the
+scales of the kernel are drawn too, from a normal approximation around their most probable values, and a factor for each pair from its
+posterior. Very skewed costs are modelled on a logarithmic scale where that is more probable (Snelson, Rasmussen, Ghahramani, NeurIPS 2003).
+A posterior does not ask how the configurations were chosen, so that it holds for trials that a searcher crowded around good ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from naxcli.analysis.encoding import Domain, Encoding, Floats
+from naxcli.analysis.encoding import Domain, Encoding, Floats, Parts
 from naxcli.analysis.forest import COST_DIGITS
 
 # Waves of an ordered or numeric hyperparameter; the variance of the k-th falls as 1/k², as that of a random walk.
@@ -29,6 +30,11 @@ MAX_TRIALS = 1_000
 # Rows at which triples are drawn jointly with the trials; of more rows, predictions go without them.
 MAX_JOINT_ROWS = 600
 NUM_STEPS = 40
+# Costs more skewed than this may be modelled on a logarithmic scale, from so many distances of the median below the lowest.
+MIN_SKEWNESS = 1.0
+SHIFTS = (0.1, 0.5, 2.0)
+# Standard deviations above the highest cost of a trial up to which a logarithmic scale predicts.
+HEADROOM = 2.0
 ROWS_AT_ONCE = 64
 # Mean and standard deviation of the logarithms of the scales a priori: of a hyperparameter, of pairs, of triples, of the noise. Costs have
 # variance 1.
@@ -77,7 +83,8 @@ def basis(domain: Domain) -> Basis:
 
 
 def _waves(positions: Floats, num_waves: int) -> Floats:
-    return np.sqrt(2) * np.cos(np.pi * positions[:, None] * np.arange(1, num_waves + 1))
+    waves: Floats = np.sqrt(2) * np.cos(np.pi * positions[:, None] * np.arange(1, num_waves + 1))
+    return waves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +123,59 @@ class Functions:
     predictions: Mapping[str, Floats]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostScale:
+    """The scale on which effects add up: the cost itself, or the logarithm of its distance from a value below all.
+
+    Args:
+        below: that value, None for the cost itself.
+        offset: mean of the scale.
+        size: its standard deviation.
+        highest: standardised value above which nothing is predicted: a tail that no trial has seen would hold all the variance.
+    """
+
+    below: float | None
+    offset: float
+    size: float
+    highest: float
+
+    def standardise(self, costs: Floats) -> Floats:
+        """Return costs on the scale, of mean 0 and variance 1."""
+        values = costs if self.below is None else np.log(costs - self.below)
+        standardised: Floats = (values - self.offset) / self.size
+        return standardised
+
+    def costs(self, standardised: Floats) -> Floats:
+        """Return the costs of values on the scale."""
+        if self.below is None:
+            return self.offset + self.size * standardised
+        found: Floats = self.below + np.exp(self.offset + self.size * np.minimum(standardised, self.highest))
+        return found
+
+    def slopes(self, costs: Floats) -> Floats:
+        """Return the logarithm of the cost per unit of the scale at some costs."""
+        slopes: Floats = np.log(self.size) + (
+            np.zeros(len(costs)) if self.below is None else np.log(costs - self.below)
+        )
+        return slopes
+
+
+def _scales_of(costs: Floats) -> list[CostScale]:
+    """Return the scales to choose from: logarithms only where a few costs lie far above the others."""
+    centred = costs - costs.mean()
+    found: list[float | None] = [None]
+    if (centred**3).mean() > MIN_SKEWNESS * (centred**2).mean() ** 1.5:
+        distance = float(np.median(costs) - costs.min()) or float(costs.std())
+        found += [float(costs.min()) - share * distance for share in SHIFTS]
+    scales = []
+    for below in found:
+        values = costs if below is None else np.log(costs - below)
+        offset, size = float(values.mean()), float(values.std()) or 1.0
+        highest = float((values.max() - offset) / size) + HEADROOM
+        scales.append(CostScale(below=below, offset=offset, size=size, highest=highest))
+    return scales
+
+
 class Surrogate:
     """The process fitted to trials.
 
@@ -130,26 +190,37 @@ class Surrogate:
         rng = np.random.default_rng(seed)
         self.bases = tuple(basis(domain) for domain in encoding.domains)
         taken = _taken(len(costs), MAX_TRIALS, rng)
-        self.offset, self.scale = float(costs.mean()), float(costs.std()) or 1.0
-        self.costs: Floats = ((costs[taken] - self.offset) / self.scale).round(COST_DIGITS)
         self.features = self.features_of(vectors[taken])
         fitted = _taken(len(taken), MAX_FITTED_TRIALS, rng)
         self.fitted_features = [columns[fitted] for columns in self.features]
-        self.fitted_costs: Floats = self.costs[fitted]
         self._kernels = np.stack([_kernel(b, x, x) for b, x in zip(self.bases, self.fitted_features, strict=True)])
         num = len(self.bases)
         prior = [*[PRIOR["hyperparameter"]] * num, PRIOR["pairs"], PRIOR["triples"], PRIOR["noise"]]
         self._prior_mean, self._prior_std = np.array(prior).T
+        candidates: list[tuple[float, int, CostScale, Floats]] = []
+        for scale in _scales_of(costs):
+            self._measure(scale, costs[taken], fitted)
+            loss, best = self._fit()
+            candidates.append((loss + float(scale.slopes(costs[taken][fitted]).sum()), len(candidates), scale, best))
+        _, _, self.cost_scale, self._best = min(candidates)
+        self._measure(self.cost_scale, costs[taken], fitted)
+        self.best = self._scales(self._best)
+
+    def _measure(self, scale: CostScale, costs: Floats, fitted: Parts) -> None:
+        self.costs: Floats = scale.standardise(costs).round(COST_DIGITS)
+        self.fitted_costs: Floats = self.costs[fitted]
+
+    def _fit(self) -> tuple[float, Floats]:
+        """Return the loss of the most probable scales, and their logarithms."""
         found = minimize(
             self._loss,
             self._prior_mean,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(-BOUND, BOUND / 3)] * len(prior),
+            bounds=[(-BOUND, BOUND / 3)] * len(self._prior_mean),
             options={"maxiter": NUM_STEPS},
         )
-        self._best: Floats = found.x
-        self.best = self._scales(found.x)
+        return float(found.fun), found.x
 
     def features_of(self, vectors: Floats) -> list[Floats]:
         """Return the functions of each hyperparameter's basis at rows of ConfigSpace vectors."""
@@ -338,7 +409,7 @@ class _Sums:
         return 1 + scales.pairs * others + scales.triples * (self.second - kernel * others)
 
 
-def _taken(num: int, at_most: int, rng: np.random.Generator) -> Floats:
+def _taken(num: int, at_most: int, rng: np.random.Generator) -> Parts:
     return np.arange(num) if num <= at_most else np.sort(rng.choice(num, at_most, replace=False))
 
 
