@@ -15,9 +15,8 @@ from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
 from naxcli.analysis.fidelity import Answer, Failures, Request, answer
 from naxcli.analysis.forest import Forest
-from naxcli.analysis.importance import METHODS
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
-from naxcli.analysis.lpi import METHODS as LPI_METHODS
+from naxcli.analysis.methods import METHODS, check_methods
 from naxcli.analysis.table import check_table, unused_columns
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
@@ -122,11 +121,7 @@ def summarise(
 
 
 def _check_arguments(methods: Sequence[str], lpi: str, bootstrap: int) -> None:
-    unknown = sorted(set(methods) - set(METHODS))
-    if unknown:
-        raise NaxcliError(f"there is no method {', '.join(unknown)}", hint=f"choose from {', '.join(METHODS)}")
-    if lpi not in LPI_METHODS:
-        raise NaxcliError(f"there is no LPI of kind {lpi!r}", hint=f"choose from {', '.join(LPI_METHODS)}")
+    check_methods(methods, lpi)
     if bootstrap < 0:
         raise NaxcliError(f"the number of resamples is {bootstrap}", hint="0 for no intervals, 100 for good ones")
 

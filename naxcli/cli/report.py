@@ -49,7 +49,8 @@ def report(
 ) -> None:
     """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
     from naxcli.cli.output import note, print_json, stdout_console
-    from naxcli.commands.report import METHODS, ReportRequest, report_run, report_table
+    from naxcli.analysis.methods import METHODS
+    from naxcli.commands.report import ReportRequest, report_run, report_table
     from naxcli.errors import NaxcliError
     from naxcli.records.directory import open_run
     from naxcli.records.files import check_target, guard_disk

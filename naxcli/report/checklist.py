@@ -17,7 +17,7 @@ YES, PARTLY, NO, UNKNOWN, NOT_APPLICABLE = "yes", "partly", "no", "not recorded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ChecklistItem:
     """One question of the checklist with its answer and the evidence for it."""
 
     part: str
@@ -26,7 +26,7 @@ class Answer:
     evidence: str
 
 
-def answers(data: ReportData) -> list[Answer]:
+def answers(data: ReportData) -> list[ChecklistItem]:
     """Return the checklist filled in."""
     parts = {
         "Releasing code": (
@@ -59,7 +59,7 @@ def answers(data: ReportData) -> list[Answer]:
         ),
     }
     return [
-        Answer(part=part, question=question, answer=answer, evidence=evidence)
+        ChecklistItem(part=part, question=question, answer=answer, evidence=evidence)
         for part, questions in parts.items()
         for question, (answer, evidence) in questions
     ]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from naxcli.errors import NaxcliError
 from naxcli.records.files import write_file
 from naxcli.report import checklist, importance, results
-from naxcli.report.data import CONFIG_PREFIX, ReportData
+from naxcli.records.trial import CONFIG_PREFIX
+from naxcli.report.data import ReportData
 from naxcli.report.table import Column, Table
 from naxcli.report.text import decimal, is_missing, plain, shorten
 

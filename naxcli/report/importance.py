@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from naxcli.analysis.methods import METHODS
 from naxcli.errors import NaxcliError
 from naxcli.report.data import ReportData
 from naxcli.report.table import Column, Row, Section, Table
@@ -23,7 +24,6 @@ from naxcli.report.text import (
     with_unit,
 )
 
-METHODS = ("lpi", "fanova", "ablation", "shapley")
 TOP_PAIRS = 10
 # Groups have no rank: they are not compared with each other by the analysis.
 GROUP = "Design decision"

@@ -54,8 +54,7 @@ def _spent(data: ReportData) -> str:
         return NOT_AVAILABLE
     spent = f"{format_duration(float(data.trials['seconds'].fillna(0).sum()))} in trials"
     if {"started_at", "ended_at"} <= set(data.trials) and data.trials["ended_at"].notna().any():
-        span = float(data.trials["ended_at"].max()) - float(data.trials["started_at"].min())
-        spent += f", over {format_duration(span)}"
+        spent += f", over {format_duration(float(data.elapsed_seconds(data.trials).max()))}"
     budget = data.experiment.get("budget")
     return f"{spent}; budget {budget}" if budget else spent
 

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from naxcli.analysis.methods import METHODS, check_methods
 from naxcli.errors import NaxcliError, printable
 from naxcli.report import importance, results
 from naxcli.report.data import ReportData
@@ -21,20 +22,19 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def print_report(
-    console: Console, data: ReportData, *, methods: Iterable[str] = importance.METHODS, at: float | str | None = None
+    console: Console, data: ReportData, *, methods: Iterable[str] = METHODS, at: float | str | None = None
 ) -> None:
     """Print the report: header, incumbent against references, importance per fidelity, verdicts, warnings last.
 
     Args:
-        methods: which of `importance.METHODS` to show.
+        methods: which of `METHODS` to show.
         at: a fidelity, `"all"`, or None for the highest one.
 
     Raises:
         NaxcliError: if no trial ran at that fidelity, or a method is unknown.
     """
     chosen = tuple(methods)
-    if unknown := sorted(set(chosen) - set(importance.METHODS)):
-        raise NaxcliError(f"unknown method {', '.join(unknown)}", hint=f"methods: {', '.join(importance.METHODS)}")
+    check_methods(chosen)
     entries = importance.entries_at(data, at)
     if at not in (None, "all") and not entries:
         known = ", ".join(plain(float(entry["fidelity"])) for entry in data.importance)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from naxcli.report import importance
-from naxcli.report.data import CONFIG_PREFIX, ReportData
+from naxcli.records.trial import CONFIG_PREFIX
+from naxcli.report.data import ReportData
 from naxcli.report.figures.scales import RESOLUTION, Scale, Tick, number_text, round_ticks, scale_of
 from naxcli.report.text import abridge, is_missing, plain, with_unit
 
