@@ -36,7 +36,7 @@ def trajectory(table: pd.DataFrame) -> list[dict[str, Any]]:
     seconds = column_of(table, "seconds")
     spent = np.cumsum(np.nan_to_num(seconds)) if np.isfinite(seconds).any() else np.full(len(table), np.nan)
     points, best = [], np.inf
-    for row in np.flatnonzero(is_full):
+    for row in map(int, np.flatnonzero(is_full)):
         if cost[row] < best:
             best = cost[row]
             points.append(

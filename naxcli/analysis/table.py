@@ -90,7 +90,9 @@ def _hyperparameter_columns(columns: Sequence[str], configuration_space: Configu
     prefix = CONFIG_PREFIX if is_prefixed else ""
     if is_prefixed:
         unknown = sorted(
-            c for c in columns if str(c).startswith(CONFIG_PREFIX) and c[len(CONFIG_PREFIX) :] not in configuration_space
+            c
+            for c in columns
+            if str(c).startswith(CONFIG_PREFIX) and c[len(CONFIG_PREFIX) :] not in configuration_space
         )
         if unknown:
             raise NaxcliError(

@@ -48,8 +48,8 @@ def report(
     ] = False,
 ) -> None:
     """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
-    from naxcli.cli.output import note, print_json, stdout_console
     from naxcli.analysis.methods import METHODS
+    from naxcli.cli.output import note, print_json, stdout_console
     from naxcli.commands.report import ReportRequest, report_run, report_table
     from naxcli.errors import NaxcliError
     from naxcli.records.directory import open_run
@@ -81,7 +81,7 @@ def report(
     if as_json:
         print_json(data.summary)
     elif not (quiet and (html or plots or csv or md)):
-        from naxcli.report.tables import print_report
+        from naxcli.report.terminal import print_report
 
         print_report(stdout_console(), data, methods=methods, at=at)
     for target, _, write in targets:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from naxcli.report.data import ReportData
-from naxcli.report.table import Column, Table
+from naxcli.report.section import MARKDOWN, PAGE, Column, Table
 from naxcli.report.text import counted, is_missing, plain
 from naxcli.settings.units import format_duration
 
@@ -68,7 +68,7 @@ def answers(data: ReportData) -> list[ChecklistItem]:
 def table(data: ReportData) -> Table:
     """Return the checklist as a table."""
     return Table(
-        name="checklist",
+        name="nas-checklist",
         caption="NAS best practices (Lindauer & Hutter, 2020), answered from the records",
         columns=[
             Column(title="Part", text=lambda row: row["part"], is_minor=True),
@@ -85,6 +85,7 @@ def table(data: ReportData) -> Table:
             for answer in answers(data)
         ],
         note="'Not recorded' is for the author to answer: a run's files cannot know it.",
+        on=MARKDOWN | PAGE,
     )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
-from naxcli.report.figures.scales import Scale, rows, scale_of
+from naxcli.report.figures.scales import Scale, scale_of
 from naxcli.report.text import abridge, with_unit
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ def _add_legend(figure: Figure) -> None:
     )
 
 
-def paint_cost_over(figure: Figure, found: charts.Progress, data: ReportData) -> None:
+def paint_progress(figure: Figure, found: charts.Progress) -> None:
     """Draw every trial as a dot over a clock, and the incumbent's cost as a falling line."""
     axes = figure.subplots()
     fidelities = sorted(found.dots["fidelity"].unique())
@@ -81,7 +79,7 @@ def paint_cost_over(figure: Figure, found: charts.Progress, data: ReportData) ->
             linewidths=0,
             color=_colour(index, len(fidelities)),
             marker=MARKERS[index % len(MARKERS)],
-            label=with_unit(fidelity, data.fidelity_unit),
+            label=with_unit(fidelity, found.unit),
             # Thousands of dots are one picture inside the vector file.
             rasterized=True,
         )
@@ -114,7 +112,7 @@ def paint_cost_over(figure: Figure, found: charts.Progress, data: ReportData) ->
     _add_legend(figure)
 
 
-def paint_bars(figure: Figure, bars: importance_charts.Bars, data: ReportData) -> None:
+def paint_bars(figure: Figure, bars: importance_charts.Bars) -> None:
     """Draw importance with error bars, one bar per fidelity."""
     axes = figure.subplots()
     count = len(bars.fidelities)
@@ -129,7 +127,7 @@ def paint_bars(figure: Figure, bars: importance_charts.Bars, data: ReportData) -
             color=_colour(index, count),
             xerr=np.nan_to_num(np.vstack([bars.below[index], bars.above[index]])),
             error_kw={"elinewidth": 0.6, "capsize": 1},
-            label=with_unit(fidelity, data.fidelity_unit),
+            label=with_unit(fidelity, bars.unit),
         )
     _set_axes(axes, bars.x, bars.y)
     _without_marks(axes)
@@ -137,27 +135,32 @@ def paint_bars(figure: Figure, bars: importance_charts.Bars, data: ReportData) -
         _add_legend(figure)
 
 
-def paint_pairs(figure: Figure, names: Sequence[str], matrix: np.ndarray) -> None:
+def paint_pairs(figure: Figure, found: importance_charts.PairMatrix) -> None:
     """Draw interactions as a heat map."""
     axes = figure.subplots()
-    image = axes.imshow(
-        np.ma.masked_invalid(matrix), cmap="Blues", aspect="auto", vmin=0, vmax=importance_charts.darkest_share(matrix)
-    )
-    shown = [abridge(name, charts.LABEL_LENGTH) for name in names]
-    columns = Scale(low=-0.5, high=len(names) - 0.5, ticks=list(enumerate(shown)), slant=-60)
-    _set_axes(axes, columns, rows(shown))
+    image = axes.imshow(np.ma.masked_invalid(found.shares), cmap="Blues", aspect="auto", vmin=0, vmax=found.darkest)
+    _set_axes(axes, found.x, found.y)
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    shares = scale_of("share of variance", [importance_charts.darkest_share(matrix)], from_zero=True)
+    shares = scale_of("share of variance", [found.darkest], from_zero=True)
     bar = figure.colorbar(image, ax=axes, label=shares.title)
     values, texts = _ticks(shares)
     bar.set_ticks(values, labels=texts)
-    bar.ax.set_ylim(0, importance_charts.darkest_share(matrix))
+    bar.ax.set_ylim(0, found.darkest)
 
 
-def paint_ablation(figure: Figure, found: importance_charts.Steps) -> None:
-    """Draw the predicted cost along the path from the default to the incumbent."""
+def paint_steps(figure: Figure, found: importance_charts.Steps) -> None:
+    """Draw the ablation path as a line from top to bottom, or Shapley values as bars; losses are hatched."""
     axes = figure.subplots()
+    if found.is_path:
+        _paint_path(axes, found)
+    else:
+        _paint_gains(axes, found)
+    _set_axes(axes, found.x, found.y)
+    _without_marks(axes)
+
+
+def _paint_path(axes: Axes, found: importance_charts.Steps) -> None:
     last = len(found.values) - 1
     axes.errorbar(
         found.values,
@@ -171,13 +174,9 @@ def paint_ablation(figure: Figure, found: importance_charts.Steps) -> None:
         capsize=2,
     )
     axes.plot(found.values[-1:], [last], "D", color=ACCENT, markersize=5, zorder=3)
-    _set_axes(axes, found.x, found.y)
-    _without_marks(axes)
 
 
-def paint_shapley(figure: Figure, found: importance_charts.Steps) -> None:
-    """Draw Shapley values; losses are hatched."""
-    axes = figure.subplots()
+def _paint_gains(axes: Axes, found: importance_charts.Steps) -> None:
     bars = axes.barh(
         range(len(found.values)),
         found.values,
@@ -190,14 +189,12 @@ def paint_shapley(figure: Figure, found: importance_charts.Steps) -> None:
         if value < 0:
             bar.set_hatch("///")
     axes.axvline(0, color="black", linewidth=0.6)
-    _set_axes(axes, found.x, found.y)
-    _without_marks(axes)
 
 
-def paint_dependences(figure: Figure, found: Sequence[importance_charts.Dependence]) -> None:
+def paint_panels(figure: Figure, found: importance_charts.Panels) -> None:
     """Draw one small diagram per hyperparameter, all on one cost axis; the incumbent's value is filled."""
-    grid = figure.subplots(-(-len(found) // NUM_PANELS), NUM_PANELS, squeeze=False).ravel()
-    for number, (axes, curve) in enumerate(zip(grid, found, strict=False)):
+    grid = figure.subplots(-(-len(found.curves) // NUM_PANELS), NUM_PANELS, squeeze=False).ravel()
+    for number, (axes, curve) in enumerate(zip(grid, found.curves, strict=False)):
         if curve.is_numeric:
             axes.plot(curve.places, curve.mean, color=DARK, linewidth=1)
             axes.fill_between(curve.places, curve.mean - curve.std, curve.mean + curve.std, color=LIGHT, linewidth=0)
@@ -222,7 +219,7 @@ def paint_dependences(figure: Figure, found: Sequence[importance_charts.Dependen
         if number % NUM_PANELS:
             axes.set_ylabel("")
             axes.tick_params(labelleft=False)
-    for axes in grid[len(found) :]:
+    for axes in grid[len(found.curves) :]:
         axes.set_visible(False)
 
 

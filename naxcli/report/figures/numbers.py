@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from naxcli.report import importance
 from naxcli.records.trial import CONFIG_PREFIX
+from naxcli.report import importance
 from naxcli.report.data import ReportData
+from naxcli.report.figures.figure import Figure
 from naxcli.report.figures.scales import RESOLUTION, Scale, Tick, number_text, round_ticks, scale_of
 from naxcli.report.text import abridge, is_missing, plain, with_unit
 
@@ -72,6 +73,7 @@ class Progress:
     failures: pd.DataFrame
     best_x: Sequence[float]
     best_cost: Sequence[float]
+    unit: str
 
 
 def progress(data: ReportData, clock: str) -> Progress | None:
@@ -103,6 +105,23 @@ def progress(data: ReportData, clock: str) -> Progress | None:
         failures=failed[["status"]].assign(x=seconds_of(failed) / divisor, trial_id=data.trial_ids(failed)),
         best_x=[*x, max(last / divisor, x[-1])],
         best_cost=[*map(float, falling), float(falling[-1])],
+        unit=data.fidelity_unit,
+    )
+
+
+def cost_over(data: ReportData, clock: str) -> Figure | None:
+    """Return cost over wall-clock time (`elapsed`) or over the time spent in trials (`spent`)."""
+    found = progress(data, clock)
+    if found is None:
+        return None
+    failures = f" Crosses at the bottom: {len(found.failures):,} failed trials." if len(found.failures) else ""
+    return Figure(
+        name=f"cost-over-{clock}",
+        file=f"cost_over_{clock}_time",
+        title=f"Cost over {'wall-clock time' if clock == 'elapsed' else data.seconds_name}",
+        caption="Every success is a dot at the moment it ended; the line is the best cost so far at the highest fidelity: it only "
+        f"falls.{failures}",
+        content=found,
     )
 
 
@@ -203,6 +222,23 @@ def parallel(data: ReportData) -> Parallel | None:
             num_best=max(1, min(total // 10, MAX_BEST_LINES)),
             num_trials=total,
         )
+    )
+
+
+def parallel_coordinates(data: ReportData) -> Figure | None:
+    """Return parallel coordinates of the trials at the highest fidelity, the most important axis next to the cost."""
+    found = parallel(data)
+    if found is None:
+        return None
+    num_lines = len(found.costs)
+    thinned = f" {num_lines:,} of {found.num_trials:,} trials are drawn: the best, and an even sample."
+    return Figure(
+        name="parallel-coordinates",
+        file="parallel_coordinates",
+        title="Choices and cost of each trial",
+        caption=f"One line per trial at the highest fidelity, the best {found.num_best} on top in the accent colour. Axes go from the most "
+        f"important, beside the cost, to the least.{'' if num_lines == found.num_trials else thinned}",
+        content=found,
     )
 
 
@@ -317,6 +353,21 @@ def pareto(data: ReportData) -> Pareto | None:
     )
 
 
+def pareto_front(data: ReportData) -> Figure | None:
+    """Return cost against measured size with the Pareto front."""
+    found = pareto(data)
+    if found is None:
+        return None
+    title = SIZES[found.size]
+    return Figure(
+        name="pareto-front",
+        file="pareto_front",
+        title=f"Cost against {title[0].lower()}{title[1:]}",
+        caption="Trials at the highest fidelity. No trial is both smaller and better than one on the line.",
+        content=found,
+    )
+
+
 def front(data: ReportData, size: str) -> list[Mapping[str, Any]]:
     """Return the part of the Pareto front that is optimal in cost and this one size, the smallest first.
 
@@ -371,6 +422,23 @@ def learning_curves(data: ReportData) -> Curves | None:
     )
 
 
+def curves_of_trials(data: ReportData) -> Figure | None:
+    """Return learning curves, the incumbent's on top."""
+    found = learning_curves(data)
+    if found is None:
+        return None
+    drawn = len(found.lines) + (found.incumbent is not None)
+    is_thinned = drawn < found.num_trials
+    which = f"{drawn:,} of {found.num_trials:,} trials, evenly spread over the run." if is_thinned else "Every trial."
+    return Figure(
+        name="learning-curves",
+        file="learning_curves",
+        title=f"{QUANTITIES[found.quantity]} after each epoch",
+        caption=f"{which} All epochs are in curves.parquet.",
+        content=found,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correlation:
     """Cost at a lower fidelity against that at the highest: a name and the points (columns low, high) per lower fidelity."""
@@ -393,6 +461,20 @@ def correlation(data: ReportData) -> Correlation | None:
             (f"{with_unit(fidelity, data.fidelity_unit)} ({len(both):,})", both)
             for fidelity, both in sorted(found.items())
         ],
+    )
+
+
+def fidelity_correlation(data: ReportData) -> Figure | None:
+    """Return the cost of each configuration at a lower fidelity against its cost at the highest."""
+    found = correlation(data)
+    if found is None:
+        return None
+    return Figure(
+        name="fidelity-correlation",
+        file="fidelity_correlation",
+        title="Cost at a lower fidelity against the highest",
+        caption="One point per configuration evaluated at both. Points that rise from left to right mean that the cheap trial ranks well.",
+        content=found,
     )
 
 
