@@ -96,10 +96,10 @@ def marginal_value(
     and ends with the configurations that have neither a cost there nor failed. An error rate does not fall below 0.
 
     Args:
-        table: of the trials.
+        table: Table of the trials.
         vectors: (num_trials, num_hyperparameters) of the trials.
         num_configs: configurations of the space, None where they are infinitely many or were not counted.
-        seed: of the simulation.
+        seed: Random seed of the simulation.
     """
     is_full = is_full_fidelity(table)
     rows = np.flatnonzero(is_full)
@@ -142,7 +142,7 @@ def expected_improvement(
         costs: (num_trials,) in the order in which trials ended.
         num_more: number of trials to come.
         lowest: a bound that no cost is below.
-        seed: of the simulation.
+        seed: Random seed of the simulation.
     """
     recent = np.sort(_representative(costs))
     num = len(recent)

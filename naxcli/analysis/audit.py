@@ -81,12 +81,12 @@ def spearman_interval(rho: float, num_pairs: int) -> tuple[float, float]:
 
 
 def random_arm(table: pd.DataFrame) -> dict[str, Any] | None:
-    """Return whether the searcher's best beat the random arm's at equal cost, or None where the run has not both.
+    """Return whether the searcher's best beat the random baseline's at equal cost, or None where the run has not both.
 
-    Both arms are cut off where the one that spent less stops (trial seconds; number of trials in tables without), in the order in
+    Both are cut off where the one that spent less stops (trial seconds; number of trials in tables without), in the order in
     which trials ended: `num_searcher` and `num_random` count what is left at the highest fidelity, `..._in_all` all. `difference`
     is searcher's best - random's best at the highest fidelity: negative where the searcher is better. Its interval holds every
-    shift between the arms that an exact permutation test of the difference of the bests does not reject at 5 %.
+    shift between the two that an exact permutation test of the difference of the bests does not reject at 5 %.
     """
     if "searcher" not in table:
         return None
@@ -125,7 +125,7 @@ def random_arm(table: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _cumulative_seconds(table: pd.DataFrame, members: Flags) -> Floats:
-    """Return what an arm had spent when each of its trials ended, NaN for trials of the other arm."""
+    """Return what the searcher, or the baseline, had spent when each of its trials (`members`) ended, NaN for the others."""
     seconds = table["seconds"].to_numpy(dtype=float) if _has_seconds(table, members) else np.ones(len(table))
     spent = np.full(len(table), np.nan)
     spent[members] = np.cumsum(np.nan_to_num(seconds[members]))

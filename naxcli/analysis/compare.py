@@ -128,8 +128,8 @@ class _Curve:
     """The successful trials of a run at its highest fidelity.
 
     Args:
-        fidelity: of these trials, None without any.
-        costs: (num_trials,) of these trials.
+        fidelity: Fidelity of these trials, None without any.
+        costs: Costs of these trials, (num_trials,).
         clocks: clock -> (num_trials,) what the run had spent when each of them ended; without clocks that were not recorded.
         spent: clock -> what the whole run spent.
         is_one_fidelity: whether every trial of the run has the same one, and none continues another.

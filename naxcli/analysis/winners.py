@@ -45,12 +45,12 @@ def confirmed_gain(
     left out.
 
     Args:
-        costs: of fresh trainings on the test set.
-        candidates: names of the configurations of which the best is picked.
-        references: names of the configurations to compare it with.
-        search_costs: what the search had measured for candidates.
-        is_error_rate: whether a cost is 1 - accuracy, to be told in points.
-        seed: of the simulation of the critical value.
+        costs: Costs of fresh trainings on the test set.
+        candidates: Names of the configurations of which the best is picked.
+        references: Names of the configurations to compare it with.
+        search_costs: What the search had measured for candidates.
+        is_error_rate: Whether a cost is 1 - accuracy, to be told in points.
+        seed: Random seed of the simulation of the critical value.
 
     Returns:
         JSON values: `winner` (None if nothing can be compared), `num_seeds`, `num_candidates`, `left_out`, `costs` (name, mean, low,

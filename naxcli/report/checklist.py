@@ -128,10 +128,10 @@ def _search_settings(data: ReportData) -> tuple[str, str]:
 
 
 def _same_benchmark(data: ReportData) -> tuple[str, str]:
-    arms = data.searchers
-    if len(arms) < 2:
+    methods = data.searchers
+    if len(methods) < 2:
         return NOT_APPLICABLE, "one search method ran"
-    return YES, f"{' and '.join(arms)} shared this run's split, space, recipe and code"
+    return YES, f"{' and '.join(methods)} shared this run's split, space, recipe and code"
 
 
 def _confounders(data: ReportData) -> tuple[str, str]:

@@ -19,13 +19,13 @@ class ReportData:
     """The records and the analysis of one run.
 
     Args:
-        summary: the object of `report --json`, made by the analysis; null stands for "not available".
-        trials: one row per finished trial in the order in which they ended, columns as in `trials.parquet`.
-        curves: one row per epoch: trial_id, epoch, train_loss, val_accuracy, val_loss, learning_rate, seconds.
-        environment: versions, git commit, hardware and data hash at the time of the run.
-        experiment: the resolved settings of the run.
-        confirmation: confirmation.json of the run, if `naxcli confirm` ran.
-        scales: of each numeric hyperparameter, `linear` or `log`: how the space searches it. All others are choices.
+        summary: The object of `report --json`, made by the analysis; null stands for "not available".
+        trials: One row per finished trial in the order in which they ended, columns as in `trials.parquet`.
+        curves: One row per epoch with the columns trial_id, epoch, train_loss, val_accuracy, val_loss, learning_rate, seconds.
+        environment: Versions, git commit, hardware and data hash at the time of the run.
+        experiment: The resolved settings of the run.
+        confirmation: The content of the run's confirmation.json, if `naxcli confirm` ran.
+        scales: Numeric hyperparameter -> `linear` or `log`, as the space searches it. All others are choices.
     """
 
     summary: Mapping[str, Any]

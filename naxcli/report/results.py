@@ -217,7 +217,7 @@ def verdicts(data: ReportData) -> list[str]:
     """Return the plain sentences on confirmation, the random baseline and the value of more search."""
     if data.incumbent is None:
         return []
-    return [_confirmation(data), _random_arm(data), _marginal_value(data)]
+    return [_confirmation(data), _random_baseline(data), _marginal_value(data)]
 
 
 def confirmed_costs(data: ReportData) -> Table:
@@ -266,10 +266,10 @@ def _confirmation(data: ReportData) -> str:
     return (confirmed if is_settled else "") + sentence(str(verdict.get("sentence") or ""))
 
 
-def _random_arm(data: ReportData) -> str:
+def _random_baseline(data: ReportData) -> str:
     arm = data.summary.get("random_arm")
     if not arm:
-        return f"Searcher against random: n/a, {_missing_arm(data)}."
+        return f"Searcher against random: n/a, {_without_baseline(data)}."
     shares = [
         f"{'the first' if arm[f'num_{name}'] < arm[f'num_{name}_in_all'] else 'all'} {whole(arm[f'num_{name}'])}"
         for name in ("searcher", "random")
@@ -286,7 +286,7 @@ def _random_arm(data: ReportData) -> str:
     )
 
 
-def _missing_arm(data: ReportData) -> str:
+def _without_baseline(data: ReportData) -> str:
     if data.experiment.get("searcher") == "random":
         return "the searcher is random search itself"
     if not data.experiment.get("random_share"):

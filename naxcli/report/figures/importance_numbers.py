@@ -255,15 +255,15 @@ class Dependence:
     """Predicted cost over the values of one hyperparameter.
 
     Args:
-        name: of the hyperparameter.
-        x: axis of numbers or of names; names are at 0, 1, 2…
-        y: axis of the cost, the same for all hyperparameters of a fidelity.
-        is_numeric: whether values are numbers on a scale.
-        places: where the values are on the axis, shape (values,).
-        labels: the values as text.
-        mean: predicted cost at each value.
-        std: its standard deviation over the trees.
-        incumbent: the incumbent's place and the cost there; None where it is inactive or not among the values.
+        name: Name of the hyperparameter.
+        x: Axis of numbers or of names; names are at 0, 1, 2 and so on.
+        y: Axis of the cost, the same for all hyperparameters of a fidelity.
+        is_numeric: Whether the values are numbers on a scale.
+        places: Where the values are on the axis, shape (values,).
+        labels: The values as text.
+        mean: Predicted cost at each value.
+        std: Standard deviation of the predicted cost over the trees.
+        incumbent: The incumbent's place and the cost there; None where it is inactive or not among the values.
     """
 
     name: str

@@ -68,13 +68,13 @@ def draw(
     """Return a drawing in the page's colours.
 
     Args:
-        traces: what it shows.
-        x: horizontal axis.
-        y: vertical axis.
-        height: in pixels.
-        min_width: in pixels.
-        is_still: whether there is nothing to zoom into, and so no toolbar.
-        layout: what differs from the other figures; `xaxis` and `yaxis` add to their scales.
+        traces: What the drawing shows.
+        x: Horizontal axis.
+        y: Vertical axis.
+        height: Height in pixels.
+        min_width: Width in pixels below which the page scrolls the drawing sideways.
+        is_still: Whether there is nothing to zoom into, and so no toolbar.
+        layout: What differs from the other figures; `xaxis` and `yaxis` add to their scales.
     """
     style = {
         "gridcolor": GRID,
