@@ -37,82 +37,16 @@ def sections(
     return [
         _summary(data),
         _incumbent(data),
-        Section(
-            name="progress",
-            title="Cost over time",
-            elements=[
-                Figures(makers=[partial(charts.cost_over, data, clock) for clock in ("elapsed", "spent")]),
-                _sheet(data, "trajectory", "trial_id", "ended_at", "elapsed_seconds", "trial_seconds_sum", "cost"),
-            ],
-        ),
+        _progress(data),
         _importance(data, data.importance[::-1] if entries is None else entries, tuple(methods)),
-        Section(
-            name="parallel",
-            title="Parallel coordinates",
-            elements=[Figures(makers=[partial(charts.parallel_coordinates, data)])],
-        ),
-        Section(
-            name="size",
-            title="Cost against size",
-            elements=[
-                Figures(makers=[partial(charts.pareto_front, data)]),
-                results.pareto(data),
-                _sheet(data, "pareto", "trial_id", "config_id", "cost", "num_params", "flops", "latency_ms"),
-            ],
-        ),
-        Section(
-            name="curves",
-            title="Learning curves",
-            elements=[Figures(makers=[partial(charts.curves_of_trials, data)])],
-        ),
-        Section(
-            name="fidelities",
-            title="Do cheap trials rank as full ones do?",
-            elements=[
-                results.proxy_audit(data),
-                Figures(makers=[partial(charts.fidelity_correlation, data)]),
-                _sheet(
-                    data,
-                    "proxy_audit",
-                    "fidelity",
-                    "to",
-                    "num_configs",
-                    "spearman",
-                    "kendall",
-                    "low",
-                    "high",
-                    "verdict",
-                ),
-            ],
-        ),
-        Section(
-            name="trials",
-            title="Trials",
-            elements=[
-                trials.best(data),
-                trials.failures(data),
-                _sheet(data, "failures", "status", "count", "example"),
-            ],
-        ),
-        Section(
-            name="environment",
-            title="Environment and settings",
-            elements=[
-                environment.table("environment-table", "Environment", data.environment),
-                environment.table("experiment", "Settings", data.experiment),
-            ],
-        ),
-        Section(name="checklist", title="Best-practice checklist", elements=[checklist.table(data)]),
-        # On a terminal, what comes last is what one sees; a page says it first, in its summary.
-        Section(
-            name="conclusions",
-            title="Conclusions",
-            elements=[
-                *(Text(text=text, on=TERMINAL) for text in results.verdicts(data)),
-                results.warnings(data, on=TERMINAL | MARKDOWN),
-            ],
-            title_on=NOWHERE,
-        ),
+        _parallel(data),
+        _size(data),
+        _curves(data),
+        _fidelities(data),
+        _trials(data),
+        _environment(data),
+        _checklist(data),
+        _conclusions(data),
     ]
 
 
@@ -149,6 +83,17 @@ def _incumbent(data: ReportData) -> Section:
             results.configurations(data),
         ],
         title_on=PAGE,
+    )
+
+
+def _progress(data: ReportData) -> Section:
+    return Section(
+        name="progress",
+        title="Cost over time",
+        elements=[
+            Figures(makers=[partial(charts.cost_over, data, clock) for clock in ("elapsed", "spent")]),
+            _sheet(data, "trajectory", "trial_id", "ended_at", "elapsed_seconds", "trial_seconds_sum", "cost"),
+        ],
     )
 
 
@@ -194,4 +139,75 @@ def _fidelity(data: ReportData, entry: Entry, methods: Sequence[str], *, is_firs
         ],
         title_on=TERMINAL | MARKDOWN | PAGE,
         is_open=is_first,
+    )
+
+
+def _parallel(data: ReportData) -> Section:
+    figures = Figures(makers=[partial(charts.parallel_coordinates, data)])
+    return Section(name="parallel", title="Parallel coordinates", elements=[figures])
+
+
+def _size(data: ReportData) -> Section:
+    return Section(
+        name="size",
+        title="Cost against size",
+        elements=[
+            Figures(makers=[partial(charts.pareto_front, data)]),
+            results.pareto(data),
+            _sheet(data, "pareto", "trial_id", "config_id", "cost", "num_params", "flops", "latency_ms"),
+        ],
+    )
+
+
+def _curves(data: ReportData) -> Section:
+    figures = Figures(makers=[partial(charts.curves_of_trials, data)])
+    return Section(name="curves", title="Learning curves", elements=[figures])
+
+
+def _fidelities(data: ReportData) -> Section:
+    columns = ("fidelity", "to", "num_configs", "spearman", "kendall", "low", "high", "verdict")
+    return Section(
+        name="fidelities",
+        title="Do cheap trials rank as full ones do?",
+        elements=[
+            results.proxy_audit(data),
+            Figures(makers=[partial(charts.fidelity_correlation, data)]),
+            _sheet(data, "proxy_audit", *columns),
+        ],
+    )
+
+
+def _trials(data: ReportData) -> Section:
+    return Section(
+        name="trials",
+        title="Trials",
+        elements=[trials.best(data), trials.failures(data), _sheet(data, "failures", "status", "count", "example")],
+    )
+
+
+def _environment(data: ReportData) -> Section:
+    return Section(
+        name="environment",
+        title="Environment and settings",
+        elements=[
+            environment.table("environment-table", "Environment", data.environment),
+            environment.table("experiment", "Settings", data.experiment),
+        ],
+    )
+
+
+def _checklist(data: ReportData) -> Section:
+    return Section(name="checklist", title="Best-practice checklist", elements=[checklist.table(data)])
+
+
+def _conclusions(data: ReportData) -> Section:
+    """Return what a page says first, in its summary: on a terminal, what comes last is what one sees."""
+    return Section(
+        name="conclusions",
+        title="Conclusions",
+        elements=[
+            *(Text(text=text, on=TERMINAL) for text in results.verdicts(data)),
+            results.warnings(data, on=TERMINAL | MARKDOWN),
+        ],
+        title_on=NOWHERE,
     )

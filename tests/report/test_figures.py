@@ -22,7 +22,8 @@ from naxcli.report import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import matplotlib as painting
 from naxcli.report.figures import numbers as charts
-from naxcli.report.figures.files import PAINTERS, painted
+from naxcli.report.figures.files import painted
+from naxcli.report.figures.matplotlib import PAINTERS
 from naxcli.report.figures.page import DRAWERS
 from naxcli.report.figures.plotly_style import ACCENT
 from naxcli.report.figures.scales import MOST_TICKS, number_text, panel_names, panel_numbers, scale_of

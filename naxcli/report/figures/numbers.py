@@ -12,6 +12,7 @@ import pandas as pd
 from naxcli.records.trial import CONFIG_PREFIX
 from naxcli.report import importance
 from naxcli.report.data import ReportData
+from naxcli.report.figures.diagram import Diagram, Dots, Line, Mark, ThinLines
 from naxcli.report.figures.figure import Figure
 from naxcli.report.figures.scales import RESOLUTION, Scale, Tick, number_text, round_ticks, scale_of
 from naxcli.report.text import abridge, is_missing, plain, with_unit
@@ -41,13 +42,14 @@ LABEL_LENGTH = 30
 _TIME_UNITS = ((600, 1, "seconds"), (3 * 3_600, 60, "minutes"), (4 * 86_400, 3_600, "hours"), (np.inf, 86_400, "days"))
 
 
-def colour_place(index: int, count: int) -> int:
-    """Return the colour of one of `count` ordered fidelities, from 1 to `NUM_COLOURS`: the highest stands out most.
+def level(index: int, count: int) -> str:
+    """Return the colour of one of `count` ordered fidelities, from `level-1` to `level-5`: the highest stands out most.
 
     The palest is for more fidelities than there are other colours.
     """
     palest = 2 if count < NUM_COLOURS else 1
-    return NUM_COLOURS if count == 1 else palest + round(index * (NUM_COLOURS - palest) / (count - 1))
+    place = NUM_COLOURS if count == 1 else palest + round(index * (NUM_COLOURS - palest) / (count - 1))
+    return f"level-{place}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,13 +360,27 @@ def pareto_front(data: ReportData) -> Figure | None:
     found = pareto(data)
     if found is None:
         return None
+    trials = Dots(
+        name="trials",
+        x=found.trials["x"].to_numpy(dtype=float),
+        y=found.trials["cost"].to_numpy(dtype=float),
+        colour="level-3",
+        trial_ids=found.trials["trial_id"].to_numpy(),
+    )
+    front = Line(
+        name="Pareto front",
+        x=found.front["x"].to_numpy(dtype=float),
+        y=found.front["cost"].to_numpy(dtype=float),
+        is_step=True,
+        trial_ids=found.front["trial_id"].to_numpy(),
+    )
     title = SIZES[found.size]
     return Figure(
         name="pareto-front",
         file="pareto_front",
         title=f"Cost against {title[0].lower()}{title[1:]}",
         caption="Trials at the highest fidelity. No trial is both smaller and better than one on the line.",
-        content=found,
+        content=Diagram(x=found.x, y=found.y, marks=[trials, front]),
     )
 
 
@@ -427,6 +443,12 @@ def curves_of_trials(data: ReportData) -> Figure | None:
     found = learning_curves(data)
     if found is None:
         return None
+    marks: list[Mark] = []
+    if found.lines:
+        marks.append(ThinLines(name="trials", lines=[line[1:] for line in found.lines], colour="level-3"))
+    if found.incumbent is not None:
+        trial_id, epochs, values = found.incumbent
+        marks.append(Line(name=f"incumbent (trial {trial_id})", x=epochs, y=values))
     drawn = len(found.lines) + (found.incumbent is not None)
     is_thinned = drawn < found.num_trials
     which = f"{drawn:,} of {found.num_trials:,} trials, evenly spread over the run." if is_thinned else "Every trial."
@@ -435,7 +457,7 @@ def curves_of_trials(data: ReportData) -> Figure | None:
         file="learning_curves",
         title=f"{QUANTITIES[found.quantity]} after each epoch",
         caption=f"{which} All epochs are in curves.parquet.",
-        content=found,
+        content=Diagram(x=found.x, y=found.y, marks=marks),
     )
 
 
@@ -469,12 +491,23 @@ def fidelity_correlation(data: ReportData) -> Figure | None:
     found = correlation(data)
     if found is None:
         return None
+    marks = [
+        Dots(
+            name=name,
+            x=both["low"].to_numpy(dtype=float),
+            y=both["high"].to_numpy(dtype=float),
+            # The strongest colour is that of the highest fidelity, which has no dots here.
+            colour=level(index, len(found.pairs) + 1),
+            symbol=index,
+        )
+        for index, (name, both) in enumerate(found.pairs)
+    ]
     return Figure(
         name="fidelity-correlation",
         file="fidelity_correlation",
         title="Cost at a lower fidelity against the highest",
         caption="One point per configuration evaluated at both. Points that rise from left to right mean that the cheap trial ranks well.",
-        content=found,
+        content=Diagram(x=found.x, y=found.y, marks=marks),
     )
 
 

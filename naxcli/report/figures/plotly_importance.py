@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
-from naxcli.report.figures.plotly_style import ACCENT, MUTED, SURFACE, TEXT, Drawing, draw, label, level
+from naxcli.report.figures.plotly_style import ACCENT, MUTED, SURFACE, TEXT, Drawers, Drawing, draw, label, level
 from naxcli.report.text import with_unit
 
 DEPENDENCE_HEIGHT = 210
@@ -225,3 +225,11 @@ def _error_bars(steps: importance_charts.Steps) -> dict[str, Any]:
         "thickness": 1.2,
         "width": 3,
     }
+
+
+DRAWERS: Drawers = {
+    importance_charts.Bars: draw_bars,
+    importance_charts.PairMatrix: draw_pairs,
+    importance_charts.Steps: draw_steps,
+    importance_charts.Dependence: draw_dependence,
+}

@@ -1,4 +1,4 @@
-"""How Plotly draws the figures of a run on the HTML page: progress, parallel coordinates, Pareto front, learning curves, fidelities."""
+"""How Plotly draws the figures of a run on the HTML page: progress, parallel coordinates, and diagrams of dots and lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,27 @@ import numpy as np
 import plotly.graph_objects as go
 
 from naxcli.report.figures import numbers as charts
-from naxcli.report.figures.plotly_style import ACCENT, MUTED, SURFACE, SYMBOLS, TEXT, Drawing, draw, label, level
+from naxcli.report.figures.diagram import Diagram, Dots, Line, Mark, ThinLines
+from naxcli.report.figures.plotly_style import (
+    ACCENT,
+    MUTED,
+    SURFACE,
+    SYMBOLS,
+    TEXT,
+    Drawers,
+    Drawing,
+    colour,
+    draw,
+    label,
+    level,
+)
 from naxcli.report.text import with_unit
 
 # Above this number of points, WebGL draws them; below, SVG is sharper and prints.
 WEBGL_FROM = 1_500
 # Height of the axes of cost over time, about, in pixels.
 PLOT_HEIGHT = 360
+DIAGRAM_HEIGHT = 420
 # Parallel axes: pixels of a character of the widest tick, and between ticks.
 TICK_CHARACTER, TICK_GAP = 6.5, 12
 
@@ -184,85 +198,71 @@ def _trial_lines(found: charts.Parallel) -> Iterator[Any]:
         )
 
 
-def draw_pareto(found: charts.Pareto) -> Drawing:
-    """Draw cost against measured size with the Pareto front."""
+def draw_diagram(found: Diagram) -> Drawing:
+    """Draw dots and lines."""
     number = "%{x:.4~s}" if found.x.is_count else "%{x:.4~g}"
-    hover = f"trial %{{customdata}}<br>{number}, cost %{{y:.4f}}<extra></extra>"
-    dots = _scatter(len(found.trials))(
-        x=found.trials["x"].to_numpy(),
-        y=found.trials["cost"].to_numpy(dtype=float),
-        customdata=found.trials["trial_id"].to_numpy(dtype=np.int32),
-        mode="markers",
-        name="trials",
-        marker={"color": "var(--level-3)", "size": 6, "opacity": 0.7},
-        hovertemplate=hover,
-    )
-    line = go.Scatter(
-        x=found.front["x"].tolist(),
-        y=found.front["cost"].tolist(),
-        customdata=found.front["trial_id"].tolist(),
-        mode="lines+markers",
-        name="Pareto front",
-        line={"color": ACCENT, "width": 2, "shape": "hv"},
-        marker={"symbol": "diamond", "size": 9},
-        cliponaxis=False,
-        hovertemplate=hover,
-    )
-    return draw(dots, line, x=found.x, y=found.y, height=420)
+    point = f"{number}, %{{y:.4f}}"
+    return draw(*(_trace(mark, point) for mark in found.marks), x=found.x, y=found.y, height=DIAGRAM_HEIGHT)
 
 
-def draw_curves(found: charts.Curves) -> Drawing:
-    """Draw learning curves, the incumbent's on top."""
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for _, epochs, values in found.lines:
-        x += [*map(float, epochs), None]
-        y += [*map(float, values), None]
-    traces = [
-        go.Scatter(
-            x=x,
-            y=y,
-            mode="lines+markers",
-            name="trials",
-            line={"color": "var(--level-3)", "width": 1},
-            marker={"size": 3},
-            opacity=0.5,
-            hoverinfo="skip",
-            connectgaps=False,
-        )
-    ]
-    if found.incumbent is not None:
-        trial_id, epochs, values = found.incumbent
-        traces.append(
-            go.Scatter(
-                x=epochs,
-                y=values,
-                mode="lines+markers",
-                name=f"incumbent (trial {trial_id})",
-                line={"color": ACCENT, "width": 3},
-                hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
+def _trace(mark: Mark, point: str) -> Any:
+    match mark:
+        case Dots():
+            num_points = len(mark.x)
+            return _scatter(num_points)(
+                x=mark.x,
+                y=mark.y,
+                **_words(mark, point),
+                mode="markers",
+                name=mark.name,
+                showlegend=True,
+                marker={
+                    "color": colour(mark.colour),
+                    "symbol": SYMBOLS[mark.symbol % len(SYMBOLS)],
+                    "size": 6 if num_points >= charts.MANY else 8,
+                    "opacity": 0.7,
+                },
             )
-        )
-    return draw(*traces, x=found.x, y=found.y, height=420)
+        case Line():
+            return go.Scatter(
+                x=mark.x,
+                y=mark.y,
+                **_words(mark, point),
+                mode="lines+markers",
+                name=mark.name,
+                showlegend=True,
+                line={"color": colour(mark.colour), "width": 2.5, "shape": "hv" if mark.is_step else "linear"},
+                marker={"symbol": "circle" if mark.trial_ids is None else "diamond", "size": 9 if mark.is_step else 6},
+                cliponaxis=False,
+            )
+        case ThinLines():
+            # NaN ends a line.
+            return go.Scatter(
+                x=np.concatenate([np.append(x, np.nan) for x, _ in mark.lines]),
+                y=np.concatenate([np.append(y, np.nan) for _, y in mark.lines]),
+                mode="lines+markers",
+                name=mark.name,
+                showlegend=True,
+                line={"color": colour(mark.colour), "width": 1},
+                marker={"size": 3},
+                opacity=0.5,
+                hoverinfo="skip",
+                connectgaps=False,
+            )
 
 
-def draw_correlation(found: charts.Correlation) -> Drawing:
-    """Draw the cost of each configuration at a lower fidelity against its cost at the highest."""
-    traces = [
-        go.Scatter(
-            x=both["low"].to_numpy(dtype=float),
-            y=both["high"].to_numpy(dtype=float),
-            mode="markers",
-            name=name,
-            showlegend=True,
-            marker={
-                "color": level(index, len(found.pairs) + 1),
-                "symbol": SYMBOLS[index % len(SYMBOLS)],
-                "size": 8,
-                "opacity": 0.85,
-            },
-            hovertemplate="%{x:.4f} → %{y:.4f}",
-        )
-        for index, (name, both) in enumerate(found.pairs)
-    ]
-    return draw(*traces, x=found.x, y=found.y, height=400)
+def _words(mark: Dots | Line, point: str) -> dict[str, Any]:
+    """Return what a point says when it is pointed at."""
+    if mark.trial_ids is None:
+        return {"hovertemplate": f"{label(mark.name)}: {point}<extra></extra>"}
+    # Arrays of numbers are written in base64, at a fraction of the size.
+    is_whole = mark.trial_ids.dtype.kind == "i"
+    ids = mark.trial_ids.astype(np.int32) if is_whole else mark.trial_ids.tolist()
+    return {"customdata": ids, "hovertemplate": f"trial %{{customdata}}<br>{point}<extra></extra>"}
+
+
+DRAWERS: Drawers = {
+    charts.Progress: draw_progress,
+    charts.Parallel: draw_parallel,
+    Diagram: draw_diagram,
+}

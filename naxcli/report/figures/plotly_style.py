@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -33,6 +34,10 @@ class Drawing:
     plot: go.Figure
     height: int
     min_width: int = 0
+
+
+# Type of a figure's content -> what draws it.
+Drawers = dict[type, Callable[[Any], Drawing]]
 
 
 def label(text: Any, length: int = charts.LABEL_LENGTH) -> str:
@@ -110,4 +115,9 @@ def draw(
 
 def level(index: int, count: int) -> str:
     """Return the colour of one of `count` ordered fidelities."""
-    return f"var(--level-{charts.colour_place(index, count)})"
+    return colour(charts.level(index, count))
+
+
+def colour(name: str) -> str:
+    """Return the page's variable of a colour."""
+    return f"var(--{name})"
