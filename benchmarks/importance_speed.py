@@ -3,11 +3,9 @@
     python benchmarks/importance_speed.py --repeat 5
 
 Prints the median and the range of wall seconds over the repeats, with the CPU seconds beside them (they tell a busy machine from slow
-code): everything but the bootstrap at 1,000 and 10,000 trials, and a hundred resamples at 1,000 trials.
+code): everything but the intervals at 1,000 and 10,000 trials, and with them at 1,000 and 10,000.
 
-With `--trees`, prints instead how the intervals of forests of 32 trees, which resamples use, compare with those of 100.
-
-With `--rows 50000`, times instead the whole command `naxcli report` on as many rows, without resamples and with ten: all of one
+With `--rows 50000`, times instead the whole command `naxcli report` on as many rows, without intervals and with ten draws: all of one
 fidelity, and three rungs of successive halving with failures. CPU seconds are those of the command, all its threads and imports included.
 """
 
@@ -32,7 +30,6 @@ import pandas as pd
 import sklearn
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer, OrdinalHyperparameter
 
-from naxcli.analysis import importance
 from naxcli.analysis.summary import summarise
 
 
@@ -88,26 +85,6 @@ def measure(
     print(f"{name:<46} {statistics.median(wall):6.2f} s  ({spread}; CPU {cpu_seconds:.2f}; n = {repeat}; bar {bar:g})")
 
 
-def compare_trees(space: ConfigurationSpace, num_resamples: int) -> None:
-    trials = make_trials(space, 300, seed=0)
-    widths = {}
-    for num_trees in (32, 100):
-        importance.NUM_RESAMPLE_TREES = num_trees
-        summary = summarise(trials, space, bootstrap=num_resamples, methods=("lpi", "fanova"))
-        entry = summary["importance"][0]
-        rows = [*entry["lpi"], *(row for row in entry["fanova"] if len(row["names"]) == 1)]
-        widths[num_trees] = np.array([row["high"] - row["low"] for row in rows if row["mean"] is not None])
-    ratio = widths[32] / widths[100]
-    quartiles = ", ".join(f"{value:.2f}" for value in np.percentile(ratio, [0, 25, 50, 75, 100]))
-    print(
-        f"width of intervals, 32 trees over 100 trees: {quartiles} (minimum, quartiles, maximum of {len(ratio)} numbers)"
-    )
-    large = widths[100] > 0.02
-    print(
-        f"the same where the interval is wider than 0.02: median {np.median(ratio[large]):.2f} of {large.sum()} numbers"
-    )
-
-
 def make_rungs(trials: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """Return as many rows in three rungs, a third of each promoted with new noise, 3 % of them crashed."""
     rng = np.random.default_rng(seed)
@@ -139,7 +116,7 @@ def time_command(space: ConfigurationSpace, num_rows: int, *, repeat: int) -> No
                 started_at=started,
                 ended_at=started + 10,
             ).to_parquet(file)
-            for num_resamples, bar in ((0, 20), (10, 80)):
+            for num_draws, bar in ((0, 20), (10, 80)):
                 command = [
                     sys.executable,
                     "-m",
@@ -150,11 +127,11 @@ def time_command(space: ConfigurationSpace, num_rows: int, *, repeat: int) -> No
                     "--space-json",
                     str(space_file),
                     "--bootstrap",
-                    str(num_resamples),
+                    str(num_draws),
                     "--quiet",
                 ]
                 measure(
-                    f"{len(table):,} rows, {name}, {num_resamples} resamples",
+                    f"{len(table):,} rows, {name}, {num_draws} draws",
                     lambda command=command: subprocess.run(command, check=True, stdout=subprocess.DEVNULL),  # type: ignore[misc]
                     repeat=repeat,
                     bar=bar,
@@ -170,8 +147,7 @@ def children_seconds() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--resamples", type=int, default=100)
-    parser.add_argument("--trees", action="store_true")
+    parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--rows", type=int, help="time the whole command on this many rows")
     arguments = parser.parse_args()
     print(
@@ -180,30 +156,33 @@ def main() -> None:
     )
     space = make_space()
     groups = {"choices": [f"choice_{number}" for number in range(6)]}
-    if arguments.trees:
-        compare_trees(space, arguments.resamples)
-        return
     if arguments.rows is not None:
         time_command(space, arguments.rows, repeat=arguments.repeat)
         return
     thousand, ten_thousand = (make_trials(space, num, seed=0) for num in (1_000, 10_000))
     measure(
-        "1,000 trials, no bootstrap",
+        "1,000 trials, no intervals",
         lambda: summarise(thousand, space, groups=groups, bootstrap=0),
         repeat=arguments.repeat,
         bar=4,
     )
     measure(
-        "10,000 trials, no bootstrap",
+        "10,000 trials, no intervals",
         lambda: summarise(ten_thousand, space, groups=groups, bootstrap=0),
         repeat=arguments.repeat,
         bar=10,
     )
     measure(
-        f"1,000 trials, {arguments.resamples} resamples",
-        lambda: summarise(thousand, space, groups=groups, bootstrap=arguments.resamples),
+        f"1,000 trials, {arguments.draws} draws",
+        lambda: summarise(thousand, space, groups=groups, bootstrap=arguments.draws),
         repeat=max(1, arguments.repeat // 3),
-        bar=64,
+        bar=10,
+    )
+    measure(
+        f"10,000 trials, {arguments.draws} draws",
+        lambda: summarise(ten_thousand, space, groups=groups, bootstrap=arguments.draws),
+        repeat=max(1, arguments.repeat // 3),
+        bar=15,
     )
 
 

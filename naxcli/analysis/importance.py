@@ -12,9 +12,8 @@ from naxcli.analysis.encoding import Encoding, Floats
 from naxcli.analysis.fanova import Effects, Measure, effects, make_measure, pairs_of
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.lpi import Neighbourhood, neighbourhood
+from naxcli.analysis.methods import METHODS
 from naxcli.analysis.shapley import Game, shapley_game
-
-METHODS = ("lpi", "fanova", "ablation", "shapley")
 
 # What an estimate is of: ("lpi", name), ("fanova", name, ...), ("group lpi", group), ("group fanova", group), ("shapley", name),
 # ("ablation", number of the step).

@@ -8,21 +8,32 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from naxcli.errors import ExitCode, NaxcliError
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: a temporary sibling, flushed to disk, then renamed over the old one."""
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write that takes the place of `path` when the block ends, and leaves no trace if it fails.
+
+    It is a temporary sibling, flushed to disk and then renamed: readers see the old file or the new one, whole.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with guard_disk(path), discard_on_error(temporary):
         with temporary.open("wb") as handle:
-            handle.write(content.encode() if isinstance(content, str) else content)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    with replaced(path) as handle:
+        handle.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager

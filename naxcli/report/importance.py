@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from naxcli.analysis.methods import METHODS
 from naxcli.errors import NaxcliError
 from naxcli.report.data import ReportData
-from naxcli.report.table import Column, Row, Section, Table
+from naxcli.report.section import Column, Row, Table
 from naxcli.report.text import (
     NOT_AVAILABLE,
     counted,
@@ -23,8 +24,9 @@ from naxcli.report.text import (
     with_unit,
 )
 
-METHODS = ("lpi", "fanova", "ablation", "shapley")
 TOP_PAIRS = 10
+# The methods that give each hyperparameter a share of the variance, and their short names.
+EFFECTS = {"lpi": "LPI", "fanova": "fANOVA"}
 # Groups have no rank: they are not compared with each other by the analysis.
 GROUP = "Design decision"
 
@@ -37,8 +39,12 @@ DEEPCAVE_NOTE = (
 FANOVA_NOTE = "fANOVA: share of the variance over the whole space."
 SPREAD_NOTE = "± is the standard deviation over the forest's trees."
 INTERVAL_NOTE = (
-    "[ ] is the 95 % bootstrap interval over trials; equal rank: the intervals overlap, the order is unresolved."
+    "[ ] is the 95 % interval given the trials; equal rank: the intervals overlap, the order is unresolved. "
+    "Not shown: no more than permuted copies of itself, so it may not matter at all."
 )
+NOT_SHOWN = "not shown"
+# Below this out-of-bag R² the trials say nothing about what matters.
+NO_R2 = 0.1
 
 
 def entries_at(data: ReportData, at: float | str | None) -> list[Entry]:
@@ -55,28 +61,32 @@ def entries_at(data: ReportData, at: float | str | None) -> list[Entry]:
     return [entry for entry in entries if float(entry["fidelity"]) == fidelity]
 
 
-def section(data: ReportData, entry: Entry, methods: Iterable[str] = METHODS) -> Section:
+def name_of(entry: Entry) -> str:
+    """Return the identifier of the section of one fidelity."""
+    return f"importance-{plain(float(entry['fidelity']))}"
+
+
+def title_of(data: ReportData, entry: Entry) -> str:
+    """Return the heading of the section of one fidelity."""
+    return f"Importance at {with_unit(entry['fidelity'], data.fidelity_unit)}"
+
+
+def tables(entry: Entry, methods: Iterable[str] = METHODS) -> list[Table]:
     """Return the tables of one fidelity, without those of methods that were not asked for."""
-    chosen = set(methods)
-    tables = []
-    if not has_numbers(entry):
-        chosen = set()  # one sentence says why, not one per table
-    if chosen & {"lpi", "fanova"}:
-        tables.append(hyperparameters(entry, chosen))
+    # Without any number, one sentence says why, not one per table.
+    chosen = set(methods) if has_numbers(entry) else set()
+    found = []
+    if chosen & set(EFFECTS):
+        found.append(hyperparameters(entry, chosen))
         if entry.get("groups"):
-            tables.append(groups(entry, chosen))
+            found.append(groups(entry, chosen))
     if "fanova" in chosen:
-        tables.append(pairs(entry))
+        found.append(pairs(entry))
     if "ablation" in chosen:
-        tables.append(ablation(entry))
+        found.append(ablation(entry))
     if "shapley" in chosen:
-        tables.append(shapley(entry))
-    return Section(
-        name=f"importance-{plain(float(entry['fidelity']))}",
-        title=f"Importance at {with_unit(entry['fidelity'], data.fidelity_unit)}",
-        sentences=[basis(entry)],
-        tables=tables,
-    )
+        found.append(shapley(entry))
+    return found
 
 
 def has_numbers(entry: Entry) -> bool:
@@ -91,7 +101,12 @@ def has_numbers(entry: Entry) -> bool:
 
 def basis(entry: Entry) -> str:
     """Return what the numbers of one fidelity rest on."""
-    text = counted(entry.get("num_trials"), "trial")
+    text = ""
+    if not is_missing(entry.get("r2")) and float(entry["r2"]) < NO_R2:
+        text = (
+            "These trials do not show what matters: the forest explains nothing of the cost of trials it has not seen. "
+        )
+    text += counted(entry.get("num_trials"), "trial")
     if not is_missing(entry.get("num_configs")):
         text += f" of {counted(entry['num_configs'], 'configuration')}"
     text += "." if is_missing(entry.get("r2")) else f"; the forest's out-of-bag R² is {decimal(entry['r2'], 2)}."
@@ -161,10 +176,14 @@ def groups(entry: Entry, methods: Iterable[str] = METHODS) -> Table:
 
 def _effect_columns(title: str, methods: set[str], entry: Entry) -> list[Column]:
     columns = [Column(title=title, text=lambda row: str(row["name"]))]
-    for method, heading in (("lpi", "LPI"), ("fanova", "fANOVA")):
+    for method, heading in EFFECTS.items():
         if method not in methods:
             continue
-        columns.append(Column(title=heading, text=_effect(method), sort=_mean(method), is_numeric=True))
+        # One bar a row: of the method that the rows are ordered by.
+        has_bar = len(columns) == 1
+        columns.append(
+            Column(title=heading, text=_effect(method), sort=_mean(method), is_numeric=True, has_bar=has_bar)
+        )
         if _has_intervals(entry.get(method) or []):
             columns.append(
                 Column(title="95 % interval", text=_interval(method), is_numeric=True, is_minor=method == "fanova")
@@ -196,9 +215,13 @@ def _mean(method: str) -> Callable[[Row], float | None]:
 
 
 def _rank(method: str) -> Callable[[Row], str]:
-    return lambda row: (
-        "" if (row.get(method) or {}).get("inactive") else plain((row.get(method) or {}).get("rank_group"))
-    )
+    def text(row: Row) -> str:
+        effect = row.get(method) or {}
+        if effect.get("inactive"):
+            return ""
+        return NOT_SHOWN if effect.get("matters") is False else plain(effect.get("rank_group"))
+
+    return text
 
 
 def _rank_number(method: str) -> Callable[[Row], float | None]:
@@ -218,7 +241,7 @@ def _note(methods: set[str], entry: Entry) -> str:
     parts += [FANOVA_NOTE] if "fanova" in methods else []
     if not (methods == {"lpi"} and entry.get("lpi_method") == "deepcave"):
         parts.append(SPREAD_NOTE)
-    if any(_has_intervals(entry.get(method) or []) for method in methods & {"lpi", "fanova"}):
+    if any(_has_intervals(entry.get(method) or []) for method in methods & set(EFFECTS)):
         parts.append(INTERVAL_NOTE)
     if entry.get("never_varied"):
         parts.append(f"Left out, since they never varied: {', '.join(row['name'] for row in entry['never_varied'])}.")
@@ -250,13 +273,14 @@ def pairs(entry: Entry, limit: int = TOP_PAIRS) -> Table:
                 text=lambda row: plus_minus(row["mean"], row.get("std")),
                 is_numeric=True,
                 sort=lambda row: _float(row["mean"]),
+                has_bar=True,
             ),
             Column(
                 title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 2), is_numeric=True
             ),
         ],
         rows=found[:limit],
-        note="Share of the variance that the two explain together, beyond what each explains alone.",
+        note="Share of the variance that the two explain together, beyond what each explains alone. An interval from 0: not shown.",
         empty=_empty(entry),
     )
 

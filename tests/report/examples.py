@@ -141,7 +141,12 @@ def example_data(num_trials: int = 400, *, seed: int = 0, hostile: str = "") -> 
                         seconds / fidelity,
                     )
                 )
-    trials = pd.DataFrame(rows).astype({"cost": float, "val_accuracy": float, "latency_ms": float})
+    # As in the records: in the order in which the trials ended.
+    trials = (
+        pd.DataFrame(rows)
+        .sort_values("ended_at", ignore_index=True)
+        .astype({"cost": float, "val_accuracy": float, "latency_ms": float})
+    )
     names = ["trial_id", "epoch", "train_loss", "val_accuracy", "val_loss", "learning_rate", "seconds"]
     data = ReportData(
         summary=_summary(trials, rng),
@@ -537,7 +542,7 @@ FIXED_KEYS = frozenset(
     """
     run space seed incumbent config cost fidelity num_seeds config_id trial_id references name predicted_cost difference trials
     failures status count example trajectory ended_at elapsed_seconds trial_seconds_sum importance num_trials num_configs r2
-    survivors_of note lpi fanova names mean std low high rank_group inactive groups members ablation from to shapley value
+    survivors_of note lpi fanova names mean std low high rank_group matters inactive groups members ablation from to shapley value
     partial_dependence values proxy_audit spearman kendall verdict random_arm num_searcher num_random searcher_best random_best
     num_searcher_in_all num_random_in_all is_equal_time
     difference marginal_value per_day_improvement method pareto num_params flops latency_ms warnings
