@@ -41,7 +41,7 @@ ROWS_AT_ONCE = 64
 PRIOR = {"hyperparameter": (-2.5, 2.0), "pairs": (0.0, 1.0), "triples": (-1.0, 1.5), "noise": (-2.5, 2.5)}
 # Factors of single pairs that are tried, and mean and standard deviation of their logarithm a priori.
 PAIR_FACTORS = np.exp(np.linspace(-6.0, 8.0, 57))
-PAIR_PRIOR = (0.0, 2.0)
+PAIR_PRIOR = (1.0, 2.0)
 BOUND = 10.0
 CONSTANT = 1.0
 JITTER = 1e-6
