@@ -233,14 +233,15 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.searches} searches a cell")
     totals: dict[str, Counter[str]] = defaultdict(Counter)
     measured = {}
-    for cell, problem, make_trials in cells(arguments):
+    for number, (cell, problem, make_trials) in enumerate(cells(arguments)):
         fanova, counts, widths = (
             fanova_truth(problem),
             defaultdict[str, Counter[str]](Counter),
             defaultdict[str, list[float]](list),
         )
         started = time.perf_counter()
-        for seed in range(arguments.searches):
+        # Every cell has seeds of its own, so that one unlucky sample does not count in all of them.
+        for seed in range(number * arguments.searches, (number + 1) * arguments.searches):
             summary = summarise(
                 make_trials(seed), problem.space, bootstrap=arguments.bootstrap, methods=("lpi", "fanova"), seed=seed
             )

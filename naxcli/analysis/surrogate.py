@@ -235,7 +235,7 @@ class Surrogate:
     def covariance(self, scales: Scales) -> Floats:
         """Return the covariance of the trials that the scales were fitted to, noise included."""
         sums = _Sums.of(scales.hyperparameters[:, None, None] * self._kernels)
-        return sums.covariance(scales) + (scales.noise + JITTER) * np.eye(len(self.fitted_costs))
+        return _with_noise(sums.covariance(scales), scales.noise)
 
     def parts(self, scales: Scales) -> list[tuple[Floats, Floats]]:
         """Return the kernel of each hyperparameter, and what it is multiplied with in the covariance."""
@@ -257,7 +257,7 @@ class Surrogate:
         scaled = scales.hyperparameters[:, None, None] * self._kernels
         sums = _Sums.of(scaled)
         num = len(self.fitted_costs)
-        factor = cholesky(sums.covariance(scales) + (scales.noise + JITTER) * np.eye(num), lower=True)
+        factor = cholesky(_with_noise(sums.covariance(scales), scales.noise), lower=True)
         inverse = cho_solve((factor, True), np.eye(num))
         weights = inverse @ self.fitted_costs
         away = (logarithms - self._prior_mean) / self._prior_std
@@ -328,7 +328,7 @@ class Surrogate:
         first, third = _single_and_triple(self.bases, scales, everything)
         third *= scales.triples
         covariance = CONSTANT + first[:num, :num] + self._pair_covariance(scales) + third[:num, :num]
-        factor = cholesky(covariance + (scales.noise + JITTER) * np.eye(num), lower=True)
+        factor = cholesky(_with_noise(covariance, scales.noise), lower=True)
         triples = _prior_draws(third, num_draws, rng)
         constant = np.sqrt(CONSTANT) * rng.standard_normal(num_draws)
         mains, pairs = self._prior_coefficients(scales, num_draws, rng)
@@ -435,12 +435,19 @@ def _single_and_triple(bases: Sequence[Basis], scales: Scales, features: Sequenc
     return first, third
 
 
+def _with_noise(covariance: Floats, noise: float) -> Floats:
+    """Return a covariance with that of the noise, and with a little more, so that it has a root whatever the scales."""
+    little = JITTER * (1 + float(np.trace(covariance)) / len(covariance))
+    found: Floats = covariance + (noise + little) * np.eye(len(covariance))
+    return found
+
+
 def _prior_draws(covariance: Floats, num_draws: int, rng: np.random.Generator) -> Floats:
     """Return functions drawn from a prior at some rows, (num_rows, num_draws)."""
     size = float(np.trace(covariance)) / len(covariance)
     if size < JITTER:
         return np.zeros((len(covariance), num_draws))
-    root = cholesky(covariance + JITTER * (1 + size) * np.eye(len(covariance)), lower=True)
+    root = cholesky(_with_noise(covariance, 0.0), lower=True)
     drawn: Floats = root @ rng.standard_normal((len(covariance), num_draws))
     return drawn
 

@@ -181,3 +181,23 @@ def test_intervals_do_not_depend_on_the_order_of_trials() -> None:
     shuffled = frame.sample(frac=1, random_state=3)
     first, other = (summarise(each, space, methods=("fanova",), bootstrap=10) for each in (frame, shuffled))
     assert first["importance"] == other["importance"]
+
+
+@pytest.mark.parametrize("num", [2, 3, 5])
+def test_a_handful_of_trials_gives_wide_intervals_and_shows_nothing(num: int) -> None:
+    space = free_space()
+    frame = sample(space, 200, lambda config: config["b"], noise=0.3, seed=1).drop_duplicates("config.a").head(num)
+    frame = pd.concat([frame, sample(space, num, lambda config: config["b"], noise=0.3)]).head(num)
+    entry = summarise(frame.assign(trial_id=range(num)), space)["importance"][-1]
+    rows = [row for row in (*entry["lpi"], *entry["fanova"]) if row["low"] is not None]
+    assert all(0 <= row["low"] <= row["mean"] <= row["high"] <= 1 + 1e-9 for row in rows)
+    assert not any(row["matters"] for row in rows)
+    assert bool(rows) == (num > 2)
+
+
+def test_one_hyperparameter_and_huge_costs_have_intervals_too() -> None:
+    space = ConfigurationSpace()
+    space.add(Float("x", (0, 1)))
+    frame = sample(space, 30, lambda config: 1e12 if config["x"] > 0.9 else config["x"], noise=0)
+    (row,) = summarise(frame, space, methods=("fanova",))["importance"][-1]["fanova"]
+    assert 0 <= row["low"] <= row["mean"] == pytest.approx(1) <= row["high"] + 1e-9

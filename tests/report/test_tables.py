@@ -131,6 +131,25 @@ def test_without_a_bootstrap_there_is_no_interval_column(data: ReportData) -> No
     assert "Rank" not in text
 
 
+def test_what_is_not_shown_to_matter_is_called_so_in_place_of_a_rank(data: ReportData) -> None:
+    entries = [
+        entry | {"lpi": [row | {"matters": row["name"] != entry["lpi"][0]["name"]} for row in entry["lpi"]]}
+        for entry in data.summary["importance"]
+    ]
+    text = printed(with_summary(data, importance=entries), methods=("lpi",), width=120)
+    name = entries[-1]["lpi"][0]["name"]
+    assert re.search(rf"{name} .*not shown", text)
+    assert len(re.findall("not shown", text)) == 1
+    assert "no more than permuted copies of itself" in " ".join(text.split())
+
+
+def test_trials_that_explain_nothing_are_called_so_before_the_table(data: ReportData) -> None:
+    entries = [entry | {"r2": -0.04} for entry in data.summary["importance"]]
+    text = " ".join(printed(with_summary(data, importance=entries)).split())
+    assert text.index("These trials do not show what matters") < text.index("fANOVA")
+    assert "do not show what matters" not in printed(data)
+
+
 def test_a_default_equal_to_a_reference_shares_its_column(data: ReportData) -> None:
     assert "xception = default" in printed(data, width=120)
 
