@@ -133,6 +133,10 @@ class SampledDecomposer:
         self.rows: Floats = encoding.repair(rows)
         # Of the values before inactive ones are dropped: over these the measure is a product.
         self._features = [base.at(column) for base, column in zip(bases, columns, strict=True)]
+        # A cost may bend more sharply along one hyperparameter than its basis does: its mean at each value is taken as it is.
+        self._parts = [
+            (column[:, None] == values) * np.sqrt(len(values)) for column, values in zip(columns, codes, strict=True)
+        ]
 
     def __call__(self, costs: Floats, unseen: Floats) -> Decomposition:
         """Return the effects of costs at the rows.
@@ -142,7 +146,7 @@ class SampledDecomposer:
             unseen: (num_draws,) variance of what the costs leave out, over what they hold.
         """
         centred = (costs - costs.mean(axis=1, keepdims=True)).T / len(self.rows)
-        mains = {i: columns.T @ centred for i, columns in enumerate(self._features)}
+        mains = {i: parts.T @ centred for i, parts in enumerate(self._parts)}
         pairs = {}
         for (i, left), (j, right) in combinations(enumerate(self._features), 2):
             pairs[i, j] = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1).T @ centred
