@@ -56,7 +56,7 @@ DOORS = {
         "workers/gpu_sharing.py",
         "commands/bench.py",
         "commands/train.py",
-        "commands/validate_space.py",
+        "commands/space.py",
     ),
 }
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from naxcli.cli import options
 from naxcli.errors import NaxcliError
 
 PHASES = {"both": ("inference", "training"), "inference": ("inference",), "training": ("training",)}
@@ -25,12 +26,10 @@ def bench(
         ),
     ] = None,
     run: Annotated[str | None, typer.Option("--run", help="Run whose trial is measured.")] = None,
-    trial: Annotated[str, typer.Option("--trial", help="best, or a trial's number.")] = "best",
-    space: Annotated[
-        str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
-    ] = None,
+    trial: options.TrialOption = "best",
+    space: options.CodeOption = None,
     variant: Annotated[str | None, typer.Option("--variant", help="reduced, or full-size variants: T,S,TP.")] = None,
-    width: Annotated[float | None, typer.Option("--width", help="Factor on the channels.")] = None,
+    width: options.WidthOption = None,
     image_size: Annotated[
         int | None, typer.Option("--image-size", min=1, help="In pixels. Default: the network's own.")
     ] = None,
@@ -47,7 +46,7 @@ def bench(
     trusted: Annotated[
         bool, typer.Option("--trusted", help="Open .pt2 files, which can run code: only of those you trust.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure images per second, memory and share of the roofline, for inference and for a training step.
 

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
+from naxcli.cli import options
+
 
 def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
 def export(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
-    trial: Annotated[str, typer.Option("--trial", help="best, or a trial's number.")] = "best",
+    run: options.RunArgument = None,
+    trial: options.TrialOption = "best",
     config: Annotated[
         str | None,
         typer.Option(
@@ -21,9 +23,7 @@ def export(
             help="A configuration file, an export (a .py file is code, and runs), or SPACE:REFERENCE, instead of a run.",
         ),
     ] = None,
-    space: Annotated[
-        str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
-    ] = None,
+    space: options.CodeOption = None,
     format: Annotated[
         str, typer.Option("--format", help="config, python, weights, onnx, torch or deepcave.")
     ] = "python",
@@ -33,7 +33,7 @@ def export(
     variant: Annotated[
         str | None, typer.Option("--variant", help="reduced, or a full-size variant of the space such as T, S, TP.")
     ] = None,
-    width: Annotated[float | None, typer.Option("--width", help="Factor on the channels.")] = None,
+    width: options.WidthOption = None,
     target_flops: Annotated[
         str | None, typer.Option("--target-flops", help="Choose the width for these multiply-adds: 4.5G.")
     ] = None,

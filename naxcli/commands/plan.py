@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from naxcli.commands.data import prepare_data
 from naxcli.commands.search import Session
+from naxcli.commands.search_data import prepare_data
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.files import guard_disk, write_atomically
 from naxcli.records.trial import Result, Status, config_id
@@ -122,7 +122,7 @@ def comparable_settings(experiment: Experiment) -> dict[str, Any]:
     return {name: settings.get(name) for name in TIMED_SETTINGS}
 
 
-def make_plan(
+def plan_search(
     session: Session, on_result: Callable[[Result], None], on_notice: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """Return the expected number of trials per fidelity with a 95 % interval, also left in the run directory as plan.json.

@@ -82,29 +82,6 @@ def report_run(
     )
 
 
-def compare_run_directories(first: RunDirectory, second: RunDirectory, request: ReportRequest) -> dict[str, Any]:
-    """Return two runs side by side, as `analysis.compare.compare_runs` describes it.
-
-    Raises:
-        NaxcliError: if a run cannot be read.
-    """
-    from naxcli.analysis.compare import Run, compare_runs
-
-    runs = []
-    for run in (first, second):
-        data = report_run(run, request)
-        runs.append(
-            Run(
-                name=str(run.path),
-                frame=data.trials,
-                configuration_space=read_space(run.space_file),
-                settings=data.experiment,
-                summary=data.summary,
-            )
-        )
-    return compare_runs(runs[0], runs[1], seed=request.seed)
-
-
 def report_table(
     trials_file: Path, space_file: Path, request: ReportRequest, progress: Callable[[int, int], None] | None = None
 ) -> ReportData:

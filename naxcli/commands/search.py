@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naxcli.commands.data import prepare_data
+from naxcli.commands.search_data import prepare_data
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import FileState, RunDirectory, file_state
 from naxcli.records.files import guard_disk, write_atomically

@@ -71,7 +71,7 @@ class TrainCommand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """A resolved command: the network, its settings, and the folder.
 
     Args:
@@ -143,7 +143,7 @@ class Plan:
         return settings
 
 
-def make_plan(command: TrainCommand) -> Plan:
+def plan_training(command: TrainCommand) -> TrainingPlan:
     """Return the plan of a command, writing nothing.
 
     Raises:
@@ -176,7 +176,7 @@ def make_plan(command: TrainCommand) -> Plan:
     data = "".join(c if c.isalnum() else "-" for c in str(experiment.data)).strip("-")
     default = Path("trained") / f"{space.name}-{variant}-{data}-{config_id(selection.config)[:6]}"
     folder = Path(command.out) if command.out else default
-    plan = Plan(
+    plan = TrainingPlan(
         command=command,
         selection=selection,
         experiment=experiment,
@@ -191,7 +191,7 @@ def make_plan(command: TrainCommand) -> Plan:
     return _checked_against_folder(plan)
 
 
-def decided_again(plan: Plan) -> Plan:
+def decided_again(plan: TrainingPlan) -> TrainingPlan:
     """Return the plan as it stands now that no other process can change the folder.
 
     Raises:
@@ -247,7 +247,7 @@ def _image_size(experiment: Experiment, selection: Selection, variant: str) -> i
     return describe_dataset(str(experiment.data), experiment.data_root, image_size=wanted).image_size
 
 
-def _checked_against_folder(plan: Plan) -> Plan:
+def _checked_against_folder(plan: TrainingPlan) -> TrainingPlan:
     """Return the plan as a resumption, or as that of a new training where the folder holds none or its own is overwritten.
 
     Raises:
