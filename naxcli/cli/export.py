@@ -81,5 +81,4 @@ def export(
         name=name,
         overwrite=overwrite,
     )
-    for line in export_selection(command):
-        note(line)
+    export_selection(command, note)

@@ -14,6 +14,7 @@ from naxcli.workers.task import DataRequest
 if TYPE_CHECKING:
     from naxcli.data.part import Part
 
+
 def prepare_data(
     experiment: Experiment, space: Space, *, recorded: Mapping[str, Any] | None = None
 ) -> tuple[DataRequest | None, dict[str, Any] | None, NetworkShape | None]:
