@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from naxcli.cli.output import stderr_console
-from naxcli.commands.progress import seconds_left, share_done, trials_per_second
+from naxcli.commands.progress import format_score, seconds_left, share_done, trials_per_second
 from naxcli.errors import printable
 from naxcli.records.trial import Result, Status, Trial
 from naxcli.search.loop import EndReason
@@ -151,9 +151,7 @@ class SearchProgress:
         return 0 if self._search is None else len(self._search.finished)
 
     def _score(self, cost: float | None) -> str:
-        if cost is None:
-            return "–"
-        return f"{100 * (1 - cost):.2f} % accuracy" if self._is_accuracy else f"cost {cost:.6g}"
+        return "–" if cost is None else format_score(cost, is_accuracy=self._is_accuracy)
 
     def _outcome(self, result: Result) -> str:
         return self._score(result.cost) if result.status == Status.SUCCESS else result.status.replace("_", " ")

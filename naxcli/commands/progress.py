@@ -29,3 +29,8 @@ def seconds_left(experiment: Experiment, *, num_finished: int, active_seconds: f
     if experiment.trials is not None and rate:
         lefts.append(max(0.0, (experiment.trials - num_finished) / rate))
     return min(lefts) if lefts else None
+
+
+def format_score(cost: float, *, is_accuracy: bool) -> str:
+    """Return a cost as the accuracy that it stands for, where networks are trained, or as it is."""
+    return f"{100 * (1 - cost):.2f} % accuracy" if is_accuracy else f"cost {cost:.6g}"
