@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naxcli.commands.report import METHODS, Report, ReportRequest, report_run, with_every_hyperparameter
+from naxcli.commands.report import METHODS, Report, ReportRequest, report_run
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records import directory
 from naxcli.records.database import Records
@@ -24,6 +24,7 @@ from naxcli.search_space.recorded import read_space
 from naxcli.settings.experiment import Experiment
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pandas import DataFrame
     from torch import nn
 
@@ -50,15 +51,12 @@ class Run:
     @property
     def trials(self) -> DataFrame:
         """The finished trials, a row each in the order in which they ended, with the columns of trials.parquet."""
-        with Records.open(self._directory) as records:
-            frame = records.trials_frame()
-        return with_every_hyperparameter(frame, read_space(self._directory.space_file))
+        return self._tables()[0].to_pandas()
 
     @property
     def curves(self) -> DataFrame:
-        """The learning curves: a row per epoch of a finished trial."""
-        with Records.open(self._directory) as records:
-            return records.curves_frame()
+        """The learning curves: a row per epoch of a finished trial, with the columns of curves.parquet."""
+        return self._tables()[1].to_pandas()
 
     @property
     def incumbent(self) -> Incumbent | None:
@@ -204,6 +202,11 @@ class Run:
         selection = select(run=str(self.path), trial=str(trial), config=None, space=self.space)
         sizes = sizes_of(selection, variant=variant, width=width, num_classes=num_classes, image_size=image_size)
         return build_selected(selection, sizes, pretrained=pretrained, seed=seed)
+
+    def _tables(self) -> tuple[pa.Table, pa.Table]:
+        configuration_space = read_space(self._directory.space_file)
+        with Records.open(self._directory) as records:
+            return records.tables(configuration_space)
 
     @property
     def _directory(self) -> RunDirectory:
