@@ -10,7 +10,7 @@
 | `report` | `report_run`, `report_table`, `Report` |
 | `compare` | `compare_runs` |
 | `confirm` | `confirm` |
-| `select` | `select`, `sizes_of` |
+| `select`, `network_sizes` | `select`, `network_sizes` |
 | `network` | `build_selected` |
 | `export` | `export` |
 | `train` | `plan_training` (in `train_settings`), `run_training` |

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naxcli.commands.select import PROGRAM_SUFFIXES, select, sizes_of
+from naxcli.commands.network_sizes import network_sizes
+from naxcli.commands.select import PROGRAM_SUFFIXES, select
 from naxcli.errors import NaxcliError
 from naxcli.export.read_program import Program, open_program
 from naxcli.measure.counts import count_flops, num_params
@@ -206,7 +207,7 @@ def _find(config: str | None, command: BenchCommand, variant: str | None) -> Sub
     if config is not None and config.endswith(PROGRAM_SUFFIXES) and Path(config).is_file():
         return _program_subject(Path(config), command, variant)
     selection = select(run=command.run, trial=command.trial, config=config, space=command.space)
-    sizes = sizes_of(
+    sizes = network_sizes(
         selection,
         variant=variant,
         width=command.width,
@@ -214,12 +215,12 @@ def _find(config: str | None, command: BenchCommand, variant: str | None) -> Sub
         image_size=command.image_size,
     )
     label = config or f"{selection.provenance.get('run')} trial {selection.trial_id}"
-    label = f"{label} {sizes['variant']}" if selection.code is None else selection.code.name
+    label = f"{label} {sizes.variant}" if selection.code is None else selection.code.name
     return Subject(
-        name=label + ("" if sizes["width"] == 1 else f", width {sizes['width']:g}"),
-        build=lambda: build_network(selection.space, selection.config, **sizes),
-        num_classes=sizes["num_classes"],
-        input_shape=(sizes["in_channels"], sizes["image_size"], sizes["image_size"]),
+        name=label + ("" if sizes.width == 1 else f", width {sizes.width:g}"),
+        build=lambda: build_network(selection.space, selection.config, **dataclasses.asdict(sizes)),
+        num_classes=sizes.num_classes,
+        input_shape=(sizes.in_channels, sizes.image_size, sizes.image_size),
     )
 
 

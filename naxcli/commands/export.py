@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from naxcli.commands.select import Selection, changes_of, is_same_variant, select, sizes_of
+from naxcli.commands.network_sizes import NetworkSizes, network_sizes
+from naxcli.commands.select import Selection, select
 from naxcli.errors import NaxcliError
 from naxcli.export import FORMATS, Exported, ExportRequest, check_export, export_network
 from naxcli.export.provenance import describe_speed
+from naxcli.search_space.networks import REDUCED
 from naxcli.settings.units import counted, format_count, parse_count
 
 DEEPCAVE_FORMAT = "deepcave"  # of a whole run
@@ -116,33 +118,47 @@ def _request(
     command: ExportCommand, selection: Selection, notice: Callable[[str], None]
 ) -> tuple[ExportRequest, list[str]]:
     """Return the request, as yet without weights, and what makes its network another one than that of the weights."""
-    sizes = sizes_of(selection, variant=command.variant, width=command.width, num_classes=command.num_classes)
-    is_same = is_same_variant(selection, sizes["variant"])
+    sizes = network_sizes(selection, variant=command.variant, width=command.width, num_classes=command.num_classes)
+    same_network = sizes.variant == (selection.variant or REDUCED)
     out = Path(command.out) if command.out else Path("export") / selection.space.name
     # A file that --out names gives the network its name.
-    default_name = selection.network_name if is_same and not out.suffix else ""
+    default_name = selection.network_name if same_network and not out.suffix else ""
     request = ExportRequest(
         space=selection.space,
         config=selection.config,
         format=command.format,
         out=out,
-        mean=selection.mean if is_same else None,
-        std=selection.std if is_same else None,
+        **dataclasses.asdict(sizes),
+        mean=selection.mean if same_network else None,
+        std=selection.std if same_network else None,
         provenance=selection.provenance,
         opset=command.opset,
         fold=command.fold,
         bench=command.bench,
         overwrite=command.overwrite,
         name=command.name or default_name,
-        **sizes,
     )
     check_export(request)
     if command.target_flops is not None or command.target_params is not None:
-        sizes["width"] = _width_for_target(request, command)
-        change = "stays" if sizes["width"] == request.width else f"changes from {request.width:.4g} to"
-        notice(f"the width {change} {sizes['width']:.4g}, which meets the target")
-        request = dataclasses.replace(request, width=sizes["width"])
-    return request, changes_of(selection, sizes)
+        width = _width_for_target(request, command)
+        change = f"stays {width:.4g}" if width == request.width else f"changes from {request.width:.4g} to {width:.4g}"
+        notice(f"the width {change}, which meets the target")
+        sizes = dataclasses.replace(sizes, width=width)
+        request = dataclasses.replace(request, width=width)
+    return request, changed_sizes(selection, sizes)
+
+
+def changed_sizes(selection: Selection, sizes: NetworkSizes) -> list[str]:
+    """Return in words what makes a network another one than that of the selection's weights."""
+    variant = selection.variant or REDUCED
+    if sizes.variant != variant:
+        return [f"variant {variant}, not {sizes.variant}"]
+    changes = []
+    if sizes.width != selection.width:
+        changes.append(f"width {selection.width:.4g}, not {sizes.width:.4g}")
+    if selection.num_classes not in (None, sizes.num_classes):
+        changes.append(f"{selection.num_classes} classes, not {sizes.num_classes}")
+    return changes
 
 
 def _width_for_target(request: ExportRequest, command: ExportCommand) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
-from naxcli.commands.select import Selection, Sizes, changes_of
+from naxcli.commands.export import changed_sizes
+from naxcli.commands.network_sizes import NetworkSizes
+from naxcli.commands.select import Selection
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.search_space.networks import build_network
 
@@ -12,12 +15,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def build_selected(selection: Selection, sizes: Sizes, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
+def build_selected(selection: Selection, sizes: NetworkSizes, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
     """Return the network of a selection on the CPU, in training mode.
 
     Args:
         selection: The configuration, and its weights where there are some.
-        sizes: Variant, width, classes, channels and image size, of `sizes_of`.
+        sizes: Variant, width, classes, channels and image size, of `network_sizes`.
         pretrained: Whether it has the selection's trained weights rather than random ones.
         seed: Random seed of the initial weights; the caller's random state stays as it is.
 
@@ -30,7 +33,7 @@ def build_selected(selection: Selection, sizes: Sizes, *, pretrained: bool = Fal
         _require_weights(selection, sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_network(selection.space, selection.config, **sizes)
+        network = build_network(selection.space, selection.config, **dataclasses.asdict(sizes))
     if pretrained and selection.weights is not None:
         from naxcli.export.bundle import load_into, read_weights
 
@@ -38,7 +41,7 @@ def build_selected(selection: Selection, sizes: Sizes, *, pretrained: bool = Fal
     return network
 
 
-def _require_weights(selection: Selection, sizes: Sizes) -> None:
+def _require_weights(selection: Selection, sizes: NetworkSizes) -> None:
     if selection.weights is None:
         raise NaxcliError(
             f"the run did not keep the weights of trial {selection.trial_id}",
@@ -46,7 +49,7 @@ def _require_weights(selection: Selection, sizes: Sizes) -> None:
             hint="leave out pretrained; naxcli train makes weights",
             exit_code=ExitCode.FAILED,
         )
-    changes = changes_of(selection, sizes)
+    changes = changed_sizes(selection, sizes)
     if changes:
         raise NaxcliError(
             f"the trained weights are those of another network: {', '.join(changes)}",

@@ -197,10 +197,11 @@ class Run:
             NaxcliError: If there is no such trial or variant, the space makes no networks, or the weights are not there.
         """
         from naxcli.commands.network import build_selected
-        from naxcli.commands.select import select, sizes_of
+        from naxcli.commands.network_sizes import network_sizes
+        from naxcli.commands.select import select
 
         selection = select(run=str(self.path), trial=str(trial), config=None, space=self.space)
-        sizes = sizes_of(selection, variant=variant, width=width, num_classes=num_classes, image_size=image_size)
+        sizes = network_sizes(selection, variant=variant, width=width, num_classes=num_classes, image_size=image_size)
         return build_selected(selection, sizes, pretrained=pretrained, seed=seed)
 
     def _tables(self) -> tuple[pa.Table, pa.Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.config import read_config
@@ -16,15 +16,10 @@ from naxcli.records.history import FinishedTrial
 from naxcli.records.incumbent import find_incumbent
 from naxcli.records.trial import ConfigValue, Status
 from naxcli.search_space.contract import Space, load_space, plain_config, to_configuration
-from naxcli.search_space.networks import REDUCED, usual_image_size
 from naxcli.search_space.recorded import load_recorded_space
 from naxcli.settings.units import counted
 
 PROGRAM_SUFFIXES = (".onnx", ".pt2")
-IMAGENET_CLASSES = 1000
-# Of a reduced network that no data has given a size: CIFAR's.
-REDUCED_IMAGE_SIZE = 32
-REDUCED_CLASSES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,58 +51,6 @@ class Selection:
     run: RunDirectory | None = None
     trial_id: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Sizes(TypedDict):
-    """What decides on a network beside its configuration: the arguments of `build_network`."""
-
-    variant: str
-    width: float
-    num_classes: int
-    in_channels: int
-    image_size: int
-
-
-def sizes_of(
-    selection: Selection,
-    *,
-    variant: str | None = None,
-    width: float | None = None,
-    num_classes: int | None = None,
-    image_size: int | None = None,
-) -> Sizes:
-    """Return the sizes of the network to build: those that are given, then the selection's, then the usual ones.
-
-    Classes, channels and width of the selection are those of its variant, and say nothing of another one.
-    """
-    chosen = variant or selection.variant or REDUCED
-    is_same = is_same_variant(selection, chosen)
-    usual = usual_image_size(selection.space, chosen) if chosen in selection.space.variants else None
-    usual_classes = REDUCED_CLASSES if chosen == REDUCED else IMAGENET_CLASSES
-    return {
-        "variant": chosen,
-        "width": width or (selection.width if is_same else 1.0),
-        "num_classes": num_classes or (selection.num_classes if is_same else None) or usual_classes,
-        "in_channels": (selection.in_channels if is_same else None) or 3,
-        "image_size": image_size or usual or selection.image_size or REDUCED_IMAGE_SIZE,
-    }
-
-
-def is_same_variant(selection: Selection, variant: str) -> bool:
-    """Return whether a variant is the one that the selection's sizes and weights are of."""
-    return variant == (selection.variant or REDUCED)
-
-
-def changes_of(selection: Selection, sizes: Sizes) -> list[str]:
-    """Return in words what makes a network another one than that of the selection's weights."""
-    if not is_same_variant(selection, sizes["variant"]):
-        return [f"variant {selection.variant or REDUCED}, not {sizes['variant']}"]
-    changes = []
-    if sizes["width"] != selection.width:
-        changes.append(f"width {selection.width:.4g}, not {sizes['width']:.4g}")
-    if selection.num_classes not in (None, sizes["num_classes"]):
-        changes.append(f"{selection.num_classes} classes, not {sizes['num_classes']}")
-    return changes
 
 
 def select(*, run: str | None, trial: str, config: str | None, space: str | None = None) -> Selection:
