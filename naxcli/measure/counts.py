@@ -94,6 +94,10 @@ class _MultiplyAddCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operation in flop_registry:
             # The formulas count a multiplication and an addition as two.
             self.multiply_adds += flop_registry[operation](*args, **kwargs, out_val=out) // 2
+        elif str(operation) == "torchvision.deform_conv2d":
+            # As a plain convolution; between positions it also interpolates, which is not counted.
+            weight = args[1]
+            self.multiply_adds += out.numel() * weight[0].numel()
         return out
 
 

@@ -1,14 +1,20 @@
 """Settings of a run: flags over environment over experiment file over defaults, resolved into one frozen Experiment."""
 
+# pydantic-settings would take over conversion and the environment. What makes up most of this file would stay: a recorded run takes
+# the place of file and defaults, `epochs` and `fidelity` replace each other across sources, a cluster may come from flags and
+# environment only, and errors name the setting, where it was given, and the one that was meant.
+
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
 import re
 import shlex
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -312,7 +318,7 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
     objective = values.pop("objective", "cost")
     names = [name.strip() for name in objective.split(",")] if isinstance(objective, str) else list(objective)
     values["objective"] = tuple(name for name in names if name != "cost")
-    for name, kind in _KINDS.items():
+    for name, kind in _simple_kinds(Experiment).items():
         if values.get(name) is not None:
             values[name] = _convert(name, values[name], kind)
     if isinstance(values.get("workers"), str) and str(values["workers"]).isdigit():
@@ -346,32 +352,6 @@ def find_experiment_file(reference: str) -> Path:
     )
 
 
-_KINDS: dict[str, type] = {
-    "space": str,
-    "data": str,
-    "data_root": str,
-    "data_resident": str,
-    "skip_corrupt": bool,
-    "image_size": int,
-    "width": float,
-    "validation_fraction": float,
-    "images_per_class": int,
-    "searcher": str,
-    "seed": int,
-    "random_share": float,
-    "trial_timeout": str,
-    "budget": str,
-    "trials": int,
-    "threads": int,
-    "cluster": str,
-    "tls_ca_file": str,
-    "tls_cert": str,
-    "tls_key": str,
-    "insecure": bool,
-    "rung_schedule": str,
-}
-
-
 _KIND_NAMES: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -391,6 +371,17 @@ def _convert(name: str, value: Any, kind: type) -> Any:
     raise NaxcliError(f"setting {name} is {value!r}", why=f"it must be {_KIND_NAMES[kind]}")
 
 
+@functools.cache
+def _simple_kinds(settings: type) -> dict[str, type]:
+    """Return the kind of every setting that is text, a truth or a number, None allowed or not, from its annotation."""
+    kinds = {}
+    for name, annotation in typing.get_type_hints(settings).items():
+        allowed = set(typing.get_args(annotation) or (annotation,)) - {type(None)}
+        if len(allowed) == 1 and (kind := allowed.pop()) in _KIND_NAMES:
+            kinds[name] = kind
+    return kinds
+
+
 def _limits(values: Any) -> Limits:
     names = {item.name for item in dataclasses.fields(Limits)}
     _require_table("limits", values, names)
@@ -398,14 +389,14 @@ def _limits(values: Any) -> Limits:
 
 
 def _recipe(values: Any) -> Recipe:
-    fields = {item.name: item for item in dataclasses.fields(Recipe)}
-    _require_table("recipe", values, set(fields))
-    kinds = {"int": int, "float": float, "str": str, "bool": bool}
-    converted = {}
-    for name, value in values.items():
-        annotation = str(fields[name].type)
-        converted[name] = _convert(f"recipe.{name}", value, kinds[annotation]) if annotation in kinds else value
-    return Recipe(**converted)
+    _require_table("recipe", values, {item.name for item in dataclasses.fields(Recipe)})
+    kinds = _simple_kinds(Recipe)
+    return Recipe(
+        **{
+            name: _convert(f"recipe.{name}", value, kinds[name]) if name in kinds else value
+            for name, value in values.items()
+        }
+    )
 
 
 def _setting_meant(name: str, known: set[str]) -> str:
