@@ -51,12 +51,14 @@ class Run:
     @property
     def trials(self) -> DataFrame:
         """The finished trials, a row each in the order in which they ended, with the columns of trials.parquet."""
-        return self._tables()[0].to_pandas()
+        frame: DataFrame = self._tables()[0].to_pandas()
+        return frame
 
     @property
     def curves(self) -> DataFrame:
         """The learning curves: a row per epoch of a finished trial, with the columns of curves.parquet."""
-        return self._tables()[1].to_pandas()
+        frame: DataFrame = self._tables()[1].to_pandas()
+        return frame
 
     @property
     def incumbent(self) -> Incumbent | None:
@@ -349,9 +351,10 @@ def _main_module_unnamed() -> Iterator[None]:
 
     multiprocessing lets each import the main module by its name or file, for functions that are defined there. Workers need none.
     """
-    content = sys.modules["__main__"].__dict__
-    kept = {name: content.pop(name) for name in ("__file__", "__spec__") if name in content}
-    content["__spec__"] = None
+    content: dict[str, Any] = sys.modules["__main__"].__dict__
+    names = [name for name in ("__file__", "__spec__") if name in content]
+    kept: dict[str, Any] = {name: content.pop(name) for name in names}
+    content["__spec__"] = None  # which multiprocessing asks for, and finds nothing to import in
     try:
         yield
     finally:

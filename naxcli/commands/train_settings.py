@@ -20,7 +20,7 @@ from naxcli.records.trial import config_id
 from naxcli.search_space.contract import space_source
 from naxcli.search_space.networks import REDUCED, usual_image_size, variant_names
 from naxcli.settings.experiment import Experiment, resolve
-from naxcli.settings.toml import read_toml
+from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.training.trackers import require_tracker
 
 PAPER_EPOCHS = 300
@@ -263,7 +263,7 @@ def _checked_against_folder(plan: TrainingPlan) -> TrainingPlan:
         return plan
     if plan.command.overwrite:
         return plan
-    before, after = _flat(read_toml(plan.settings_file)), _flat(plan.settings)
+    before, after = flat_settings(read_toml(plan.settings_file)), flat_settings(plan.settings)
     changed = [
         f"{name}: {before.get(name)!r} in the folder, {after.get(name)!r} now"
         for name in sorted(before.keys() | after.keys())
@@ -281,12 +281,3 @@ def _checked_against_folder(plan: TrainingPlan) -> TrainingPlan:
 def _is_leftover(name: str) -> bool:
     """Return whether a file is what a process leaves that was killed before it wrote the settings."""
     return name == "lock" or (name.startswith(".training.toml.") and name.endswith(".tmp"))
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat.update(
-            {f"{name}.{inner}": item for inner, item in value.items()} if isinstance(value, Mapping) else {name: value}
-        )
-    return flat
