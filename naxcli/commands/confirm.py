@@ -32,7 +32,18 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmRequest:
-    """How a run is confirmed: configurations from the top, seeds each, and epochs (None: the run's highest fidelity)."""
+    """How a run is confirmed.
+
+    Args:
+        num_top: Number of best configurations that are trained again, beside the references.
+        num_seeds: Number of fresh trainings of each configuration.
+        epochs: Length of each training; None is the run's highest fidelity.
+        space: Space of the run, where it does not ship with naxcli. Its file is code, and is run.
+        data_root: Folder of the data sets; None is the run's.
+        workers: Number of trainings at once, or `auto`.
+        seed: Random seed that the fresh seeds are derived from.
+        skip_corrupt: Whether image files that cannot be read are left out.
+    """
 
     num_top: int = 3
     num_seeds: int = 5
@@ -64,10 +75,15 @@ def confirm(
     """Return the confirmation of a run, continuing one that was interrupted; also left in confirmation.json.
 
     Args:
-        on_result: called with each training's row, the number done, and the number of all.
+        run: Directory of the run.
+        request: How it is confirmed.
+        on_result: Called with each training's row, the number that are done, and the number of all.
+
+    Returns:
+        What `naxcli confirm --json` prints: `settings`, a row per training in `results`, and the `verdict`.
 
     Raises:
-        NaxcliError: if the run has no success, or was confirmed with other settings before.
+        NaxcliError: If the run has no success, or its space is not the one named.
     """
     if request.epochs is not None and not 0 < request.epochs < math.inf:
         raise NaxcliError(f"--epochs is {request.epochs:g}", why="it must be above 0")

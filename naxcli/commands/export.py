@@ -21,7 +21,7 @@ DEEPCAVE_FORMAT = "deepcave"  # of a whole run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportCommand:
-    """What the user asked for; None is left to the selection."""
+    """What the user asked for; None is left to the selection. The fields are the flags of `naxcli export`."""
 
     run: str | None = None
     trial: str = "best"

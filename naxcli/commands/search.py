@@ -50,7 +50,14 @@ MAX_DIFF_LINES = 30
 class SearchRequest:
     """What a user asked for: a space by name, settings by source, and where the run lives.
 
-    `trust` lets the experiment file name the space's file, which is code, by a path relative to itself.
+    Args:
+        space: Shipped name, Python file, or `package.module:SPACE`; None takes that of the experiment file or of the run.
+        flags: Settings of an `Experiment` by name, tables as mappings or by dotted names; None stands for not given.
+        assignments: Settings as `NAME=VALUE` texts, stronger than flags.
+        experiment_file: Experiment file, or the name of a shipped one.
+        run: Run directory; None is `runs/<space>-<data>`.
+        overwrite: Whether an existing run is deleted and started anew.
+        trust: Whether the experiment file may name the space's file, which is code, by a path relative to itself.
     """
 
     space: str | None
@@ -64,11 +71,15 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A resolved request: the space, its settings and its run directory.
+    """A resolved request.
 
     Args:
-        is_new: whether a run is made, in the place of one that is there, if so.
-        found: what tells the state of the database in the folder from an earlier and a later one; None without one.
+        request: What was asked for.
+        space: The loaded space.
+        experiment: The settings from all sources.
+        run: Directory of the run.
+        is_new: Whether a run is made, in the place of one that is there, if so.
+        found: What tells the state of the database in the folder from an earlier and a later one; None without one.
     """
 
     request: SearchRequest
@@ -81,9 +92,15 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchEnd:
-    """How a session ended. `num_finished` counts all sessions.
+    """How a session ended.
 
-    `seconds_left` of a budget may be too few for one more trial, which takes at least `seconds_per_trial`.
+    Args:
+        reason: Why no further trial was started.
+        incumbent: Best configuration of the run; None without a success.
+        num_finished: Number of finished trials over all sessions of the run.
+        exit_code: Exit code of the command.
+        seconds_left: Rest of the budget, which may be too little for one more trial; infinite without a budget.
+        seconds_per_trial: Time that one more trial takes at least.
     """
 
     reason: EndReason
@@ -98,10 +115,11 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
     """Return the session that a request describes, without writing anything.
 
     Args:
-        loaded: the space, where it was loaded before.
+        request: What was asked for.
+        loaded: The space, where it was loaded before.
 
     Raises:
-        NaxcliError: if the settings are wrong, or differ from those of the existing run, or the folder is somebody else's.
+        NaxcliError: If the settings are wrong, or differ from those of the existing run, or the folder is somebody else's.
     """
     named = None if request.run is None else RunDirectory(path=Path(request.run))
     stored = None if named is None else _stored_settings(named, request)
@@ -139,7 +157,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
             _refuse_differences(request, run, from_settings(stored), experiment)
             return Session(request=request, space=space, experiment=experiment, run=run, is_new=False, found=found)
         except NaxcliError:
-            # Settings with which nothing was ever finished, such as a cluster that is not there, bind nobody.
+            # A run in which no trial has finished, for instance because its cluster was not there, may get other settings.
             if reference is None or not _is_untried(run):
                 raise
     return Session(request=request, space=space, experiment=resolved(None), run=run, is_new=True, found=found)
