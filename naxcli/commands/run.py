@@ -321,15 +321,15 @@ def reference_of(space: Space) -> str:
 
 def _module_of(space: Space) -> str:
     """Return the `module:NAME` of a space among the modules that are imported, empty where it is in none."""
-    functions = (space.configspace, space.build, space.evaluate)
-    homes = [getattr(function, "__module__", "") or "" for function in functions]
-    for name in dict.fromkeys([*homes, *sys.modules]):
+    function = space.build or space.evaluate
+    home = getattr(function, "__module__", None) or ""
+    # Under any name in the module of its functions; in others, which may have imported these, as SPACE.
+    for name in (home, *sys.modules):
         content = getattr(sys.modules.get(name), "__dict__", {})
-        attribute = (
-            "SPACE" if name not in homes else next((key for key, value in content.items() if value is space), "")
-        )
-        if name != "__main__" and attribute and content.get(attribute) is space:
-            return f"{name}:{attribute}"
+        names = content if name == home else ["SPACE"]
+        found = next((attribute for attribute in names if content.get(attribute) is space), None)
+        if found is not None and name != "__main__":
+            return f"{name}:{found}"
     return ""
 
 

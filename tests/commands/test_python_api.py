@@ -203,16 +203,20 @@ def test_a_script_without_a_guard_runs_once(tiny_space: Path) -> None:
 
 
 def test_a_notebook_whose_event_loop_runs_can_search(tiny_space: Path) -> None:
-    """As a notebook's kernel: no file of a main module, and a loop of asyncio that runs."""
-    cell = "".join(f"    {line}\n" for line in UNGUARDED.strip().splitlines())
+    """As a notebook's kernel: no file of a main module, and a loop of asyncio that runs; the space is an imported object."""
+    lines = ["from tiny import SPACE", *UNGUARDED.replace('"tiny.py"', "SPACE").strip().splitlines()]
+    cell = "".join(f"    {line}\n" for line in lines)
     program = f"import asyncio\nasync def cell():\n{cell}asyncio.run(cell())\n"
     assert python(program, "-", folder=tiny_space.parent) == "3 1\n"
     assert (tiny_space.parent / "beginnings").read_text() == "x"
 
 
-def test_the_main_module_has_its_name_and_file_back(run: Run) -> None:
+def test_the_main_module_has_its_name_and_file_back(inline: None, tiny_space: Path, tmp_path: Path) -> None:
     main = sys.modules["__main__"]
-    assert main.__spec__ is not None or hasattr(main, "__file__")
+    before = (main.__spec__, getattr(main, "__file__", None))
+    assert any(before)
+    run_search(tiny_space, trials=1, run=tmp_path / "run", searcher="random", workers=1, progress=False)
+    assert (main.__spec__, getattr(main, "__file__", None)) == before
 
 
 def test_a_space_that_was_loaded_is_loaded_again_from_there(tiny_space: Path) -> None:
