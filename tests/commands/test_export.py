@@ -161,7 +161,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for function in (
         "naxcli.export.bundle.build_network",
-        "naxcli.measure.counts.build_network",
+        "naxcli.search_space.sizes.build_network",
         "naxcli.measure.timing.time_until_stable",
     ):
         monkeypatch.setattr(function, work)
