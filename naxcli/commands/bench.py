@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from naxcli.commands.network_sizes import network_sizes
 from naxcli.commands.select import PROGRAM_SUFFIXES, select
 from naxcli.errors import NaxcliError
 from naxcli.export.read_program import Program, open_program
@@ -34,7 +35,7 @@ from naxcli.measure.roofline import (
     measure_ceilings,
     synchronise,
 )
-from naxcli.search_space.networks import REDUCED, build_network, usual_image_size
+from naxcli.search_space.networks import build_network
 from naxcli.settings.recipe import PRECISIONS, Recipe
 from naxcli.training.depthwise import speed_up_depthwise
 from naxcli.training.loop import set_drop_path
@@ -206,34 +207,20 @@ def _find(config: str | None, command: BenchCommand, variant: str | None) -> Sub
     if config is not None and config.endswith(PROGRAM_SUFFIXES) and Path(config).is_file():
         return _program_subject(Path(config), command, variant)
     selection = select(run=command.run, trial=command.trial, config=config, space=command.space)
-    chosen = variant or selection.variant or REDUCED
-    is_same = chosen == (selection.variant or REDUCED)
-    usual = usual_image_size(selection.space, chosen) if chosen in selection.space.variants else None
-    image_size = command.image_size or usual or selection.image_size or 32
-    num_classes = (
-        command.num_classes or (selection.num_classes if is_same else None) or (100 if chosen == REDUCED else 1000)
+    sizes = network_sizes(
+        selection,
+        variant=variant,
+        width=command.width,
+        num_classes=command.num_classes,
+        image_size=command.image_size,
     )
-    width = command.width or (selection.width if is_same else 1.0)
-    in_channels = (selection.in_channels if is_same else None) or 3
-
-    def build() -> nn.Module:
-        return build_network(
-            selection.space,
-            selection.config,
-            variant=chosen,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            image_size=image_size,
-            width=width,
-        )
-
     label = config or f"{selection.provenance.get('run')} trial {selection.trial_id}"
-    label = f"{label} {chosen}" if selection.code is None else selection.code.name
+    label = f"{label} {sizes.variant}" if selection.code is None else selection.code.name
     return Subject(
-        name=label + ("" if width == 1 else f", width {width:g}"),
-        build=build,
-        num_classes=num_classes,
-        input_shape=(in_channels, image_size, image_size),
+        name=label + ("" if sizes.width == 1 else f", width {sizes.width:g}"),
+        build=lambda: build_network(selection.space, selection.config, **dataclasses.asdict(sizes)),
+        num_classes=sizes.num_classes,
+        input_shape=(sizes.in_channels, sizes.image_size, sizes.image_size),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from naxcli.commands.data import prepare_data
+from naxcli.commands.search_data import prepare_data
 from naxcli.data import lazy_images
 from naxcli.data import residency as residence
 from naxcli.data.augment import TrainingBatches
