@@ -82,26 +82,26 @@ def _describe(
     import numpy as np
 
     from naxcli.cli.output import note, print_json
-    from naxcli.data.sources import load_part
+    from naxcli.data.sources import load_split
 
-    part, test = (
-        load_part(name, data_root, part=which, image_size=image_size, skip_corrupt=skip_corrupt)
+    train, test = (
+        load_split(name, data_root, split=which, image_size=image_size, skip_corrupt=skip_corrupt)
         for which in ("train", "test")
     )
-    counts = np.bincount(part.labels, minlength=len(part.class_names))
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
     described = {
         "name": name,
-        "num_images": len(part.labels),
+        "num_images": len(train.labels),
         "num_test_images": len(test.labels),
-        "num_classes": len(part.class_names),
-        "in_channels": int(part.images.shape[1]),
-        "image_size": int(part.images.shape[2]),
-        "content_hash": part.content_hash(),
-        "is_official": part.is_official,
+        "num_classes": len(train.class_names),
+        "in_channels": int(train.images.shape[1]),
+        "image_size": int(train.images.shape[2]),
+        "content_hash": train.content_hash(),
+        "is_official": train.is_official,
         "smallest_class": int(counts.min()),
         "largest_class": int(counts.max()),
     }
-    for notice in (*part.notices, *test.notices):
+    for notice in (*train.notices, *test.notices):
         note(f"note: {notice}")
     if as_json:
         print_json(described)
@@ -110,5 +110,5 @@ def _describe(
         f"{name}: {described['num_images']:,} training and {described['num_test_images']:,} test images of "
         f"{described['num_classes']} classes, "
         f"{described['in_channels']} x {described['image_size']} x {described['image_size']}, content {described['content_hash']}"
-        + (", official" if part.is_official else ", not the official content")
+        + (", official" if train.is_official else ", not the official content")
     )

@@ -107,12 +107,13 @@ def train(
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    accumulate: Annotated[
+    grad_accum_steps: Annotated[
         int,
         typer.Option(
+            "--grad-accum-steps",
             "--accumulate",
             min=1,
-            help="Parts that each batch is cut into, to need less memory.",
+            help="Gradient accumulation: parts that each batch is cut into, to need less memory.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = 1,
@@ -147,7 +148,7 @@ def train(
     naxcli train …
     """
     from naxcli.cli.output import print_json
-    from naxcli.commands.train import is_first_process, run_training
+    from naxcli.commands.train import is_main_process, run_training
     from naxcli.commands.train_settings import TrainCommand, make_plan
     from naxcli.workers.streams import outlive_reader
 
@@ -171,7 +172,7 @@ def train(
         out=out,
         on_test=on_test,
         test_crop=test_crop,
-        accumulate=accumulate,
+        grad_accum_steps=grad_accum_steps,
         pretrained=pretrained,
         skip_corrupt=skip_corrupt,
         tracker=tracker,
@@ -179,16 +180,16 @@ def train(
         compile=compile,
         overwrite=overwrite,
     )
-    is_first = is_first_process()
+    is_main = is_main_process()
     outlive_reader("stdout")
     try:
-        with _make_display(is_quiet=quiet or not is_first) as display:
+        with _make_display(is_quiet=quiet or not is_main) as display:
             end = run_training(make_plan(command), display)
     except NaxcliError as error:
-        if is_first:
+        if is_main:
             raise
-        raise typer.Exit(error.exit_code) from None  # the first process says it
-    if is_first:
+        raise typer.Exit(error.exit_code) from None  # the main process says it
+    if is_main:
         display.summarise(end.facts)
         if as_json:
             print_json(end.facts)

@@ -27,26 +27,31 @@ def prepare_data(
     """
     if space.build is None or experiment.data is None:
         return None, None, None
-    from naxcli.data.residency import is_lazy, notice_of
-    from naxcli.data.sources import channel_statistics, describe_dataset, load_part
+    from naxcli.data.memory_fit import needs_streaming, streaming_notice, was_streamed
+    from naxcli.data.sources import channel_statistics, describe_dataset, load_split
     from naxcli.workers.pool import local_slots
 
     root, size = Path(experiment.data_root), experiment.image_size
     described = describe_dataset(experiment.data, root, image_size=size)
     num_workers = len(local_slots(workers=experiment.workers, threads=experiment.threads))
-    lazy = (
-        recorded.get("is_lazy", False)
+    is_streaming = (
+        was_streamed(recorded)
         if recorded
-        else is_lazy(
+        else needs_streaming(
             experiment.data,
             root,
             image_size=size,
-            residence=experiment.data_resident,
+            in_memory=experiment.data_in_memory,
             num_processes=1 + (num_workers if experiment.cluster is None else 0),
         )
     )
-    part = load_part(
-        experiment.data, root, part="train", image_size=size, skip_corrupt=experiment.skip_corrupt, is_lazy=lazy
+    split = load_split(
+        experiment.data,
+        root,
+        split="train",
+        image_size=size,
+        skip_corrupt=experiment.skip_corrupt,
+        is_streaming=is_streaming,
     )
     request = DataRequest(
         name=experiment.data,
@@ -56,22 +61,24 @@ def prepare_data(
         images_per_class=experiment.images_per_class,
         image_size=size,
         skip_corrupt=experiment.skip_corrupt,
-        is_lazy=lazy,
+        is_streaming=is_streaming,
     )
-    notices = [*part.notices, *([notice_of(experiment.data, residence=experiment.data_resident)] if lazy else [])]
-    mean, std = channel_statistics(part.images)
+    notices = [*split.notices]
+    if is_streaming:
+        notices.append(streaming_notice(experiment.data, in_memory=experiment.data_in_memory))
+    mean, std = channel_statistics(split.images)
     shape = NetworkShape(
         num_classes=described.num_classes, in_channels=described.in_channels, image_size=described.image_size
     )
     description = {
         "name": experiment.data,
-        "content_hash": part.content_hash(),
-        "num_images": len(part.labels),
+        "content_hash": split.content_hash(),
+        "num_images": len(split.labels),
         "num_classes": shape.num_classes,
         "in_channels": shape.in_channels,
         "image_size": shape.image_size,
-        "is_official": part.is_official,
-        "is_lazy": lazy,
+        "is_official": split.is_official,
+        "is_streaming": is_streaming,
         "notices": notices,
         "mean": mean,
         "std": std,

@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from naxcli.commands.network_sizes import network_sizes
 from naxcli.commands.select import Selection, select
 from naxcli.errors import NaxcliError
 from naxcli.export import FORMATS, ExportRequest, check_export, export_network
 from naxcli.export.provenance import describe_speed
-from naxcli.search_space.networks import REDUCED, usual_image_size
+from naxcli.search_space.networks import REDUCED
 from naxcli.settings.units import counted, format_count, parse_count
 
-IMAGENET_CLASSES = 1000
-# Of a reduced network that no data has given a size: CIFAR's.
-REDUCED_IMAGE_SIZE = 32
-REDUCED_CLASSES = 100
 DEEPCAVE_FORMAT = "deepcave"  # of a whole run
 
 
@@ -72,7 +69,7 @@ def export(command: ExportCommand) -> Iterator[str]:
     changes = _changes(request, selection)
     exported = export_network(dataclasses.replace(request, weights=None if changes else selection.weights))
     if command.format != "config":
-        size = f"{format_count(exported.num_params)} parameters, {format_count(exported.flops)} multiply-adds"
+        size = f"{format_count(exported.num_params)} parameters, {format_count(exported.macs)} multiply-adds"
         state = "trained weights" if exported.is_trained else "untrained weights (seed 0)"
         yield f"{exported.name}: {size}, {state}" + (", normalizations folded" if command.fold else "")
         if changes and (selection.weights is not None or selection.run is not None):
@@ -116,13 +113,8 @@ def _targets(command: ExportCommand) -> dict[str, float | None]:
 
 def _request(command: ExportCommand, selection: Selection) -> ExportRequest:
     """Return the request, as yet without weights: whether they fit depends on the final width."""
-    variant = command.variant or selection.variant or REDUCED
-    is_reduced = variant == REDUCED
-    same_network = variant == (selection.variant or REDUCED)
-    fallback_size = selection.image_size or REDUCED_IMAGE_SIZE
-    size = usual_image_size(selection.space, variant) if variant in selection.space.variants else None
-    num_classes = command.num_classes or (selection.num_classes if same_network else None)
-    in_channels = (selection.in_channels if same_network else None) or 3
+    sizes = network_sizes(selection, variant=command.variant, width=command.width, num_classes=command.num_classes)
+    same_network = sizes.variant == (selection.variant or REDUCED)
     out = Path(command.out) if command.out else Path("export") / selection.space.name
     # A file that --out names gives the network its name.
     default_name = selection.network_name if same_network and not out.suffix else ""
@@ -131,11 +123,7 @@ def _request(command: ExportCommand, selection: Selection) -> ExportRequest:
         config=selection.config,
         format=command.format,
         out=out,
-        variant=variant,
-        width=command.width or (selection.width if same_network else 1.0),
-        num_classes=num_classes or (REDUCED_CLASSES if is_reduced else IMAGENET_CLASSES),
-        in_channels=in_channels,
-        image_size=size or fallback_size,
+        **dataclasses.asdict(sizes),
         mean=selection.mean if same_network else None,
         std=selection.std if same_network else None,
         provenance=selection.provenance,

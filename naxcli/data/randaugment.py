@@ -48,9 +48,9 @@ class Layer:
     """One drawn layer of RandAugment for n images, all on the host.
 
     Args:
-        operation: (n,) index into `OPERATIONS`, -1 where none is applied.
-        argument: (n,) the operation's argument: degrees, factor, share of the size, bits, threshold or addend.
-        is_cubic: (n,) whether a geometric operation interpolates bicubically rather than bilinearly.
+        operation: Indices into `OPERATIONS` of shape (n,), -1 where none is applied.
+        argument: The operations' arguments of shape (n,): degrees, factor, share of the size, bits, threshold or addend.
+        is_cubic: Booleans of shape (n,): whether a geometric operation interpolates bicubically rather than bilinearly.
     """
 
     operation: npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ class Layer:
 
 
 def draw_layers(settings: RandAugmentSettings, num_images: int, generator: np.random.Generator) -> list[Layer]:
-    """Return the layers that timm would draw for so many images."""
+    """Return the layers of RandAugment for `num_images` images, drawn as timm draws them."""
     layers = []
     for _ in range(settings.num_layers):
         operation = generator.integers(len(OPERATIONS), size=num_images)

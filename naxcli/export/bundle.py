@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.inference import inference_form
 from naxcli.export.request import ExportRequest, Written
-from naxcli.measure.counts import count_flops, num_params
+from naxcli.measure.counts import count_macs, num_params
 from naxcli.measure.timing import UnstableError, measure_speed
 from naxcli.search_space.networks import build_network
 
@@ -32,7 +32,7 @@ class Bundle:
         request: what the user asked for.
         network: in evaluation mode, float32, on the CPU, with the request's weights; folded where the request wants that.
         num_params: of the network.
-        flops: multiply-adds of one image forward.
+        macs: multiply-adds of one image forward.
         images: random, (NUM_CHECK_IMAGES, channels, height, width).
         outputs: for these images, of the network as it was before folding.
         speed: of the network in what the format runs in; None where it was not asked for or could not be measured.
@@ -42,7 +42,7 @@ class Bundle:
     request: ExportRequest
     network: nn.Module
     num_params: int
-    flops: int
+    macs: int
     images: Tensor
     outputs: Tensor
     speed: Mapping[str, Any] | None = None
@@ -61,7 +61,7 @@ class Bundle:
         """Return what there is to say of a finished export of this network."""
         return Written(
             num_params=self.num_params,
-            flops=self.flops,
+            macs=self.macs,
             max_difference=max_difference,
             speed=self.speed,
             why_no_speed=self.why_no_speed,
@@ -104,7 +104,7 @@ def make_bundle(request: ExportRequest) -> Bundle:
         request=request,
         network=network,
         num_params=num_params(network),
-        flops=count_flops(network, request.input_shape),
+        macs=count_macs(network, request.input_shape),
         images=images,
         outputs=outputs,
     )

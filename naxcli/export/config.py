@@ -60,7 +60,7 @@ def describe(request: ExportRequest, bundle: Bundle | None = None) -> dict[str, 
             "image_size": request.image_size,
             "mean": list(mean),
             "std": list(std),
-            **(_counts(request) if bundle is None else {"num_params": bundle.num_params, "flops": bundle.flops}),
+            **(_counts(request) if bundle is None else {"num_params": bundle.num_params, "flops": bundle.macs}),
         }
         if request.fold:
             network["folded"] = True
@@ -108,7 +108,7 @@ def write(request: ExportRequest, folder: Path) -> Written:
             why="a value of it has no exact form in JSON",
             exit_code=ExitCode.FAILED,
         )
-    return Written(num_params=content.get("num_params"), flops=content.get("flops"))
+    return Written(num_params=content.get("num_params"), macs=content.get("flops"))
 
 
 def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:

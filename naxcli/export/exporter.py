@@ -67,7 +67,7 @@ def export_network(request: ExportRequest) -> Exported:
         files=tuple(destination.folder / file for file in destination.files),
         name=request.network_name,
         num_params=written.num_params,
-        flops=written.flops,
+        macs=written.macs,
         max_difference=written.max_difference,
         is_trained=request.weights is not None,
         speed=written.speed,

@@ -27,7 +27,7 @@ class Program:
         input_shape: of one image, (channels, height, width).
         batch_size: the only one that it takes; None takes any.
         num_params: that the file tells of; None where it does not.
-        flops: multiply-adds of one image, likewise.
+        macs: multiply-adds of one image, likewise.
         runtime: what runs it, with its version.
     """
 
@@ -35,7 +35,7 @@ class Program:
     input_shape: tuple[int, int, int]
     batch_size: int | None
     num_params: int | None
-    flops: int | None
+    macs: int | None
     runtime: str
 
 
@@ -75,7 +75,7 @@ def _open_onnx(path: Path, device: torch.device) -> Program:
         batch_size=batch_size,
         runtime=f"onnxruntime {onnxruntime.__version__}",
         num_params=_count(facts, "num_params"),
-        flops=_count(facts, "flops"),
+        macs=_count(facts, "flops"),
     )
 
 
@@ -104,7 +104,7 @@ def _open_torch_program(path: Path, device: torch.device, is_trusted: bool) -> P
         batch_size=batch_size,
         runtime=f"{torch_runtime()}, exported program",
         num_params=sum(parameter.numel() for parameter in program.parameters()),
-        flops=_count(_facts(extra[FACTS_FILE]), "flops"),
+        macs=_count(_facts(extra[FACTS_FILE]), "flops"),
     )
 
 

@@ -113,7 +113,7 @@ class Written:
     """What a format's `write` found out about the network and the files it wrote; see `Exported`."""
 
     num_params: int | None = None
-    flops: int | None = None
+    macs: int | None = None
     max_difference: float | None = None
     speed: Mapping[str, Any] | None = None
     why_no_speed: str = ""
@@ -127,7 +127,7 @@ class Exported:
         files: written, in order of importance.
         name: of the network.
         num_params: of the network.
-        flops: multiply-adds of one image forward.
+        macs: multiply-adds of one image forward.
         max_difference: between the loaded export's output and the original's on random images, as a share of the
             largest output where that is above 1; None for a format without a network.
         is_trained: whether the request named weights.
@@ -138,7 +138,7 @@ class Exported:
     files: tuple[Path, ...]
     name: str
     num_params: int | None = None
-    flops: int | None = None
+    macs: int | None = None
     max_difference: float | None = None
     is_trained: bool = False
     speed: Mapping[str, Any] | None = None

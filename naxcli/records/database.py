@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import RunDirectory
-from naxcli.records.files import discard_on_error, disk_full, guard_disk
+from naxcli.records.files import discard_on_error, disk_full, guard_disk, open_atomically
 from naxcli.records.history import OBJECTIVE_COLUMNS, FinishedTrial, HistoryEvent, objective_costs
 from naxcli.records.trial import EpochRecord, Result, Status, Suggestion, Trial, is_int64
 
@@ -555,9 +555,5 @@ def _curves_table(rows: Sequence[sqlite3.Row]) -> pa.Table:
 def _replace_parquet(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with guard_disk(path), discard_on_error(temporary):
-        pq.write_table(table, temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+    with open_atomically(path) as handle:
+        pq.write_table(table, handle)

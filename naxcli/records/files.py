@@ -8,21 +8,32 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from naxcli.errors import ExitCode, NaxcliError
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: a temporary sibling, flushed to disk, then renamed over the old one."""
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Yield a binary file that takes the place of `path` once the block has finished, whole or not at all.
+
+    It is a temporary sibling, flushed to disk and then renamed over the old file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with guard_disk(path), discard_on_error(temporary):
         with temporary.open("wb") as handle:
-            handle.write(content.encode() if isinstance(content, str) else content)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    with open_atomically(path) as handle:
+        handle.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
@@ -84,7 +95,7 @@ def write_file(path: Path, content: str | bytes) -> None:
         NaxcliError: if it cannot be written there.
     """
     check_target(path, is_folder=False)
-    # Half of a surrogate pair, which a stranger's text may hold, is no text in UTF-8.
+    # Half of a surrogate pair, which untrusted text may hold, is no text in UTF-8.
     write_atomically(path, content.encode(errors="replace") if isinstance(content, str) else content)
 
 

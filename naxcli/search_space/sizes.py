@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.measure.counts import count_flops, num_params
+from naxcli.measure.counts import count_macs, num_params
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space
 from naxcli.search_space.networks import REDUCED, build_network
@@ -26,7 +26,7 @@ def measure_config(
     width: float = 1.0,
     variant: str = REDUCED,
 ) -> dict[str, int]:
-    """Return `num_params` and `flops` (multiply-adds of one image forward) of a configuration's network.
+    """Return `num_params` and `flops`, the multiply-adds of one image forward, of a configuration's network.
 
     The network is built on the meta device: it has shapes, but no memory. A builder that needs real tensors gets them.
 
@@ -46,7 +46,7 @@ def measure_config(
         )
         return {
             "num_params": num_params(network),
-            "flops": count_flops(network, (in_channels, image_size, image_size)),
+            "flops": count_macs(network, (in_channels, image_size, image_size)),
         }
 
     try:

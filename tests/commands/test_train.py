@@ -367,11 +367,11 @@ def test_accumulating_cuts_the_batch_without_changing_its_mean(tmp_path: Path) -
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     images, targets = torch.randn(30, 1, 8, 8), torch.rand(30, 10)
     gradients = []
-    for num_parts in (1, 4):
-        loss = EagerStep(network, Recipe(), torch.device("cpu"), num_parts=num_parts)(images, targets)
+    for grad_accum_steps in (1, 4):
+        loss = EagerStep(network, Recipe(), torch.device("cpu"), grad_accum_steps=grad_accum_steps)(images, targets)
         gradients.append((loss, network[1].weight.grad.clone()))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-7)
-    end = train(tmp_path / "out", accumulate=4, epochs=1)
+    end = train(tmp_path / "out", grad_accum_steps=4, epochs=1)
     assert end.exit_code is ExitCode.DONE
 
 
@@ -525,9 +525,9 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 from naxcli.data.dataset import load_dataset
-from naxcli.training.loop import seed_everything, train
+from naxcli.training.loop import TrainingRequest, seed_everything, train
 from naxcli.training.distributed import joined_processes
-from naxcli.training.recipe import Recipe
+from naxcli.settings.recipe import Recipe
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
@@ -537,7 +537,8 @@ recipe = Recipe(batch_size=256, randaugment="", drop_path=0.5)
 def run(processes, epochs, **options):
     seed_everything(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), DropPath(), nn.BatchNorm1d(64), nn.Linear(64, 10))
-    outcome = train(network, dataset, recipe, epochs=epochs, schedule_epochs=4, seed=1, device="cpu", processes=processes, **options)
+    request = TrainingRequest(recipe=recipe, epochs=epochs, schedule_epochs=4, seed=1, device="cpu", **options)
+    outcome = train(network, dataset, request, processes=processes)
     return [dataclasses.replace(record, seconds=0.0) for record in outcome.curve]
 
 with joined_processes() as processes:
@@ -548,7 +549,7 @@ with joined_processes() as processes:
     states = torch.load(folder / "part.pt", weights_only=True)["random_state"]
     assert len(states) == 2 and not torch.equal(states[0], states[1]), "processes draw the same layers"
     assert resumed == whole and resumed[:2] == first, (resumed, whole)
-    if processes.is_first:
+    if processes.is_main_process:
         print("the same curve")
 """
 

@@ -34,6 +34,7 @@ USERS_FILES = (
     "confirmation.json",
     "plan.json",
     "packing.json",
+    "trials_per_gpu.json",
     "checkpoints/best.pt",
     "checkpoints/1.pt",
     "checkpoints",
