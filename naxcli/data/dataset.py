@@ -13,7 +13,7 @@ from torch import Tensor
 
 from naxcli.data.arrays import Images, Labels
 from naxcli.data.sources import channel_statistics, load_split
-from naxcli.data.splits import limited_per_class, stratified_split
+from naxcli.data.splits import Split, limited_per_class, stratified_split
 from naxcli.data.streamed_images import StreamedImages
 from naxcli.errors import NaxcliError
 
@@ -136,17 +136,7 @@ def load_dataset(
     if images_per_class is not None:
         training = limited_per_class(train.labels, training, images_per_class, split_seed)
     mean, std = channel_statistics(train.images)
-    tests: dict[str, Any] = {}
-    notices = train.notices
-    if with_test:
-        size = train.images.shape[-1]
-        resized = image_size if test_crop == 1 else round(size / test_crop)
-        test = load_split(name, root, split="test", image_size=resized, **how)
-        if test.images.shape[1] != train.images.shape[1]:
-            raise NaxcliError(f"training and test images of {name} differ in channels")
-        tests = {"test_images": _middle_of(test.images, size), "test_labels": torch.from_numpy(test.labels)}
-        notices = (*notices, *test.notices)
-    return Dataset(
+    dataset = Dataset(
         name=name,
         train_images=_subset(train.images, training),
         train_labels=torch.from_numpy(train.labels[training]),
@@ -160,8 +150,23 @@ def load_dataset(
         class_names=train.class_names,
         content_hash=train.content_hash(),
         is_official=train.is_official,
-        notices=notices,
-        **tests,
+        notices=train.notices,
+    )
+    if not with_test:
+        return dataset
+    resized = image_size if test_crop == 1 else round(dataset.image_size / test_crop)
+    return _with_test(dataset, load_split(name, root, split="test", image_size=resized, **how))
+
+
+def _with_test(dataset: Dataset, test: Split) -> Dataset:
+    """Return the dataset with the test split, of which the middle squares are kept."""
+    if test.images.shape[1] != dataset.in_channels:
+        raise NaxcliError(f"training and test images of {dataset.name} differ in channels")
+    return dataclasses.replace(
+        dataset,
+        test_images=_middle_of(test.images, dataset.image_size),
+        test_labels=torch.from_numpy(test.labels),
+        notices=(*dataset.notices, *test.notices),
     )
 
 

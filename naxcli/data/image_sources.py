@@ -164,7 +164,7 @@ def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -
     """Return the listed images as one array; several threads read them.
 
     Raises:
-        NaxcliError: naming the unreadable images, unless they are to be skipped.
+        NaxcliError: Naming the unreadable images, unless they are to be skipped.
     """
 
     def to_array(index: int) -> Images | str:

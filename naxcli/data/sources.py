@@ -84,7 +84,7 @@ def describe_dataset(name: str, root: str | Path, *, image_size: int | None = No
         image_size: Side in pixels that images are resized to; None keeps the source's own, 32 for `folder:` and `hf:`.
 
     Raises:
-        NaxcliError: if the name is unknown, or its folder is missing.
+        NaxcliError: If the name is unknown, or its folder is missing.
     """
     if name == "digits":
         description = Description(name=name, num_classes=10, in_channels=1, image_size=DIGITS_IMAGE_SIZE)
@@ -124,7 +124,7 @@ def load_split(
         is_streaming: Whether images are read each time they are used rather than kept in memory.
 
     Raises:
-        NaxcliError: if the data is missing, damaged, or the name unknown.
+        NaxcliError: If the data is missing, damaged, or the name unknown.
     """
     readers: dict[str, Callable[[], Split]] = {
         "digits": lambda: _read_digits(split),
@@ -289,7 +289,7 @@ def load_plain_pickle(content: bytes, path: Path) -> Any:
     """Return the plain data of a pickle, refusing anything else so that an untrusted file cannot run code.
 
     Raises:
-        NaxcliError: naming the file.
+        NaxcliError: Naming the file.
     """
     try:
         return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()

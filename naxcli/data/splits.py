@@ -47,7 +47,7 @@ def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[Labels
         seed: Random seed of the draw.
 
     Raises:
-        NaxcliError: if a class has fewer than two images.
+        NaxcliError: If a class has fewer than two images.
     """
     if not 0 < fraction < 1:
         raise NaxcliError(f"the validation fraction is {fraction}", why="it must be between 0 and 1")

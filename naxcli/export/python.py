@@ -63,7 +63,7 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.py and NAME.safetensors, run them in a process without naxcli, and return the largest difference.
 
     Raises:
-        NaxcliError: if the file does not run without naxcli, or its output differs.
+        NaxcliError: If the file does not run without naxcli, or its output differs.
     """
     name = request.network_name
     code = folder / f"{name}.py"
@@ -80,7 +80,7 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
     """Return the text of the exported file.
 
     Raises:
-        NaxcliError: if the space's network code does not stand alone.
+        NaxcliError: If the space's network code does not stand alone.
     """
     name, is_reduced = request.network_name, request.variant == REDUCED
     source = _slice(request)
@@ -122,8 +122,8 @@ def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str,
     """Return timm's description of what the weights expect: input, normalization, and which layers to adapt.
 
     Args:
-        request: what is exported.
-        network: in evaluation mode, on the CPU.
+        request: What is exported.
+        network: Network in evaluation mode, on the CPU.
     """
     mean, std = request.normalization
     convolutions = [

@@ -74,7 +74,7 @@ def check_target(path: Path, *, is_folder: bool) -> None:
     """Refuse a file or a folder that cannot be written; a folder may be missing, but not the one that it is to be in.
 
     Raises:
-        NaxcliError: if the folder around it is missing, which may be a slip of the pen, or something else has its name.
+        NaxcliError: If the folder around it is missing, which may be a slip of the pen, or something else has its name.
     """
     parent = path.parent
     if not parent.is_dir():
@@ -92,7 +92,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     """Write one file of the report.
 
     Raises:
-        NaxcliError: if it cannot be written there.
+        NaxcliError: If it cannot be written there.
     """
     check_target(path, is_folder=False)
     # Half of a surrogate pair, which untrusted text may hold, is no text in UTF-8.
@@ -103,7 +103,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder where it is missing.
 
     Raises:
-        NaxcliError: if it cannot be made, for instance because a file has that name.
+        NaxcliError: If it cannot be made, for instance because a file has that name.
     """
     check_target(folder, is_folder=True)
     with guard_disk(folder):

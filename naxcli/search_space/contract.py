@@ -191,7 +191,7 @@ def to_configuration(
     """Return ConfigSpace's object for plain values, rebuilt from its vector so that it hashes like a sampled one.
 
     Raises:
-        NaxcliError: naming the unknown, missing or illegal hyperparameter.
+        NaxcliError: Naming the unknown, missing or illegal hyperparameter.
     """
     from ConfigSpace import Configuration
 
@@ -243,7 +243,7 @@ def load_space(reference: str) -> Space:
     A space file is code: it runs when it is loaded, so it is loaded only when the user names it.
 
     Raises:
-        NaxcliError: if there is no such space, or its file does not import or holds no Space.
+        NaxcliError: If there is no such space, or its file does not import or holds no Space.
     """
     if reference.endswith(".py") or "/" in reference:
         return _load_file(Path(reference))

@@ -54,34 +54,34 @@ class Experiment:
     """The resolved settings of one run. Field names are the keys of experiment.toml and of `--set`.
 
     Args:
-        space: reference of the search space, as on the command line.
-        data: name of the data source; None where the space evaluates by itself.
-        data_root: folder that holds or receives data sets.
-        data_in_memory: whether images stay in memory: `always`, `never` (timm's loader streams them from their files), or
+        space: Reference of the search space, as on the command line.
+        data: Name of the data source; None where the space evaluates by itself.
+        data_root: Folder that holds or receives data sets.
+        data_in_memory: Whether images stay in memory: `always`, `never` (timm's loader streams them from their files), or
             `auto`, where they fit.
-        skip_corrupt: whether unreadable image files are left out rather than refused.
-        image_size: side in pixels that images are resized to; None keeps the source's own.
-        width: factor on the network's channels.
-        validation_fraction: share of the training set held out, stratified, for the search's cost.
-        images_per_class: images of every class that trials train on, drawn from what is not held out; None is all of them.
-        searcher: one of `SEARCHERS`.
-        seed: the one seed from which split, trial and searcher seeds are derived.
-        fidelity: range of fidelities (epochs) that trials are trained for.
-        objective: further objectives of the Pareto front beside `cost`.
+        skip_corrupt: Whether unreadable image files are left out rather than refused.
+        image_size: Side in pixels that images are resized to; None keeps the source's own.
+        width: Factor on the network's channels.
+        validation_fraction: Share of the training set held out, stratified, for the search's cost.
+        images_per_class: Images of every class that trials train on, drawn from what is not held out; None is all of them.
+        searcher: Searcher, one of `SEARCHERS`.
+        seed: The one seed from which split, trial and searcher seeds are derived.
+        fidelity: Range of fidelities (epochs) that trials are trained for.
+        objective: Further objectives of the Pareto front beside `cost`.
         random_share: share of trials suggested by uniform random search, the arm that the searcher is compared with.
-        limits: upper limits on every suggested network.
-        trial_timeout: longest time of one trial, a duration; None is no limit.
-        budget: active time of the whole search, a duration; None is no limit.
-        trials: number of finished trials at which the search ends; None is no limit.
-        workers: number of trials at once, or `auto`.
+        limits: Upper limits on every suggested network.
+        trial_timeout: Longest time of one trial, a duration; None is no limit.
+        budget: Active time of the whole search, a duration; None is no limit.
+        trials: Number of finished trials at which the search ends; None is no limit.
+        workers: Number of trials at once, or `auto`.
         threads: CPU threads of one worker; None shares the cores out.
-        cluster: address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
-        tls_ca_file: certificate of the authority that signed those of the scheduler at `tls://...`; None takes Dask's configuration.
-        tls_cert: this side's own certificate there.
-        tls_key: its private key, where it is not in the certificate's file.
-        insecure: whether a scheduler without TLS may be on another machine.
-        recipe: how a network is trained.
-        rung_schedule: of a search over several fidelities; see `trial_recipe`.
+        cluster: Address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
+        tls_ca_file: Certificate of the authority that signed those of the scheduler at `tls://...`; None takes Dask's configuration.
+        tls_cert: This side's own certificate there.
+        tls_key: Private key, where it is not in the certificate's file.
+        insecure: Whether a scheduler without TLS may be on another machine.
+        recipe: How a network is trained.
+        rung_schedule: Learning-rate schedule of a search over several fidelities; see `trial_recipe`.
     """
 
     space: str
@@ -240,15 +240,15 @@ def resolve(
     """Return the settings from all sources, the strongest first: `--set`, flags, environment, experiment file, defaults.
 
     Args:
-        flags: settings given on the command line; None means not given.
+        flags: Settings given on the command line; None means not given.
         assignments: `a.b=c` texts of `--set`.
-        experiment_file: path or shipped name; None takes the shipped file named like the data source, where there is one.
-        stored: settings of an existing run, which take the place of file and defaults so that a shorter command resumes it.
+        experiment_file: Path or shipped name; None takes the shipped file named like the data source, where there is one.
+        stored: Settings of an existing run, which take the place of file and defaults so that a shorter command resumes it.
         environment: variables; `NAXCLI_RECIPE__LEARNING_RATE` sets `recipe.learning_rate`.
-        has_networks: whether the space builds networks and so needs data.
+        has_networks: Whether the space builds networks and so needs data.
 
     Raises:
-        NaxcliError: for an unknown setting or a value of the wrong kind, naming it and its source, or a cluster that is not safe.
+        NaxcliError: For an unknown setting or a value of the wrong kind, naming it and its source, or a cluster that is not safe.
     """
     command_line = _nest({name: value for name, value in flags.items() if value is not None})
     for assignment in assignments:

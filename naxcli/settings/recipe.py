@@ -185,7 +185,7 @@ class RandAugmentSettings:
         """Return the settings that timm reads in a description such as `rand-m7-mstd0.5-inc1`, its sections in any order.
 
         Raises:
-            NaxcliError: if a section is unknown. timm's other sets of operations (`t...`) are not offered.
+            NaxcliError: If a section is unknown. timm's other sets of operations (`t...`) are not offered.
         """
         head, *sections = description.split("-")
         if head != "rand":

@@ -221,7 +221,14 @@ def test_overwriting_a_training_keeps_the_files_of_others(tmp_path: Path) -> Non
     folder.mkdir()
     _prepare_folder(make_plan(command(folder)))
     others = ("notes.txt", "checkpoints/mine.pt", "tensorboard/notes.txt", "wandb/run", "config.json.orig")
-    own = ("checkpoints/last.pt", "checkpoints/.last.pt.ab_12345.tmp", "best/README.md", "log.csv", "README.md")
+    own = (
+        "checkpoints/last.pt",
+        "checkpoints/.last.pt.ab_12345.tmp",
+        "checkpoints/.best.pt.99.tmp",
+        "best/README.md",
+        "log.csv",
+        "README.md",
+    )
     for file in (*others, *own):
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text("written")
@@ -485,6 +492,21 @@ def test_a_missing_or_unknown_tracker_is_named(tmp_path: Path, monkeypatch: pyte
     assert "naxcli[trackers]" in missing.value.hint
     with pytest.raises(NaxcliError, match="no tracker 'paper'"):
         train(tmp_path / "b", tracker="paper")
+
+
+def test_a_folder_with_the_setting_names_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    settings = {"grad_accum_steps": 2, "assignments": ("recipe.schedule=warmup_stable_decay",)}
+    folder.mkdir()
+    _prepare_folder(make_plan(command(folder, **settings)))
+    file = folder / "training.toml"
+    former = file.read_text().replace("grad_accum_steps", "accumulate").replace("warmup_stable_decay", "trunk")
+    assert "accumulate = 2" in former and '"trunk"' in former
+    file.write_text(former)
+    assert not make_plan(command(folder, **settings)).is_new
+    with pytest.raises(NaxcliError, match="other settings") as refused:
+        make_plan(command(folder, **{**settings, "grad_accum_steps": 4}))
+    assert refused.value.why == "grad_accum_steps: 2 in the folder, 4 now"
 
 
 def test_a_space_without_networks_cannot_be_trained(tiny_space: Path, tmp_path: Path) -> None:

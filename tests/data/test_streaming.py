@@ -433,6 +433,9 @@ def test_a_search_decides_once_says_so_and_keeps_to_it(folder: Path, monkeypatch
     request, again, _ = prepare_data(experiment, space, recorded=description)
     assert request is not None and again is not None
     assert request.is_streaming and again["content_hash"] == description["content_hash"]
+    del description["is_streaming"]
+    request, _, _ = prepare_data(experiment, space, recorded={**description, "is_lazy": True})  # of earlier versions
+    assert request is not None and request.is_streaming
     request, _, _ = prepare_data(experiment, space)
     assert request is not None and not request.is_streaming
 

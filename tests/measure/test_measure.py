@@ -115,6 +115,18 @@ def test_spaces_without_networks_and_unknown_variants_are_refused() -> None:
         build_network(make_space(lambda config, **_: "net"), {}, num_classes=2, in_channels=3, image_size=8)
 
 
+def test_a_cuda_toolkit_without_a_gpu_is_not_warned_of(tmp_path: Path) -> None:
+    environment = {**os.environ, "CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", "import naxcli.measure.counts"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert "CUDA" not in done.stderr
+
+
 def test_variants_name_their_usual_image_size() -> None:
     assert variant_names(SPACE) == ("reduced", "T", "S", "TP")
     assert usual_image_size(SPACE, "reduced") is None

@@ -264,6 +264,18 @@ def test_a_setting_that_came_after_a_checkpoint_had_its_default(few_digits: Data
     assert refused.value.why == "recipe.label_smoothing was 0.0, is 0.1"
 
 
+def test_a_checkpoint_that_names_a_setting_as_an_earlier_version_did_is_continued(
+    few_digits: Dataset, tmp_path: Path
+) -> None:
+    path, recipe = tmp_path / "a.pt", dataclasses.replace(QUICK, schedule="warmup_stable_decay")
+    train_small(few_digits, recipe, epochs=1, schedule_epochs=2, checkpoint_to=path)
+    state = torch.load(path, weights_only=True)
+    state["identity"]["recipe.schedule"] = "trunk"
+    save_checkpoint(state, path)
+    _, outcome = train_small(few_digits, recipe, checkpoint_from=path)
+    assert outcome.status is Status.SUCCESS and len(outcome.curve) == 2
+
+
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
     torch.save({"format": 0}, tmp_path / "a.pt")
     with pytest.raises(NaxcliError, match="not a checkpoint of this version"):

@@ -106,6 +106,8 @@ def test_a_run_measures_once_and_remembers(tmp_path: Path, monkeypatch: pytest.M
         assert [slot.cuda_device for slot in slots] == ["0", "1", "0", "1"]
     assert asked == [1, 2, 4] and len(notices) == 2
     assert json.loads((run.path / "trials_per_gpu.json").read_text())["per_device"] == 2
+    (run.path / "trials_per_gpu.json").rename(run.path / "packing.json")  # as earlier versions called it
+    assert len(slots_of_run(experiment, space, request, run, notices.append)) == 4 and asked == [1, 2, 4]
     short = slots_of_run(
         experiment_on("digits", budget="10m"), space, request, RunDirectory(path=tmp_path / "b"), notices.append
     )
