@@ -89,11 +89,12 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
         parameters["image_size"] = request.image_size
     parameters["width"] = float(request.width)
     build_arguments = ["_create_for_timm", f'"{name}"', "pretrained"]
-    if num_features := len(getattr(bundle.network, "feature_info", ())):
-        indices = tuple(range(num_features))
-        build_arguments.append(
-            f'feature_cfg={{"out_indices": {indices}, "flatten_sequential": True, **(feature_cfg or {{}})}}'
-        )
+    if feature_info := getattr(bundle.network, "feature_info", ()):
+        indices = tuple(range(len(feature_info)))
+        # timm looks for the maps' modules at the top of a network, or, flattened, inside of its sequences, but not at both.
+        is_nested = any("." in str(info["module"]) for info in feature_info)
+        flattened = '"flatten_sequential": True, ' if is_nested else ""
+        build_arguments.append(f'feature_cfg={{"out_indices": {indices}, {flattened}**(feature_cfg or {{}})}}')
     else:
         build_arguments.append("feature_cfg=feature_cfg")
     pretrained = {key: _literal(value) for key, value in pretrained_settings(request, bundle.network).items()}

@@ -72,9 +72,15 @@ def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torc
 
 
 def macs_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
-    """Return the multiply-adds of one call of an ATen operator by torch's own formulas, 0 where it has none for it."""
-    formula = flop_registry.get(func.overloadpacket)
-    return 0 if formula is None else formula(*args, **kwargs, out_val=out) // FLOPS_PER_MAC
+    """Return the multiply-adds of one call of an operator by torch's own formulas, 0 where it has none for it."""
+    operation = func.overloadpacket
+    if operation in flop_registry:
+        return int(flop_registry[operation](*args, **kwargs, out_val=out)) // FLOPS_PER_MAC
+    if str(operation) == "torchvision.deform_conv2d":
+        # As a plain convolution; between positions it also interpolates, which is not counted.
+        weight = args[1]
+        return int(out.numel() * weight[0].numel())
+    return 0
 
 
 class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
