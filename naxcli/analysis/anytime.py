@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
-from naxcli.analysis.audit import end_order
+from naxcli.analysis.clock import column_of, elapsed_seconds, steady_times
 from naxcli.analysis.encoding import Flags, Floats, distinct_rows
 from naxcli.analysis.incumbent import config_of_row, group_means
 from naxcli.analysis.table import is_error_rate
@@ -23,7 +23,7 @@ SIZES = ("num_params", "flops", "latency_ms")
 
 
 def trajectory(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the trials at the highest fidelity that lowered the cost, in the order in which they ended.
+    """Return the trials at the highest fidelity that lowered the cost, in the order of the table, which is that of their ends.
 
     `elapsed_seconds` counts from the first start, `trial_seconds_sum` adds up the seconds of all trials that had ended by then. A table
     without ids and times has no order, hence no trajectory.
@@ -32,21 +32,19 @@ def trajectory(table: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     is_full = is_full_fidelity(table)
     cost = table["cost"].to_numpy(dtype=float)
-    ended = _column(table, "ended_at")
-    start = np.nanmin(_column(table, "started_at")) if np.isfinite(_column(table, "started_at")).any() else np.nan
-    order = end_order(table)
-    seconds = _column(table, "seconds")
-    spent = np.cumsum(np.nan_to_num(seconds[order])) if np.isfinite(seconds).any() else np.full(len(order), np.nan)
+    elapsed = elapsed_seconds(table)
+    seconds = column_of(table, "seconds")
+    spent = np.cumsum(np.nan_to_num(seconds)) if np.isfinite(seconds).any() else np.full(len(table), np.nan)
     points, best = [], np.inf
-    for position, row in enumerate(order):
-        if is_full[row] and cost[row] < best:
+    for row in map(int, np.flatnonzero(is_full)):
+        if cost[row] < best:
             best = cost[row]
             points.append(
                 {
                     "trial_id": _integer(table, "trial_id", row),
-                    "ended_at": _number(ended[row]),
-                    "elapsed_seconds": _number(ended[row] - start),
-                    "trial_seconds_sum": _number(spent[position]),
+                    "ended_at": _number(column_of(table, "ended_at")[row]),
+                    "elapsed_seconds": _number(elapsed[row]),
+                    "trial_seconds_sum": _number(spent[row]),
                     "cost": float(best),
                 }
             )
@@ -83,7 +81,7 @@ def pareto_front(table: pd.DataFrame, vectors: Floats) -> list[dict[str, Any]]:
             "cost": float(mean_costs[number]),
             "num_params": _integer(table, "num_params", best_rows[number]),
             "flops": _integer(table, "flops", best_rows[number]),
-            "latency_ms": _number(_column(table, "latency_ms")[best_rows[number]]),
+            "latency_ms": _number(column_of(table, "latency_ms")[best_rows[number]]),
         }
         for number in sorted(np.flatnonzero(on_front), key=lambda number: mean_costs[number])
     ]
@@ -98,13 +96,13 @@ def marginal_value(
     and ends with the configurations that have neither a cost there nor failed. An error rate does not fall below 0.
 
     Args:
-        table: of the trials.
+        table: Table of the trials.
         vectors: (num_trials, num_hyperparameters) of the trials.
         num_configs: configurations of the space, None where they are infinitely many or were not counted.
-        seed: of the simulation.
+        seed: Random seed of the simulation.
     """
     is_full = is_full_fidelity(table)
-    rows = end_order(table)[is_full[end_order(table)]]
+    rows = np.flatnonzero(is_full)
     seconds = active_seconds(table)
     if len(rows) < MIN_TRIALS or not seconds > 0:
         return None
@@ -144,7 +142,7 @@ def expected_improvement(
         costs: (num_trials,) in the order in which trials ended.
         num_more: number of trials to come.
         lowest: a bound that no cost is below.
-        seed: of the simulation.
+        seed: Random seed of the simulation.
     """
     recent = np.sort(_representative(costs))
     num = len(recent)
@@ -188,7 +186,7 @@ def active_elapsed(table: pd.DataFrame) -> Floats:
 
     Time between the end of a run and its resumption does not count.
     """
-    started, ended = _column(table, "started_at"), _column(table, "ended_at")
+    started, ended = steady_times(table)
     known = np.isfinite(started) & np.isfinite(ended)
     elapsed = np.full(len(table), np.nan)
     if known.any():
@@ -223,14 +221,10 @@ def is_full_fidelity(table: pd.DataFrame) -> Flags:
     return is_full
 
 
-def _column(table: pd.DataFrame, name: str) -> Floats:
-    return table[name].to_numpy(dtype=float) if name in table else np.full(len(table), np.nan)
-
-
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
 def _integer(table: pd.DataFrame, name: str, row: int) -> int | None:
-    value = _column(table, name)[row]
+    value = column_of(table, name)[row]
     return int(value) if np.isfinite(value) else None

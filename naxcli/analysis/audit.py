@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, spearmanr
 
-from naxcli.analysis.encoding import Flags, Floats, Parts, distinct_rows
+from naxcli.analysis.encoding import Flags, Floats, distinct_rows
 from naxcli.settings.units import counted
 
 CONFIDENCE = 0.95
@@ -81,12 +81,12 @@ def spearman_interval(rho: float, num_pairs: int) -> tuple[float, float]:
 
 
 def random_arm(table: pd.DataFrame) -> dict[str, Any] | None:
-    """Return whether the searcher's best beat the random arm's at equal cost, or None where the run has not both.
+    """Return whether the searcher's best beat the random baseline's at equal cost, or None where the run has not both.
 
-    Both arms are cut off where the one that spent less stops (trial seconds; number of trials in tables without), in the order in
+    Both are cut off where the one that spent less stops (trial seconds; number of trials in tables without), in the order in
     which trials ended: `num_searcher` and `num_random` count what is left at the highest fidelity, `..._in_all` all. `difference`
     is searcher's best - random's best at the highest fidelity: negative where the searcher is better. Its interval holds every
-    shift between the arms that an exact permutation test of the difference of the bests does not reject at 5 %.
+    shift between the two that an exact permutation test of the difference of the bests does not reject at 5 %.
     """
     if "searcher" not in table:
         return None
@@ -125,23 +125,15 @@ def random_arm(table: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _cumulative_seconds(table: pd.DataFrame, members: Flags) -> Floats:
-    """Return what an arm had spent when each of its trials ended, NaN for trials of the other arm."""
-    order = end_order(table)
-    order = order[members[order]]
+    """Return what the searcher, or the baseline, had spent when each of its trials (`members`) ended, NaN for the others."""
     seconds = table["seconds"].to_numpy(dtype=float) if _has_seconds(table, members) else np.ones(len(table))
     spent = np.full(len(table), np.nan)
-    spent[order] = np.cumsum(np.nan_to_num(seconds[order]))
+    spent[members] = np.cumsum(np.nan_to_num(seconds[members]))
     return spent
 
 
 def _has_seconds(table: pd.DataFrame, members: Flags) -> bool:
     return "seconds" in table and float(np.nansum(table["seconds"].to_numpy(dtype=float)[members])) > 0
-
-
-def end_order(table: pd.DataFrame) -> Parts:
-    """Return the rows in the order in which the trials ended, or of their ids in tables without times."""
-    keys = [table[column].to_numpy(dtype=float) for column in ("trial_id", "ended_at") if column in table]
-    return np.lexsort(keys) if keys else np.arange(len(table))
 
 
 def shift_interval(first: Floats, second: Floats) -> tuple[float, float]:

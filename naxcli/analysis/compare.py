@@ -11,7 +11,7 @@ import pandas as pd
 from ConfigSpace import ConfigurationSpace
 
 from naxcli.analysis.anytime import active_elapsed, is_full_fidelity
-from naxcli.analysis.audit import end_order, shift_interval
+from naxcli.analysis.audit import shift_interval
 from naxcli.analysis.encoding import Floats
 from naxcli.analysis.table import check_table
 from naxcli.search_space.contract import describe_domain
@@ -128,8 +128,8 @@ class _Curve:
     """The successful trials of a run at its highest fidelity.
 
     Args:
-        fidelity: of these trials, None without any.
-        costs: (num_trials,) of these trials.
+        fidelity: Fidelity of these trials, None without any.
+        costs: Costs of these trials, (num_trials,).
         clocks: clock -> (num_trials,) what the run had spent when each of them ended; without clocks that were not recorded.
         spent: clock -> what the whole run spent.
         is_one_fidelity: whether every trial of the run has the same one, and none continues another.
@@ -145,11 +145,11 @@ class _Curve:
     def of(cls, run: Run) -> _Curve:
         table, _ = check_table(run.frame, run.configuration_space)
         rows = np.flatnonzero(is_full_fidelity(table))
-        order = end_order(table)
-        epochs = _epochs(table)
-        clocks = {"trials": np.empty(len(table)), "epochs": np.empty(len(table)), "seconds": active_elapsed(table)}
-        clocks["trials"][order] = np.arange(1.0, len(table) + 1)
-        clocks["epochs"][order] = np.cumsum(epochs[order])
+        clocks = {
+            "trials": np.arange(1.0, len(table) + 1),
+            "epochs": np.cumsum(_epochs(table)),
+            "seconds": active_elapsed(table),
+        }
         # All trials of a table that was looked up, or none, may lack their times.
         known = {clock: spent for clock, spent in clocks.items() if np.isfinite(spent[rows]).all()}
         return cls(

@@ -108,26 +108,11 @@ def answer(
     """
     order = np.lexsort([costs, *np.nan_to_num(vectors, nan=-1.0).T])
     vectors, costs = vectors[order], costs[order]
-    num_configs = len(distinct_rows(vectors)[0]) if len(vectors) else 0
-    note = _reason(costs, num_configs, request.encoding)
     encoding = request.encoding.varied(vectors, incumbent=request.incumbent)
-    entry: dict[str, Any] = {
-        "fidelity": fidelity,
-        "num_trials": len(costs),
-        "num_configs": num_configs,
-        "r2": None,
-        "survivors_of": survivors_of,
-        "note": note,
-        "never_varied": _never_varied(request.encoding, encoding, vectors, failures) if len(costs) else [],
-    }
-    if note is not None:
+    entry = {"fidelity": fidelity, **_basis(vectors, costs, request, encoding, failures), "survivors_of": survivors_of}
+    if entry["note"] is not None:
         return Answer(entry=entry | _no_tables(request), forest=None, warnings=())
-    asked = replace(
-        request,
-        encoding=encoding,
-        groups=check_groups(request.groups, encoding),
-        default=encoding.start(request.default),
-    )
+    asked = _within(request, encoding)
     forest = fit_forest(
         encoding,
         vectors,
@@ -159,6 +144,25 @@ def answer(
         forest=forest,
         warnings=_warnings(entry, tables, asked, vectors=vectors, failures=failures),
     )
+
+
+def _basis(vectors: Floats, costs: Floats, request: Request, varied: Encoding, failures: Failures) -> dict[str, Any]:
+    """Return the head of an entry: what its numbers rest on, or in `note` why there are none."""
+    num_configs = len(distinct_rows(vectors)[0]) if len(vectors) else 0
+    return {
+        "num_trials": len(costs),
+        "num_configs": num_configs,
+        "r2": None,
+        "survivors_of": None,
+        "note": _reason(costs, num_configs, request.encoding),
+        "never_varied": _never_varied(request.encoding, varied, vectors, failures) if len(costs) else [],
+    }
+
+
+def _within(request: Request, varied: Encoding) -> Request:
+    """Return a request in which what never varied is a constant."""
+    groups = check_groups(request.groups, varied)
+    return replace(request, encoding=varied, groups=groups, default=varied.start(request.default))
 
 
 def _never_varied(whole: Encoding, varied: Encoding, vectors: Floats, failures: Failures) -> list[dict[str, Any]]:

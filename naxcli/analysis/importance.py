@@ -13,9 +13,9 @@ from naxcli.analysis.encoding import Encoding, Floats, Parts
 from naxcli.analysis.fanova import Effects, Measure, effects, make_measure, pairs_of
 from naxcli.analysis.forest import Forest, fit_forest
 from naxcli.analysis.lpi import Neighbourhood, neighbourhood
+from naxcli.analysis.methods import METHODS
 from naxcli.analysis.shapley import Game, shapley_game
 
-METHODS = ("lpi", "fanova", "ablation", "shapley")
 # Trees of a resample's forest.
 NUM_RESAMPLE_TREES = 32
 NUM_THREADS = 2

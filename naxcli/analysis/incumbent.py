@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from naxcli.analysis.encoding import Floats, Parts, distinct_rows
-from naxcli.analysis.table import PREFIX
-from naxcli.records.trial import ConfigValue, config_id
+from naxcli.records.trial import CONFIG_PREFIX, ConfigValue, config_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +30,8 @@ class Incumbent:
 
 def config_of_row(table: pd.DataFrame, row: int) -> dict[str, ConfigValue]:
     """Return the configuration of one trial of a normalised table; inactive hyperparameters are absent."""
-    columns = [column for column in table.columns if column.startswith(PREFIX)]
-    values = {column[len(PREFIX) :]: table[column].iloc[row] for column in columns}
+    columns = [column for column in table.columns if column.startswith(CONFIG_PREFIX)]
+    values = {column[len(CONFIG_PREFIX) :]: table[column].iloc[row] for column in columns}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -16,7 +16,6 @@ from naxcli.analysis.forest import Forest
 GRID_POINTS = 100
 # Above this number, the joint values of a group are sampled.
 MAX_JOINT_VALUES = 4_096
-METHODS = ("naxcli", "deepcave")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +26,7 @@ class Neighbourhood:
         rows: (num_rows, num_hyperparameters) ConfigSpace vectors, legal and repaired.
         parts: hyperparameter or group -> its rows. Inactive hyperparameters are absent.
         shares: name -> names whose variances add up to the whole of which its variance is a share.
-        method: one of `METHODS`.
+        method: one of `LPI_DEFINITIONS`.
     """
 
     rows: Floats

@@ -15,9 +15,8 @@ from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
 from naxcli.analysis.fidelity import Answer, Failures, Request, answer
 from naxcli.analysis.forest import Forest
-from naxcli.analysis.importance import METHODS
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
-from naxcli.analysis.lpi import METHODS as LPI_METHODS
+from naxcli.analysis.methods import METHODS, check_methods
 from naxcli.analysis.table import check_table, unused_columns
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
@@ -72,20 +71,18 @@ def summarise(
     _check_arguments(methods, lpi, bootstrap)
     table, vectors = check_table(frame, configuration_space)
     encoding = Encoding(configuration_space)
-    default = default if default is not None else plain_config(configuration_space.get_default_configuration())
-    compared = {name: plain_config(config) for name, config in {"default": default, **(references or {})}.items()}
-    reference_rows = {
+    compared = _compared(configuration_space, default, references or {})
+    rows = {
         name: encoding.vector(to_configuration(configuration_space, config, what=f"the configuration {name!r}"))
         for name, config in compared.items()
     }
     incumbent = find_incumbent(table, vectors)
-    # Without an incumbent there is no importance either, so that the default may stand in its place.
-    incumbent_row = reference_rows["default"] if incumbent is None else vectors[incumbent.row]
     request = Request(
         encoding=encoding,
         groups=check_groups(groups or {}, encoding),
-        default=reference_rows["default"],
-        incumbent=incumbent_row,
+        default=rows["default"],
+        # Without an incumbent there is no importance either, so that the default may stand in its place.
+        incumbent=rows["default"] if incumbent is None else vectors[incumbent.row],
         methods=methods,
         lpi=lpi,
         num_resamples=bootstrap,
@@ -93,40 +90,43 @@ def summarise(
         is_exact=exact_model,
         merged=frozenset(merged),
     )
-    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
     answers = _answers(table, vectors, request, fidelities=_fidelities(table, at), progress=progress)
     audits, arm = proxy_audit(table, vectors), random_arm(table)
     forest = next((a.forest for a in answers if incumbent and a.entry["fidelity"] == incumbent.fidelity), None)
+    num_configs = count_configurations(configuration_space)
     return {
         "run": run,
         "space": space,
         "seed": seed,
         "incumbent": _incumbent_entry(incumbent),
-        "references": _references(compared, reference_rows, table, vectors, incumbent=incumbent, forest=forest),
+        "references": _references(compared, rows, table, vectors, incumbent=incumbent, forest=forest),
         "trials": {str(status): int(count) for status, count in table["status"].value_counts(sort=True).items()},
         "failures": _failures(table),
         "importance": [a.entry for a in answers],
         "trajectory": trajectory(table),
         "proxy_audit": audits,
         "random_arm": arm,
-        "marginal_value": marginal_value(
-            table, vectors, num_configs=count_configurations(configuration_space), seed=seed
-        ),
+        "marginal_value": marginal_value(table, vectors, num_configs=num_configs, seed=seed),
         "pareto": pareto_front(table, vectors),
         "warnings": [
-            *_table_warnings(frame, configuration_space, succeeded),
+            *_table_warnings(frame, configuration_space, table),
             *(warning for a in answers for warning in a.warnings),
             *audit_warnings(audits, arm),
         ],
     }
 
 
+def _compared(
+    configuration_space: ConfigurationSpace, default: Config | None, references: Mapping[str, Config]
+) -> dict[str, dict[str, Any]]:
+    """Return the configurations that the incumbent is compared with by name, the default first."""
+    if default is None:
+        default = plain_config(configuration_space.get_default_configuration())
+    return {name: plain_config(config) for name, config in {"default": default, **references}.items()}
+
+
 def _check_arguments(methods: Sequence[str], lpi: str, bootstrap: int) -> None:
-    unknown = sorted(set(methods) - set(METHODS))
-    if unknown:
-        raise NaxcliError(f"there is no method {', '.join(unknown)}", hint=f"choose from {', '.join(METHODS)}")
-    if lpi not in LPI_METHODS:
-        raise NaxcliError(f"there is no LPI of kind {lpi!r}", hint=f"choose from {', '.join(LPI_METHODS)}")
+    check_methods(methods, lpi)
     if bootstrap < 0:
         raise NaxcliError(f"the number of resamples is {bootstrap}", hint="0 for no intervals, 100 for good ones")
 
@@ -248,7 +248,8 @@ def _example(failed: pd.DataFrame) -> str | None:
     return lines[0] if lines else None
 
 
-def _table_warnings(frame: pd.DataFrame, configuration_space: ConfigurationSpace, succeeded: Flags) -> list[str]:
+def _table_warnings(frame: pd.DataFrame, configuration_space: ConfigurationSpace, table: pd.DataFrame) -> list[str]:
+    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
     found = []
     if len(frame) == 0:
         found.append("there are no trials yet")

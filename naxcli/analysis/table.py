@@ -12,48 +12,26 @@ from numpy.typing import NDArray
 
 from naxcli.analysis.encoding import Encoding, Flags, Floats, legal_codes
 from naxcli.errors import NaxcliError
+from naxcli.records.trial import CONFIG_PREFIX, TRIAL_COLUMNS
 from naxcli.search_space.contract import describe_domain
 
-PREFIX = "config."
-# Columns of trials.parquet besides the hyperparameters.
-RECORD_COLUMNS = (
-    "trial_id",
-    "config_id",
-    "searcher",
-    "bracket",
-    "rung",
-    "fidelity",
-    "seed",
-    "status",
-    "cost",
-    "val_accuracy",
-    "train_loss",
-    "num_params",
-    "flops",
-    "latency_ms",
-    "peak_memory_bytes",
-    "seconds",
-    "started_at",
-    "ended_at",
-    "worker",
-    "device",
-    "parent_trial_id",
-    "error",
-)
 TEXT_COLUMNS = {"config_id", "searcher", "status", "worker", "device", "error"}
 
 
 def normalise_table(frame: pd.DataFrame, configuration_space: ConfigurationSpace) -> pd.DataFrame:
-    """Return the trials with the columns of trials.parquet, each value checked against the space.
+    """Return the trials with the columns of trials.parquet, each value checked against the space, in the order in which they ended.
 
     Accepts `config.<hyperparameter>` columns, or columns named by the hyperparameters; `budget` stands for `fidelity`; status counts in
     any case; `seed` may be missing. A value of an inactive hyperparameter has no effect and becomes null. Numbers are float64 with NaN
-    for null, `status` is lower-case text.
+    for null, `status` is lower-case text. The rows of a table from elsewhere may have any order: theirs is that of `ended_at`, or of
+    `trial_id` without it.
 
     Raises:
         NaxcliError: naming the missing column, the unknown hyperparameter or value, or the row without a finite cost.
     """
-    return check_table(frame, configuration_space)[0]
+    table, _ = check_table(frame, configuration_space)
+    keys = [name for name in ("ended_at", "trial_id") if name in table]
+    return table.sort_values(keys, kind="stable", ignore_index=True) if keys else table
 
 
 def is_error_rate(table: pd.DataFrame) -> bool:
@@ -68,12 +46,12 @@ def is_error_rate(table: pd.DataFrame) -> bool:
 
 def unused_columns(frame: pd.DataFrame, configuration_space: ConfigurationSpace) -> list[str]:
     """Return the columns that are neither hyperparameters nor part of a trial's record."""
-    known = {*RECORD_COLUMNS, "budget", *configuration_space, *(PREFIX + name for name in configuration_space)}
+    known = {*TRIAL_COLUMNS, "budget", *configuration_space, *(CONFIG_PREFIX + name for name in configuration_space)}
     return sorted(str(column) for column in frame.columns if column not in known)
 
 
 def check_table(frame: pd.DataFrame, configuration_space: ConfigurationSpace) -> tuple[pd.DataFrame, Floats]:
-    """Return `normalise_table` of the trials and their ConfigSpace vectors, (num_trials, num_hyperparameters)."""
+    """Return the trials as `normalise_table` does, in the order given, and their vectors, (num_trials, num_hyperparameters)."""
     frame = frame.reset_index(drop=True)
     if "fidelity" not in frame.columns and "budget" in frame.columns:
         frame = frame.rename(columns={"budget": "fidelity"})
@@ -88,7 +66,7 @@ def check_table(frame: pd.DataFrame, configuration_space: ConfigurationSpace) ->
     table = pd.DataFrame(
         {
             column: frame[column]
-            for column in RECORD_COLUMNS
+            for column in TRIAL_COLUMNS
             if column in frame.columns and column not in sources.values()
         }
     )
@@ -102,37 +80,39 @@ def check_table(frame: pd.DataFrame, configuration_space: ConfigurationSpace) ->
     for index, name in enumerate(configuration_space):
         given = frame[sources[name]] if name in sources else None
         values = _plain_values(vectors[:, index], given, configuration_space[name])
-        table[PREFIX + name] = pd.Series(values, index=table.index, dtype=object)
+        table[CONFIG_PREFIX + name] = pd.Series(values, index=table.index, dtype=object)
     return table, vectors
 
 
 def _hyperparameter_columns(columns: Sequence[str], configuration_space: ConfigurationSpace) -> dict[str, str]:
     """Return hyperparameter -> column of the table."""
-    is_prefixed = any(str(column).startswith(PREFIX) for column in columns)
-    prefix = PREFIX if is_prefixed else ""
+    is_prefixed = any(str(column).startswith(CONFIG_PREFIX) for column in columns)
+    prefix = CONFIG_PREFIX if is_prefixed else ""
     if is_prefixed:
         unknown = sorted(
-            c for c in columns if str(c).startswith(PREFIX) and c[len(PREFIX) :] not in configuration_space
+            c
+            for c in columns
+            if str(c).startswith(CONFIG_PREFIX) and c[len(CONFIG_PREFIX) :] not in configuration_space
         )
         if unknown:
             raise NaxcliError(
-                f"the table of trials has unknown hyperparameters: {', '.join(c[len(PREFIX) :] for c in unknown)}",
+                f"the table of trials has unknown hyperparameters: {', '.join(c[len(CONFIG_PREFIX) :] for c in unknown)}",
                 why=f"the space has {', '.join(configuration_space)}",
             )
     sources = {name: prefix + name for name in configuration_space if prefix + name in columns}
     missing = [n for n in configuration_space if n not in sources and configuration_space[n].size > 1]
     if missing:
-        others = [str(column) for column in columns if column not in sources.values() and column not in RECORD_COLUMNS]
+        others = [str(column) for column in columns if column not in sources.values() and column not in TRIAL_COLUMNS]
         raise NaxcliError(
             f"the table of trials has no column for {', '.join(missing)}",
             why=f"columns that are no hyperparameter of the space: {', '.join(others)}" if others else "",
             hint=f"one column for each hyperparameter ({', '.join(prefix + name for name in missing)}), null where it is inactive",
         )
-    clashes = [name for name in sources if not is_prefixed and name in RECORD_COLUMNS]
+    clashes = [name for name in sources if not is_prefixed and name in TRIAL_COLUMNS]
     if clashes:
         raise NaxcliError(
             f"the hyperparameter {clashes[0]!r} has the name of a column of every trial",
-            hint=f"name the hyperparameters' columns with the prefix: {PREFIX}{clashes[0]}",
+            hint=f"name the hyperparameters' columns with the prefix: {CONFIG_PREFIX}{clashes[0]}",
         )
     return sources
 
@@ -230,7 +210,12 @@ def _choice_codes(values: pd.Series, choices: Sequence[Any]) -> list[int | None]
             return as_text[str(int(value))]
         return as_text.get(str(value))
 
-    # A column has few different values; True, 1 and 1.0 are equal but may stand for different choices.
+    # A column has few different values.
+    if values.dtype != object:
+        places, different = pd.factorize(values)
+        positions = [position(value) for value in different]
+        return [positions[place] for place in places]
+    # Here, True, 1 and 1.0 are equal but may stand for different choices.
     found = {(type(value), value): position(value) for value in {(type(v), v): v for v in values}.values()}
     return [found[type(value), value] for value in values]
 

@@ -45,12 +45,12 @@ def confirmed_gain(
     left out.
 
     Args:
-        costs: of fresh trainings on the test set.
-        candidates: names of the configurations of which the best is picked.
-        references: names of the configurations to compare it with.
-        search_costs: what the search had measured for candidates.
-        is_error_rate: whether a cost is 1 - accuracy, to be told in points.
-        seed: of the simulation of the critical value.
+        costs: Costs of fresh trainings on the test set.
+        candidates: Names of the configurations of which the best is picked.
+        references: Names of the configurations to compare it with.
+        search_costs: What the search had measured for candidates.
+        is_error_rate: Whether a cost is 1 - accuracy, to be told in points.
+        seed: Random seed of the simulation of the critical value.
 
     Returns:
         JSON values: `winner` (None if nothing can be compared), `num_seeds`, `num_candidates`, `left_out`, `costs` (name, mean, low,
@@ -76,28 +76,37 @@ def confirmed_gain(
         return found | {"sentence": "Nothing is confirmed: no seed has a result of every configuration."}
     means = dict(zip(names, table.costs.mean(axis=1), strict=True))
     winner = min(picked, key=lambda name: (means[name], picked.index(name)))
+    for entry in _gains(table, picked, against, winner, is_error_rate=is_error_rate, seed=seed):
+        found["gains"].append(entry | {"sentence": _gain_sentence(winner, entry, found, is_error_rate)})
+    found["optimism"] = _optimism(found["costs"], picked, is_error_rate)
+    if table.costs.shape[1] == FEW_SEEDS:
+        found["caveat"] = (
+            "An interval from two seeds hardly is one: it rests on a single difference. Five seeds give a useful one."
+        )
+    sentences = [entry["sentence"] for entry in found["gains"]] or [
+        f"{winner} is best; there is no reference to compare it with."
+    ]
+    sentences += [found["optimism"]["sentence"]] if found["optimism"] is not None else []
+    sentences += [found["caveat"]] if found["caveat"] is not None else []
+    return found | {"winner": winner, "sentence": " ".join(sentences)}
+
+
+def _gains(
+    table: _Table, picked: Sequence[str], against: Sequence[str], winner: str, *, is_error_rate: bool, seed: int
+) -> list[dict[str, Any]]:
+    """Return the winner's gain over each reference with its interval, None without one."""
+    names = list(table.names)
     gains, errors = _paired(table.costs, [names.index(n) for n in picked], [names.index(n) for n in against])
     critical = _critical_value(len(names), table.costs.shape[1], len(picked), len(against), seed=seed)
+    entries = []
     for column, reference in enumerate(against):
         gain = float(gains[picked.index(winner), column])
         margin = None if critical is None else critical * float(errors[picked.index(winner), column])
         low, high = (None, None) if margin is None else (gain - margin, gain + margin)
         if is_error_rate and low is not None and high is not None:
             low, high = max(low, -1.0), min(high, 1.0)
-        entry = {"reference": reference, "gain": gain, "low": low, "high": high}
-        found["gains"].append(entry | {"sentence": _gain_sentence(winner, entry, found, is_error_rate)})
-    found["optimism"] = _optimism(found["costs"], picked, is_error_rate)
-    sentences = [entry["sentence"] for entry in found["gains"]] or [
-        f"{winner} is best; there is no reference to compare it with."
-    ]
-    if found["optimism"] is not None:
-        sentences.append(found["optimism"]["sentence"])
-    if table.costs.shape[1] == FEW_SEEDS:
-        found["caveat"] = (
-            "An interval from two seeds hardly is one: it rests on a single difference. Five seeds give a useful one."
-        )
-        sentences.append(found["caveat"])
-    return found | {"winner": winner, "sentence": " ".join(sentences)}
+        entries.append({"reference": reference, "gain": gain, "low": low, "high": high})
+    return entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

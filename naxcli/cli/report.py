@@ -16,31 +16,47 @@ def register(app: typer.Typer) -> None:
 def report(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
     method: Annotated[
-        list[str] | None, typer.Option("--method", help="lpi, fanova, ablation, shapley; repeatable. Default: all.")
+        list[str] | None,
+        typer.Option(
+            "--method", help="Method of importance: lpi, fanova, ablation or shapley; repeatable. Default: all."
+        ),
     ] = None,
-    lpi: Annotated[str, typer.Option("--lpi", help="naxcli, or deepcave for DeepCAVE's definition.")] = "naxcli",
+    lpi: Annotated[
+        str, typer.Option("--lpi", help="Definition of local importance: naxcli, or deepcave for that of DeepCAVE.")
+    ] = "naxcli",
     at: Annotated[
-        str | None, typer.Option("--at", help="A fidelity in epochs, or all. Default: the highest in the tables.")
+        str | None,
+        typer.Option(
+            "--at",
+            help="Fidelity to analyse, in epochs, or all. Default: all, of which the terminal shows the highest.",
+        ),
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option("--bootstrap", min=0, help="Resamples of the trials behind the intervals; 0 for none.")
+        int,
+        typer.Option(
+            "--bootstrap", min=0, help="Number of resamples of the trials behind the intervals; 0 for no intervals."
+        ),
     ] = 100,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of forests and resamples.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the forests and resamples.")] = 0,
     exact_model: Annotated[
-        bool, typer.Option("--exact-model", help="For complete factorials: full depth, no resampling.")
+        bool, typer.Option("--exact-model", help="For complete factorials: one tree of full depth and no resampling.")
     ] = False,
     trials: Annotated[
-        str | None, typer.Option("--trials", help="A Parquet table from elsewhere, instead of a run.")
+        str | None, typer.Option("--trials", help="Parquet table of trials to report on instead of a run.")
     ] = None,
     space_json: Annotated[
-        str | None, typer.Option("--space-json", help="The ConfigSpace of --trials, as its to_json writes it.")
+        str | None, typer.Option("--space-json", help="ConfigSpace of --trials, as its to_json writes it.")
     ] = None,
-    html: Annotated[str | None, typer.Option("--html", help="Write one offline HTML file.")] = None,
+    html: Annotated[str | None, typer.Option("--html", help="Write the report as one offline HTML file.")] = None,
     plots: Annotated[
         str | None, typer.Option("--plots", help="Write the figures as PNG and SVG into this folder.")
     ] = None,
-    csv: Annotated[str | None, typer.Option("--csv", help="Write one CSV file per table into this folder.")] = None,
-    md: Annotated[str | None, typer.Option("--md", help="Write the tables as Markdown into this file.")] = None,
+    csv: Annotated[
+        str | None, typer.Option("--csv", help="Write the exact numbers as CSV files into this folder.")
+    ] = None,
+    md: Annotated[
+        str | None, typer.Option("--md", help="Write the report without its figures as Markdown into this file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
     quiet: Annotated[
         bool,
@@ -48,8 +64,9 @@ def report(
     ] = False,
 ) -> None:
     """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
+    from naxcli.analysis.methods import METHODS
     from naxcli.cli.output import note, print_json, stdout_console
-    from naxcli.commands.report import METHODS, ReportRequest, report_run, report_table
+    from naxcli.commands.report import ReportRequest, report_run, report_table
     from naxcli.errors import NaxcliError
     from naxcli.records.directory import open_run
     from naxcli.records.files import check_target, guard_disk
@@ -80,7 +97,7 @@ def report(
     if as_json:
         print_json(data.summary)
     elif not (quiet and (html or plots or csv or md)):
-        from naxcli.report.tables import print_report
+        from naxcli.report.terminal import print_report
 
         print_report(stdout_console(), data, methods=methods, at=at)
     for target, _, write in targets:
@@ -95,9 +112,12 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Run directory.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Run directory.")],
     bootstrap: Annotated[
-        int, typer.Option("--bootstrap", min=0, help="Resamples behind the intervals of importance.")
+        int,
+        typer.Option(
+            "--bootstrap", min=0, help="Number of resamples behind the intervals of importance; 0 for no intervals."
+        ),
     ] = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of forests and resamples.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the forests and resamples.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Compare two runs: settings that differ, anytime curves with intervals, importance side by side, a verdict."""

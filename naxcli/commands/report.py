@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from naxcli.analysis.methods import METHODS, check_methods
 from naxcli.errors import NaxcliError
 from naxcli.records.database import Records, read_trials_parquet
 from naxcli.records.directory import RunDirectory
+from naxcli.records.trial import CONFIG_PREFIX
 from naxcli.search_space.contract import plain_config
 from naxcli.search_space.recorded import read_space
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from naxcli.report.data import ReportData
-
-METHODS = ("lpi", "fanova", "ablation", "shapley")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +35,7 @@ class ReportRequest:
     is_exact: bool = False
 
     def __post_init__(self) -> None:
-        unknown = set(self.methods) - set(METHODS)
-        if unknown:
-            raise NaxcliError(
-                f"there is no method {', '.join(sorted(unknown))}", hint=f"choose from {', '.join(METHODS)}"
-            )
-        if self.lpi not in ("naxcli", "deepcave"):
-            raise NaxcliError(f"there is no LPI of kind {self.lpi!r}", hint="naxcli or deepcave")
+        check_methods(self.methods, self.lpi)
 
 
 def report_run(
@@ -133,7 +127,7 @@ def report_table(
 
 def with_every_hyperparameter(trials: DataFrame, configuration_space: ConfigurationSpace) -> DataFrame:
     """Return a run's trials with a column for those hyperparameters too that were inactive in all of them."""
-    columns = [f"config.{name}" for name in configuration_space]
+    columns = [CONFIG_PREFIX + name for name in configuration_space]
     absent = [column for column in columns if column not in trials]
     return trials.reindex(columns=[*trials.columns, *absent]) if len(trials) else trials
 

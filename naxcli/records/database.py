@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import RunDirectory
-from naxcli.records.files import discard_on_error, disk_full, guard_disk, open_atomically
+from naxcli.records.files import discard_on_error, disk_full, guard_disk, replaced
 from naxcli.records.history import OBJECTIVE_COLUMNS, FinishedTrial, HistoryEvent, objective_costs
-from naxcli.records.trial import EpochRecord, Result, Status, Suggestion, Trial, is_int64
+from naxcli.records.trial import CONFIG_PREFIX, TRIAL_COLUMNS, EpochRecord, Result, Status, Suggestion, Trial, is_int64
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,30 +73,6 @@ CREATE TABLE searcher (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE activity (session INTEGER PRIMARY KEY, started_at REAL NOT NULL, active_seconds REAL NOT NULL);
 """
 _TABLES = {"meta", "trials", "curves", "searcher", "activity"}
-TRIAL_COLUMNS = (
-    "trial_id",
-    "config_id",
-    "searcher",
-    "bracket",
-    "rung",
-    "fidelity",
-    "seed",
-    "status",
-    "cost",
-    "val_accuracy",
-    "train_loss",
-    "num_params",
-    "flops",
-    "latency_ms",
-    "peak_memory_bytes",
-    "seconds",
-    "started_at",
-    "ended_at",
-    "worker",
-    "device",
-    "parent_trial_id",
-    "error",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +301,7 @@ class Records:
 
         rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
         frame = pd.DataFrame([{name: row[name] for name in TRIAL_COLUMNS} for row in rows], columns=list(TRIAL_COLUMNS))
-        configs = pd.DataFrame([json.loads(row["config"]) for row in rows]).add_prefix("config.")
+        configs = pd.DataFrame([json.loads(row["config"]) for row in rows]).add_prefix(CONFIG_PREFIX)
         return pd.concat([frame, configs], axis=1)
 
     def curves_frame(self) -> pd.DataFrame:
@@ -522,8 +498,8 @@ def _trials_table(rows: Sequence[sqlite3.Row], configuration_space: Configuratio
     configs = [json.loads(row["config"]) for row in rows]
     columns = []
     for item in schema:
-        if item.name.startswith("config."):
-            name = item.name.removeprefix("config.")
+        if item.name.startswith(CONFIG_PREFIX):
+            name = item.name.removeprefix(CONFIG_PREFIX)
             values = [config.get(name) for config in configs]
             if item.type == pa.string():
                 values = [value if value is None else _storable(str(value)) for value in values]
@@ -555,5 +531,5 @@ def _curves_table(rows: Sequence[sqlite3.Row]) -> pa.Table:
 def _replace_parquet(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
-    with open_atomically(path) as handle:
+    with replaced(path) as handle:
         pq.write_table(table, handle)

@@ -38,7 +38,7 @@ _TEMPORARY = re.compile(
     rf"\.({'|'.join(map(re.escape, (*DATABASE_FILES, *RECORD_FILES, *PLAN_FILES)))})\.(\d+\.)?tmp(-journal)?", re.ASCII
 )
 _CHECKPOINT = re.compile(r"(\d+)\.pt", re.ASCII)
-# As `open_atomically` names what it writes; eight characters are of earlier versions.
+# As `replaced` names what it writes; eight characters are of earlier versions.
 _TEMPORARY_CHECKPOINT = re.compile(r"\.\d+\.pt\.(\d+|[a-z0-9_]{8})\.tmp", re.ASCII)
 _LOCK_TEXT = re.compile(r"process \d+ on ")
 

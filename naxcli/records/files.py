@@ -16,10 +16,10 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextlib.contextmanager
-def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Yield a binary file that takes the place of `path` once the block has finished, whole or not at all.
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write that takes the place of `path` when the block ends, and leaves no trace if it fails.
 
-    It is a temporary sibling, flushed to disk and then renamed over the old file.
+    It is a temporary sibling, flushed to disk and then renamed: readers see the old file or the new one, whole.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with guard_disk(path), discard_on_error(temporary):
@@ -32,7 +32,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
-    with open_atomically(path) as handle:
+    with replaced(path) as handle:
         handle.write(content.encode() if isinstance(content, str) else content)
 
 
@@ -74,7 +74,7 @@ def check_target(path: Path, *, is_folder: bool) -> None:
     """Refuse a file or a folder that cannot be written; a folder may be missing, but not the one that it is to be in.
 
     Raises:
-        NaxcliError: If the folder around it is missing, which may be a slip of the pen, or something else has its name.
+        NaxcliError: if the folder around it is missing, which may be a slip of the pen, or something else has its name.
     """
     parent = path.parent
     if not parent.is_dir():
@@ -92,7 +92,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     """Write one file of the report.
 
     Raises:
-        NaxcliError: If it cannot be written there.
+        NaxcliError: if it cannot be written there.
     """
     check_target(path, is_folder=False)
     # Half of a surrogate pair, which untrusted text may hold, is no text in UTF-8.
@@ -103,7 +103,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder where it is missing.
 
     Raises:
-        NaxcliError: If it cannot be made, for instance because a file has that name.
+        NaxcliError: if it cannot be made, for instance because a file has that name.
     """
     check_target(folder, is_folder=True)
     with guard_disk(folder):

@@ -13,6 +13,33 @@ from naxcli.errors import NaxcliError
 MAX_REASON_LENGTH = 300
 TRACEBACK_HEAD = "Traceback (most recent call last):"
 
+# Columns of trials.parquet besides the hyperparameters, whose columns begin with the prefix.
+TRIAL_COLUMNS = (
+    "trial_id",
+    "config_id",
+    "searcher",
+    "bracket",
+    "rung",
+    "fidelity",
+    "seed",
+    "status",
+    "cost",
+    "val_accuracy",
+    "train_loss",
+    "num_params",
+    "flops",
+    "latency_ms",
+    "peak_memory_bytes",
+    "seconds",
+    "started_at",
+    "ended_at",
+    "worker",
+    "device",
+    "parent_trial_id",
+    "error",
+)
+CONFIG_PREFIX = "config."
+
 ConfigValue = str | int | float | bool
 Config = Mapping[str, ConfigValue]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from naxcli.report.data import ReportData
-from naxcli.report.table import Column, Table
+from naxcli.report.section import MARKDOWN, PAGE, Column, Table
 from naxcli.report.text import counted, is_missing, plain
 from naxcli.settings.units import format_duration
 
@@ -17,7 +17,7 @@ YES, PARTLY, NO, UNKNOWN, NOT_APPLICABLE = "yes", "partly", "no", "not recorded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ChecklistItem:
     """One question of the checklist with its answer and the evidence for it."""
 
     part: str
@@ -26,7 +26,7 @@ class Answer:
     evidence: str
 
 
-def answers(data: ReportData) -> list[Answer]:
+def answers(data: ReportData) -> list[ChecklistItem]:
     """Return the checklist filled in."""
     parts = {
         "Releasing code": (
@@ -59,7 +59,7 @@ def answers(data: ReportData) -> list[Answer]:
         ),
     }
     return [
-        Answer(part=part, question=question, answer=answer, evidence=evidence)
+        ChecklistItem(part=part, question=question, answer=answer, evidence=evidence)
         for part, questions in parts.items()
         for question, (answer, evidence) in questions
     ]
@@ -68,7 +68,7 @@ def answers(data: ReportData) -> list[Answer]:
 def table(data: ReportData) -> Table:
     """Return the checklist as a table."""
     return Table(
-        name="checklist",
+        name="nas-checklist",
         caption="NAS best practices (Lindauer & Hutter, 2020), answered from the records",
         columns=[
             Column(title="Part", text=lambda row: row["part"], is_minor=True),
@@ -85,6 +85,7 @@ def table(data: ReportData) -> Table:
             for answer in answers(data)
         ],
         note="'Not recorded' is for the author to answer: a run's files cannot know it.",
+        on=MARKDOWN | PAGE,
     )
 
 
@@ -127,10 +128,10 @@ def _search_settings(data: ReportData) -> tuple[str, str]:
 
 
 def _same_benchmark(data: ReportData) -> tuple[str, str]:
-    arms = data.searchers
-    if len(arms) < 2:
+    methods = data.searchers
+    if len(methods) < 2:
         return NOT_APPLICABLE, "one search method ran"
-    return YES, f"{' and '.join(arms)} shared this run's split, space, recipe and code"
+    return YES, f"{' and '.join(methods)} shared this run's split, space, recipe and code"
 
 
 def _confounders(data: ReportData) -> tuple[str, str]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from naxcli.analysis.clock import elapsed_seconds
 from naxcli.analysis.table import is_error_rate
-
-CONFIG_PREFIX = "config."
+from naxcli.records.trial import CONFIG_PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +19,13 @@ class ReportData:
     """The records and the analysis of one run.
 
     Args:
-        summary: the object of `report --json`, made by the analysis; null stands for "not available".
-        trials: one row per finished trial, columns as in `trials.parquet`.
-        curves: one row per epoch: trial_id, epoch, train_loss, val_accuracy, val_loss, learning_rate, seconds.
-        environment: versions, git commit, hardware and data hash at the time of the run.
-        experiment: the resolved settings of the run.
-        confirmation: confirmation.json of the run, if `naxcli confirm` ran.
-        scales: of each numeric hyperparameter, `linear` or `log`: how the space searches it. All others are choices.
+        summary: The object of `report --json`, made by the analysis; null stands for "not available".
+        trials: One row per finished trial in the order in which they ended, columns as in `trials.parquet`.
+        curves: One row per epoch with the columns trial_id, epoch, train_loss, val_accuracy, val_loss, learning_rate, seconds.
+        environment: Versions, git commit, hardware and data hash at the time of the run.
+        experiment: The resolved settings of the run.
+        confirmation: The content of the run's confirmation.json, if `naxcli confirm` ran.
+        scales: Numeric hyperparameter -> `linear` or `log`, as the space searches it. All others are choices.
     """
 
     summary: Mapping[str, Any]
@@ -82,10 +82,8 @@ class ReportData:
         if trials.empty or "status" not in trials or "cost" not in trials:
             return trials.iloc[:0]
         cost = pd.to_numeric(trials["cost"], errors="coerce")
-        chosen = trials[(trials["status"] == "success") & np.isfinite(cost.to_numpy(dtype=float))]
-        order = [name for name in ("ended_at", "trial_id") if name in chosen]
-        ordered: pd.DataFrame = chosen.sort_values(order, kind="stable") if order else chosen
-        return ordered
+        chosen: pd.DataFrame = trials[(trials["status"] == "success") & np.isfinite(cost.to_numpy(dtype=float))]
+        return chosen
 
     @property
     def cost_is_error_rate(self) -> bool:
@@ -117,17 +115,13 @@ class ReportData:
 
     def elapsed_seconds(self, trials: pd.DataFrame) -> pd.Series:
         """Return seconds from the start of the first trial of the run to the end of each given trial, NaN where not recorded."""
-        if not {"started_at", "ended_at"} <= set(self.trials):
-            return pd.Series(np.nan, index=trials.index)
-        return trials["ended_at"].astype(float) - float(self.trials["started_at"].astype(float).min())
+        return pd.Series(elapsed_seconds(self.trials), index=self.trials.index).reindex(trials.index)
 
     def trial_seconds(self, trials: pd.DataFrame) -> pd.Series:
         """Return the seconds spent in all trials of the run that had ended when each given trial ended, NaN where not recorded."""
-        order = [name for name in ("ended_at", "trial_id") if name in self.trials]
-        if "seconds" not in self.trials or not order:
+        if "seconds" not in self.trials:
             return pd.Series(np.nan, index=trials.index)
-        ordered = self.trials.sort_values(order, kind="stable")
-        return ordered["seconds"].fillna(0.0).astype(float).cumsum().reindex(trials.index)
+        return self.trials["seconds"].fillna(0.0).astype(float).cumsum().reindex(trials.index)
 
     def trial_ids(self, trials: pd.DataFrame) -> pd.Series:
         """Return the trials' ids; tables from elsewhere, which have none, are numbered by row."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from naxcli.analysis.methods import METHODS
 from naxcli.errors import NaxcliError
 from naxcli.report.data import ReportData
-from naxcli.report.table import Column, Row, Section, Table
+from naxcli.report.section import Column, Row, Table
 from naxcli.report.text import (
     NOT_AVAILABLE,
     counted,
@@ -23,8 +24,9 @@ from naxcli.report.text import (
     with_unit,
 )
 
-METHODS = ("lpi", "fanova", "ablation", "shapley")
 TOP_PAIRS = 10
+# The methods that give each hyperparameter a share of the variance, and their short names.
+EFFECTS = {"lpi": "LPI", "fanova": "fANOVA"}
 # Groups have no rank: they are not compared with each other by the analysis.
 GROUP = "Design decision"
 
@@ -55,28 +57,32 @@ def entries_at(data: ReportData, at: float | str | None) -> list[Entry]:
     return [entry for entry in entries if float(entry["fidelity"]) == fidelity]
 
 
-def section(data: ReportData, entry: Entry, methods: Iterable[str] = METHODS) -> Section:
+def name_of(entry: Entry) -> str:
+    """Return the identifier of the section of one fidelity."""
+    return f"importance-{plain(float(entry['fidelity']))}"
+
+
+def title_of(data: ReportData, entry: Entry) -> str:
+    """Return the heading of the section of one fidelity."""
+    return f"Importance at {with_unit(entry['fidelity'], data.fidelity_unit)}"
+
+
+def tables(entry: Entry, methods: Iterable[str] = METHODS) -> list[Table]:
     """Return the tables of one fidelity, without those of methods that were not asked for."""
-    chosen = set(methods)
-    tables = []
-    if not has_numbers(entry):
-        chosen = set()  # one sentence says why, not one per table
-    if chosen & {"lpi", "fanova"}:
-        tables.append(hyperparameters(entry, chosen))
+    # Without any number, one sentence says why, not one per table.
+    chosen = set(methods) if has_numbers(entry) else set()
+    found = []
+    if chosen & set(EFFECTS):
+        found.append(hyperparameters(entry, chosen))
         if entry.get("groups"):
-            tables.append(groups(entry, chosen))
+            found.append(groups(entry, chosen))
     if "fanova" in chosen:
-        tables.append(pairs(entry))
+        found.append(pairs(entry))
     if "ablation" in chosen:
-        tables.append(ablation(entry))
+        found.append(ablation(entry))
     if "shapley" in chosen:
-        tables.append(shapley(entry))
-    return Section(
-        name=f"importance-{plain(float(entry['fidelity']))}",
-        title=f"Importance at {with_unit(entry['fidelity'], data.fidelity_unit)}",
-        sentences=[basis(entry)],
-        tables=tables,
-    )
+        found.append(shapley(entry))
+    return found
 
 
 def has_numbers(entry: Entry) -> bool:
@@ -161,10 +167,14 @@ def groups(entry: Entry, methods: Iterable[str] = METHODS) -> Table:
 
 def _effect_columns(title: str, methods: set[str], entry: Entry) -> list[Column]:
     columns = [Column(title=title, text=lambda row: str(row["name"]))]
-    for method, heading in (("lpi", "LPI"), ("fanova", "fANOVA")):
+    for method, heading in EFFECTS.items():
         if method not in methods:
             continue
-        columns.append(Column(title=heading, text=_effect(method), sort=_mean(method), is_numeric=True))
+        # One bar a row: of the method that the rows are ordered by.
+        has_bar = len(columns) == 1
+        columns.append(
+            Column(title=heading, text=_effect(method), sort=_mean(method), is_numeric=True, has_bar=has_bar)
+        )
         if _has_intervals(entry.get(method) or []):
             columns.append(
                 Column(title="95 % interval", text=_interval(method), is_numeric=True, is_minor=method == "fanova")
@@ -218,7 +228,7 @@ def _note(methods: set[str], entry: Entry) -> str:
     parts += [FANOVA_NOTE] if "fanova" in methods else []
     if not (methods == {"lpi"} and entry.get("lpi_method") == "deepcave"):
         parts.append(SPREAD_NOTE)
-    if any(_has_intervals(entry.get(method) or []) for method in methods & {"lpi", "fanova"}):
+    if any(_has_intervals(entry.get(method) or []) for method in methods & set(EFFECTS)):
         parts.append(INTERVAL_NOTE)
     if entry.get("never_varied"):
         parts.append(f"Left out, since they never varied: {', '.join(row['name'] for row in entry['never_varied'])}.")
@@ -250,6 +260,7 @@ def pairs(entry: Entry, limit: int = TOP_PAIRS) -> Table:
                 text=lambda row: plus_minus(row["mean"], row.get("std")),
                 is_numeric=True,
                 sort=lambda row: _float(row["mean"]),
+                has_bar=True,
             ),
             Column(
                 title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 2), is_numeric=True

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from naxcli.errors import printable
 from naxcli.records.files import write_file
-from naxcli.report import checklist, importance, results
 from naxcli.report.data import ReportData
-from naxcli.report.table import Table
+from naxcli.report.section import MARKDOWN, Facts, Figures, Section, Table, Text, Warnings
+from naxcli.report.sections import sections
 
 # Everything that could start a link, an image, HTML, emphasis or a table cell in some Markdown dialect.
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>#|!~$&"})
@@ -17,33 +17,34 @@ _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[
 def render_markdown(data: ReportData) -> str:
     """Return the whole report, every fidelity included."""
     lines = [f"# {_escape(data.run)}", ""]
-    lines += [f"- **{_escape(label)}**: {_escape(value)}" for label, value in results.facts(data)]
-    lines += ["", _escape(results.headline(data)), ""]
-    lines += _table(results.comparison(data))
-    if data.confirmed is not None:
-        lines += _table(results.confirmed_costs(data))
-    lines += _table(results.settings_side_by_side(data))
-    for sentence in results.verdicts(data):
-        lines += [_escape(sentence), ""]
-    for entry in reversed(data.importance):
-        section = importance.section(data, entry)
-        lines += [f"## {_escape(section.title)}", ""]
-        lines += [_escape(" ".join(section.sentences)), ""]
-        for table in section.tables:
-            lines += _table(table)
-    lines += ["## Trials", ""]
-    for table in (results.proxy_audit(data), results.pareto(data), results.failures(data)):
-        lines += _table(table)
-    lines += ["## Best-practice checklist", "", *_table(checklist.table(data))]
-    warnings = results.warnings(data).sentences
-    if warnings:
-        lines += ["## Warnings", "", *(f"- {_escape(warning)}" for warning in warnings), ""]
+    for section in sections(data):
+        lines += _section(section)
     return "\n".join(lines)
 
 
 def write_markdown(path: Path, data: ReportData) -> None:
     """Write the report as Markdown, whole or not at all."""
     write_file(path, render_markdown(data))
+
+
+def _section(section: Section) -> list[str]:
+    shown = section.shown_on(MARKDOWN)
+    lines = [f"## {_escape(section.title)}", ""] if shown and MARKDOWN in section.title_on else []
+    for element in shown:
+        match element:
+            case Section():
+                lines += _section(element)
+            case Facts():
+                lines += [f"- **{_escape(label)}**: {_escape(value)}" for label, value in element.pairs] + [""]
+            case Text():
+                lines += [_escape(element.text), ""]
+            case Table():
+                lines += _table(element)
+            case Warnings():
+                lines += [f"## {_escape(element.title)}", "", *(f"- {_escape(text)}" for text in element.sentences), ""]
+            case Figures():  # drawn on the page and in files only
+                pass
+    return lines
 
 
 def _table(table: Table) -> list[str]:

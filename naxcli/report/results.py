@@ -1,4 +1,4 @@
-"""What the search found: facts of the run, incumbent against references, confirmation, random arm, proxies, failures."""
+"""What the search found: facts of the run, incumbent against references, confirmation, random baseline, proxies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from naxcli.report.data import ReportData
-from naxcli.report.table import Column, Row, Section, Table
+from naxcli.report.section import MARKDOWN, PAGE, TERMINAL, Column, Medium, Row, Sheet, Table, Warnings
 from naxcli.report.text import (
     NOT_AVAILABLE,
     cost_and_accuracy,
@@ -17,7 +17,6 @@ from naxcli.report.text import (
     percent,
     plain,
     sentence,
-    shorten,
     signed,
     whole,
     with_unit,
@@ -54,8 +53,7 @@ def _spent(data: ReportData) -> str:
         return NOT_AVAILABLE
     spent = f"{format_duration(float(data.trials['seconds'].fillna(0).sum()))} in trials"
     if {"started_at", "ended_at"} <= set(data.trials) and data.trials["ended_at"].notna().any():
-        span = float(data.trials["ended_at"].max()) - float(data.trials["started_at"].min())
-        spent += f", over {format_duration(span)}"
+        spent += f", over {format_duration(float(data.elapsed_seconds(data.trials).max()))}"
     budget = data.experiment.get("budget")
     return f"{spent}; budget {budget}" if budget else spent
 
@@ -81,27 +79,29 @@ def comparison(data: ReportData) -> Table:
     rows += data.listed("references")
     columns = [
         Column(title="Configuration", text=lambda row: str(row["name"])),
-        _cost_column("Cost", "cost"),
+        cost_column("Cost", "cost"),
         Column(
             title="Difference",
             text=lambda row: signed(row.get("difference"), 4),
             is_numeric=True,
-            sort=_number("difference"),
+            sort=number_in("difference"),
         ),
-        _cost_column("Predicted", "predicted_cost"),
+        cost_column("Predicted", "predicted_cost"),
         Column(
             title=data.fidelity_unit.capitalize(),
             text=lambda row: plain(row.get("fidelity")),
             is_numeric=True,
-            sort=_number("fidelity"),
+            sort=number_in("fidelity"),
         ),
-        Column(title="Seeds", text=lambda row: plain(row.get("num_seeds")), is_numeric=True, sort=_number("num_seeds")),
+        Column(
+            title="Seeds", text=lambda row: plain(row.get("num_seeds")), is_numeric=True, sort=number_in("num_seeds")
+        ),
     ]
     if data.cost_is_error_rate:
         accuracy = Column(
             title="Accuracy",
             text=lambda row: NOT_AVAILABLE if is_missing(row.get("cost")) else percent(1 - row["cost"]),
-            sort=_number("cost"),
+            sort=number_in("cost"),
             is_numeric=True,
         )
         columns.insert(2, accuracy)
@@ -162,40 +162,27 @@ def proxy_audit(data: ReportData) -> Table:
         name="proxy-audit",
         caption="Rank correlation of each fidelity with the highest",
         columns=[
-            Column(title="From", text=lambda row: plain(row["fidelity"]), sort=_number("fidelity"), is_numeric=True),
-            Column(title="To", text=lambda row: plain(row["to"]), sort=_number("to"), is_numeric=True),
+            Column(title="From", text=lambda row: plain(row["fidelity"]), sort=number_in("fidelity"), is_numeric=True),
+            Column(title="To", text=lambda row: plain(row["to"]), sort=number_in("to"), is_numeric=True),
             Column(
                 title="Configurations",
                 text=lambda row: whole(row["num_configs"]),
-                sort=_number("num_configs"),
+                sort=number_in("num_configs"),
                 is_numeric=True,
             ),
             Column(
-                title="Spearman", text=lambda row: decimal(row["spearman"]), sort=_number("spearman"), is_numeric=True
+                title="Spearman", text=lambda row: decimal(row["spearman"]), sort=number_in("spearman"), is_numeric=True
             ),
-            Column(title="95 % interval", text=lambda row: interval(row["low"], row["high"], 2), sort=_number("low")),
-            Column(title="Kendall", text=lambda row: decimal(row["kendall"]), sort=_number("kendall"), is_numeric=True),
+            Column(title="95 % interval", text=lambda row: interval(row["low"], row["high"], 2), sort=number_in("low")),
+            Column(
+                title="Kendall", text=lambda row: decimal(row["kendall"]), sort=number_in("kendall"), is_numeric=True
+            ),
             Column(title="Verdict", text=lambda row: str(row.get("verdict") or NOT_AVAILABLE)),
         ],
         rows=data.listed("proxy_audit"),
         note="Rank correlation of the configurations evaluated at both fidelities; the promoted ones are a selection.",
         empty="n/a: the run has one fidelity, or too few configurations were evaluated at two",
-    )
-
-
-def failures(data: ReportData) -> Table:
-    """Return the trials that failed by status, with one example of each."""
-    return Table(
-        name="failures",
-        caption="Trials without a cost",
-        columns=[
-            Column(title="Status", text=lambda row: str(row["status"]).replace("_", " ")),
-            Column(title="Trials", text=lambda row: whole(row["count"]), sort=_number("count"), is_numeric=True),
-            Column(title="Example", text=lambda row: shorten(row.get("example") or NOT_AVAILABLE, 240)),
-        ],
-        rows=data.listed("failures"),
-        note="Left out of every importance number.",
-        empty="None: every finished trial succeeded." if len(data.trials) else "n/a: no trial has finished",
+        empty_on=MARKDOWN | PAGE,
     )
 
 
@@ -207,28 +194,30 @@ def pareto(data: ReportData) -> Table:
         caption="Pareto front",
         columns=[
             Column(
-                title="Trial", text=lambda row: plain(row.get("trial_id")), sort=_number("trial_id"), is_numeric=True
+                title="Trial", text=lambda row: plain(row.get("trial_id")), sort=number_in("trial_id"), is_numeric=True
             ),
-            _cost_column("Cost", "cost"),
-            *(Column(title=title, text=_count(key), sort=_number(key), is_numeric=True) for title, key in counts),
+            cost_column("Cost", "cost"),
+            *(Column(title=title, text=_count(key), sort=number_in(key), is_numeric=True) for title, key in counts),
             Column(
                 title="Latency ms",
                 text=lambda row: decimal(row.get("latency_ms"), 2),
-                sort=_number("latency_ms"),
+                sort=number_in("latency_ms"),
                 is_numeric=True,
             ),
         ],
         rows=data.listed("pareto"),
         note="Successful trials at the highest fidelity.",
         empty="n/a: no successful trial has a measured size",
+        on=MARKDOWN | PAGE,
+        empty_on=MARKDOWN,
     )
 
 
 def verdicts(data: ReportData) -> list[str]:
-    """Return the plain sentences on confirmation, the random arm and the value of more search."""
+    """Return the plain sentences on confirmation, the random baseline and the value of more search."""
     if data.incumbent is None:
         return []
-    return [_confirmation(data), _random_arm(data), _marginal_value(data)]
+    return [_confirmation(data), _random_baseline(data), _marginal_value(data)]
 
 
 def confirmed_costs(data: ReportData) -> Table:
@@ -243,8 +232,8 @@ def confirmed_costs(data: ReportData) -> Table:
         caption=f"Confirmed {'on the test set ' if data.is_trained else ''}with {counted(verdict.get('num_seeds'), 'fresh seed')}",
         columns=[
             Column(title="Configuration", text=name),
-            _cost_column("Search's cost", "search_cost"),
-            _cost_column("Confirmed", "mean"),
+            cost_column("Search's cost", "search_cost"),
+            cost_column("Confirmed", "mean"),
             Column(
                 title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True
             ),
@@ -254,6 +243,7 @@ def confirmed_costs(data: ReportData) -> Table:
         if data.is_trained
         else "The search's cost is the best of many; the confirmed one is not.",
         empty="n/a: not confirmed",
+        empty_on=TERMINAL | MARKDOWN,
     )
 
 
@@ -276,10 +266,10 @@ def _confirmation(data: ReportData) -> str:
     return (confirmed if is_settled else "") + sentence(str(verdict.get("sentence") or ""))
 
 
-def _random_arm(data: ReportData) -> str:
+def _random_baseline(data: ReportData) -> str:
     arm = data.summary.get("random_arm")
     if not arm:
-        return f"Searcher against random: n/a, {_missing_arm(data)}."
+        return f"Searcher against random: n/a, {_without_baseline(data)}."
     shares = [
         f"{'the first' if arm[f'num_{name}'] < arm[f'num_{name}_in_all'] else 'all'} {whole(arm[f'num_{name}'])}"
         for name in ("searcher", "random")
@@ -296,7 +286,7 @@ def _random_arm(data: ReportData) -> str:
     )
 
 
-def _missing_arm(data: ReportData) -> str:
+def _without_baseline(data: ReportData) -> str:
     if data.experiment.get("searcher") == "random":
         return "the searcher is random search itself"
     if not data.experiment.get("random_share"):
@@ -313,22 +303,42 @@ def _marginal_value(data: ReportData) -> str:
     return f"One more day of search is expected to lower the cost by {expected} {interval(value.get('low'), value.get('high'), 4)}{method}."
 
 
-def warnings(data: ReportData) -> Section:
+def warnings(data: ReportData, *, on: Medium) -> Warnings:
     """Return the warnings of the analysis."""
-    return Section(
-        name="warnings",
-        title="Warnings",
-        sentences=[sentence(str(text)) for text in data.summary.get("warnings") or []],
+    found = [sentence(str(text)) for text in data.summary.get("warnings") or []]
+    return Warnings(title="Warnings", sentences=found, on=on)
+
+
+def configurations(data: ReportData) -> Sheet:
+    """Return a row per setting of the incumbent and of each reference."""
+    named: list[Row] = [] if data.incumbent is None else [{"name": "incumbent", **data.incumbent}]
+    return Sheet(
+        name="configurations",
+        columns=(
+            "role",
+            "cost",
+            "fidelity",
+            "num_seeds",
+            "predicted_cost",
+            "difference",
+            "hyperparameter",
+            "value",
+        ),
+        rows=[
+            {**row, "role": row["name"], "hyperparameter": hyperparameter, "value": value}
+            for row in [*named, *data.listed("references")]
+            for hyperparameter, value in (row.get("config") or {}).items()
+        ],
     )
 
 
-def _cost_column(title: str, key: str) -> Column:
-    return Column(title=title, text=lambda row: decimal(row.get(key), 4), sort=_number(key), is_numeric=True)
+def cost_column(title: str, key: str) -> Column:
+    return Column(title=title, text=lambda row: decimal(row.get(key), 4), sort=number_in(key), is_numeric=True)
 
 
 def _count(key: str) -> Callable[[Row], str]:
     return lambda row: NOT_AVAILABLE if is_missing(row.get(key)) else format_count(float(row[key]))
 
 
-def _number(key: str) -> Callable[[Row], float | None]:
+def number_in(key: str) -> Callable[[Row], float | None]:
     return lambda row: None if is_missing(row.get(key)) else float(row[key])

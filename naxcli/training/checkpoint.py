@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from naxcli.errors import NaxcliError
-from naxcli.records.files import open_atomically
+from naxcli.records.files import replaced
 
 FORMAT = 1
 
@@ -22,7 +22,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
         NaxcliError: If the disk is full or cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open_atomically(path) as file:
+    with replaced(path) as file:
         torch.save({"format": FORMAT, **state}, file)
 
 

@@ -1,4 +1,4 @@
-"""Audits of a search: proxies, the random arm, and what one more day is worth."""
+"""Audits of a search: proxies, the random baseline, and what one more day is worth."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ConfigSpace import Categorical, ConfigurationSpace, Float
 
 from naxcli.analysis.anytime import expected_improvement, marginal_value, pareto_front, trajectory
 from naxcli.analysis.audit import proxy_audit, random_arm, shift_interval, spearman_interval
+from naxcli.analysis.clock import steady_times
 from naxcli.analysis.summary import summarise
-from naxcli.analysis.table import check_table
+from naxcli.analysis.table import check_table, normalise_table
 
 DAY = 86_400
 MACRO = Path(__file__).parents[3] / "shared/data/nas-bench-macro/nas-bench-macro_cifar10.json"
@@ -131,11 +132,53 @@ def test_the_trajectory_only_falls_and_counts_all_trial_seconds() -> None:
     frame = trials([0.5, 0.6, 0.4, 0.45, 0.3]).assign(
         fidelity=[9, 9, 9, 9, 9.0], status=["success"] * 3 + ["crashed", "success"]
     )
-    points = trajectory(check_table(frame.sample(frac=1, random_state=0), space())[0])
+    points = trajectory(normalise_table(frame.sample(frac=1, random_state=0), space()))
     assert [point["trial_id"] for point in points] == [0, 2, 4]
     assert [point["cost"] for point in points] == [0.5, 0.4, 0.3]
     assert [point["elapsed_seconds"] for point in points] == [10, 30, 50]
     assert [point["trial_seconds_sum"] for point in points] == [10, 30, 50]
+
+
+def set_back(frame: pd.DataFrame, first: int, seconds: float) -> pd.DataFrame:
+    """Return a run whose clock was set back before a trial began: its rows keep the order in which the trials ended."""
+    frame = frame.copy()
+    frame.loc[first:, ["started_at", "ended_at"]] -= seconds
+    return frame
+
+
+def test_a_clock_that_was_set_back_changes_neither_the_order_of_trials_nor_the_time_that_they_took() -> None:
+    arm = np.where(np.arange(40) % 2, "random", "smac")
+    costs = 1 / (1.0 + np.arange(40))
+    true = trials(costs, searcher=arm)
+    jumped = set_back(true, 15, 3_600.0)
+    points = trajectory(check_table(jumped, space())[0])
+    assert [point["trial_id"] for point in points] == list(range(40))
+    elapsed = [point["elapsed_seconds"] for point in points]
+    # The first trial of the new clock counts as ended with the last one of the old.
+    assert elapsed == [10.0 * number for number in (*range(1, 16), *range(15, 40))]
+    assert arm_of(jumped) == arm_of(true)
+    first, second = (marginal_value(*check_table(each, space())) for each in (true, jumped))
+    assert first is not None and second is not None
+    assert second["per_day_improvement"] == pytest.approx(first["per_day_improvement"], rel=0.1)
+
+
+def test_a_trial_that_began_before_the_clock_was_set_back_keeps_its_times() -> None:
+    times = {"started_at": [1_000.0, 1_000.0, -2_590.0, -2_580.0], "ended_at": [1_010.0, 1_025.0, -2_580.0, -2_560.0]}
+    table = trials([0.1] * 4).assign(**times).iloc[[0, 2, 1, 3]].reset_index(drop=True)
+    started, ended = steady_times(table)
+    assert list(ended) == [1_010.0, 1_010.0, 1_025.0, 1_030.0]
+    assert list(ended - started) == [10.0, 10.0, 25.0, 20.0]
+
+
+def test_times_of_a_clock_that_was_not_set_back_are_as_recorded() -> None:
+    rng = np.random.default_rng(0)
+    frame = trials([0.1] * 40)
+    # Four workers, whose results arrive a little out of order.
+    frame["ended_at"] = frame["started_at"] + rng.uniform(20, 40, 40)
+    frame = frame.iloc[np.argsort(frame["ended_at"] + rng.uniform(0, 3, 40))].reset_index(drop=True)
+    started, ended = steady_times(frame)
+    assert list(started) == list(frame["started_at"])
+    assert list(ended) == list(frame["ended_at"])
 
 
 def test_the_pareto_front_has_no_configuration_that_another_beats() -> None:

@@ -141,7 +141,12 @@ def example_data(num_trials: int = 400, *, seed: int = 0, hostile: str = "") -> 
                         seconds / fidelity,
                     )
                 )
-    trials = pd.DataFrame(rows).astype({"cost": float, "val_accuracy": float, "latency_ms": float})
+    # As in the records: in the order in which the trials ended.
+    trials = (
+        pd.DataFrame(rows)
+        .sort_values("ended_at", ignore_index=True)
+        .astype({"cost": float, "val_accuracy": float, "latency_ms": float})
+    )
     names = ["trial_id", "epoch", "train_loss", "val_accuracy", "val_loss", "learning_rate", "seconds"]
     data = ReportData(
         summary=_summary(trials, rng),

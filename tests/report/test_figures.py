@@ -23,6 +23,8 @@ from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import matplotlib as painting
 from naxcli.report.figures import numbers as charts
 from naxcli.report.figures.files import painted
+from naxcli.report.figures.matplotlib import PAINTERS
+from naxcli.report.figures.page import DRAWERS
 from naxcli.report.figures.plotly_style import ACCENT
 from naxcli.report.figures.scales import MOST_TICKS, number_text, panel_names, panel_numbers, scale_of
 from naxcli.report.html import render_html
@@ -89,6 +91,11 @@ def test_the_page_and_the_files_have_the_same_figures_and_every_kind_of_them(pag
     assert names == set(KINDS)
     assert {re.sub(r"_\d+$", "_27", name) for name in files} == set(KINDS.values())
     assert len(of_page) == len(files)
+
+
+def test_what_one_library_draws_the_other_does_too() -> None:
+    panels = {importance_charts.Panels}  # one drawing on the page for each of them
+    assert set(DRAWERS) - {importance_charts.Dependence} == set(PAINTERS) - panels
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -104,6 +104,15 @@ def test_bars_are_ordered_by_the_highest_fidelity_and_error_bars_are_never_negat
     assert np.nanmin(bars.above) >= 0
 
 
+def test_bars_of_equal_importance_are_in_the_order_of_the_table(data: ReportData) -> None:
+    names = [f"choice_{letter}" for letter in "hbfdaegc"]
+    equal = [{"name": name, "mean": 0.125, "std": 0.0, "low": None, "high": None} for name in names]
+    entry = data.summary["importance"][-1] | {"lpi": equal, "fanova": [], "groups": []}
+    bars = importance_charts.importance_bars(with_importance(data, [entry]), "lpi", by_group=False)
+    assert bars is not None
+    assert list(bars.names) == names
+
+
 def test_groups_take_the_place_of_their_members(data: ReportData) -> None:
     bars = importance_charts.importance_bars(data, "lpi", by_group=True)
     assert bars is not None
@@ -114,10 +123,9 @@ def test_groups_take_the_place_of_their_members(data: ReportData) -> None:
 def test_the_pair_matrix_is_symmetric_and_holds_every_pair(data: ReportData) -> None:
     found = importance_charts.pair_matrix(data.summary["importance"][-1])
     assert found is not None
-    names, matrix = found
-    assert len(names) == 14
-    assert np.array_equal(matrix, matrix.T, equal_nan=True)
-    assert np.isnan(matrix).sum() == len(names)
+    assert len(found.names) == 14
+    assert np.array_equal(found.shares, found.shares.T, equal_nan=True)
+    assert np.isnan(found.shares).sum() == len(found.names)
 
 
 def test_the_front_of_one_size_falls_as_networks_grow(data: ReportData) -> None:

@@ -22,7 +22,7 @@ from naxcli.report.csv import write_csv
 from naxcli.report.figures.files import write_plots
 from naxcli.report.html import write_html
 from naxcli.report.markdown import render_markdown, write_markdown
-from naxcli.report.tables import print_report
+from naxcli.report.terminal import print_report
 from tests.report.examples import CONFIRMATION, all_failed, empty_run, example_data, one_trial
 
 RUNS = {"full": lambda: example_data(150), "empty": empty_run, "one trial": one_trial, "all failed": all_failed}

@@ -11,15 +11,15 @@ import numpy as np
 from naxcli.report import importance
 from naxcli.report.data import ReportData
 from naxcli.report.figures import numbers as charts
+from naxcli.report.figures.figure import Figure
 from naxcli.report.figures.scales import Scale, panel_names, panel_numbers, round_ticks, rows, scale_of
-from naxcli.report.text import abridge, is_missing, plain
+from naxcli.report.text import abridge, is_missing, plain, with_unit
 
 MAX_BARS = 24
 MAX_PAIR_NAMES = 16
 # Share of variance of the darkest colour, at the least: rounding errors are no interaction.
 LEAST_SHARE = 0.01
 MAX_VALUE_LENGTH = 16
-METHODS = {"lpi": "LPI", "fanova": "fANOVA"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class Bars:
     below: np.ndarray
     above: np.ndarray
     has_intervals: bool
+    unit: str
 
 
 def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Bars | None:
@@ -52,11 +53,9 @@ def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Bars | 
     if not tables:
         return None
     ranking = tables[max(tables)]
-    names = sorted(
-        {name for rows in tables.values() for name in rows},
-        key=lambda name: -_number(ranking.get(name, {}), "mean", 0.0),
-    )
-    names = names[:MAX_BARS]
+    # In the order of the tables where they are equal.
+    known = dict.fromkeys(name for fidelity in sorted(tables, reverse=True) for name in tables[fidelity])
+    names = sorted(known, key=lambda name: -_number(ranking.get(name, {}), "mean", 0.0))[:MAX_BARS]
     effects = [[rows.get(name, {}) for name in names] for rows in tables.values()]
     mean = np.array([[_number(effect, "mean") for effect in row] for row in effects])
     std = np.array([[_number(effect, "std") for effect in row] for row in effects])
@@ -69,7 +68,7 @@ def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Bars | 
     below, above = np.clip(below, 0, None), np.clip(above, 0, None)
     ends = np.concatenate([mean - np.nan_to_num(below), mean + np.nan_to_num(above)], axis=None)
     return Bars(
-        x=scale_of(f"{METHODS[method]} (share of variance)", ends, from_zero=True, magnitude=1.0),
+        x=scale_of(f"{importance.EFFECTS[method]} (share of variance)", ends, from_zero=True, magnitude=1.0),
         y=rows([abridge(name, charts.LABEL_LENGTH) for name in names]),
         names=names,
         fidelities=list(tables),
@@ -77,15 +76,59 @@ def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Bars | 
         below=below,
         above=above,
         has_intervals=has_intervals,
+        unit=data.fidelity_unit,
     )
+
+
+def effect_bars(data: ReportData, method: str, *, by_group: bool) -> Figure | None:
+    """Return bars of LPI or fANOVA main effects, one per fidelity, with error bars."""
+    bars = importance_bars(data, method, by_group=by_group)
+    if bars is None:
+        return None
+    shown = importance.EFFECTS[method] + (", main effects" if method == "fanova" else "")
+    spread = "95 % bootstrap intervals" if bars.has_intervals else "the standard deviation over the trees"
+    kind = "groups" if by_group else "hyperparameters"
+    return Figure(
+        name=f"{method}-{kind}",
+        file=f"{method}_{kind}",
+        title=f"{shown} per {'design decision' if by_group else 'hyperparameter'}",
+        caption=f"Share of the variance, {_fidelities(bars.fidelities, data)}; error bars are {spread}.",
+        content=bars,
+    )
+
+
+def _fidelities(fidelities: Sequence[float], data: ReportData) -> str:
+    if len(fidelities) == 1:
+        return f"at {with_unit(fidelities[0], data.fidelity_unit)}"
+    return f"one bar per fidelity ({', '.join(plain(float(f)) for f in fidelities)}), in the order of the highest"
 
 
 def _number(effect: Mapping[str, Any], key: str, missing: float = float("nan")) -> float:
     return missing if is_missing(effect.get(key)) else float(effect[key])
 
 
-def pair_matrix(entry: Mapping[str, Any]) -> tuple[list[str], np.ndarray] | None:
-    """Return names and the symmetric matrix of their interactions, NaN on the diagonal; None without pairs."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairMatrix:
+    """Interactions of `names` (shortened) with each other, shape (names, names), symmetric, NaN on the diagonal.
+
+    `darkest` is the share of the variance that the darkest colour stands for.
+    """
+
+    names: Sequence[str]
+    shares: np.ndarray
+    darkest: float
+
+    @property
+    def x(self) -> Scale:
+        return Scale(low=-0.5, high=len(self.names) - 0.5, ticks=list(enumerate(self.names)), slant=-60)
+
+    @property
+    def y(self) -> Scale:
+        return rows(self.names)
+
+
+def pair_matrix(entry: Mapping[str, Any]) -> PairMatrix | None:
+    """Return the interactions of the most important hyperparameters; None without pairs."""
     pairs = importance.all_pairs(entry)
     if not pairs:
         return None
@@ -98,24 +141,41 @@ def pair_matrix(entry: Mapping[str, Any]) -> tuple[list[str], np.ndarray] | None
         if first in place and second in place:
             value = _number(pair, "mean")
             matrix[place[first], place[second]] = matrix[place[second], place[first]] = value
-    return names, matrix
-
-
-def darkest_share(matrix: np.ndarray) -> float:
-    """Return the share of the variance that the heat map's darkest colour stands for."""
     known = matrix[np.isfinite(matrix)]
-    return max(float(known.max()), LEAST_SHARE) if len(known) else LEAST_SHARE
+    return PairMatrix(
+        names=[abridge(name, charts.LABEL_LENGTH) for name in names],
+        shares=matrix,
+        darkest=max(float(known.max()), LEAST_SHARE) if len(known) else LEAST_SHARE,
+    )
+
+
+def pair_heat_map(entry: Mapping[str, Any], section: str) -> Figure | None:
+    """Return the interactions of all pairs as a heat map."""
+    found = pair_matrix(entry)
+    if found is None:
+        return None
+    return Figure(
+        name=f"{section}-pairs",
+        file=f"pairs_{plain(float(entry['fidelity']))}",
+        title="Interactions of pairs (fANOVA)",
+        caption="Share of the variance that two hyperparameters explain together beyond each alone; the table names the strongest.",
+        content=found,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """Values in rows, with the ends of their intervals: the costs of the ablation path, or Shapley values."""
+    """Values in rows, with the lengths of their error bars.
+
+    `is_path` tells the costs along a path, whose last one is the incumbent's, from gains, which are above or below zero.
+    """
 
     x: Scale
     y: Scale
     values: np.ndarray
     below: np.ndarray
     above: np.ndarray
+    is_path: bool
 
 
 def ablation(entry: Mapping[str, Any]) -> Steps | None:
@@ -129,7 +189,21 @@ def ablation(entry: Mapping[str, Any]) -> Steps | None:
         else f"{abridge(step['name'], charts.LABEL_LENGTH)} → {abridge(charts.value_text(step['to']), MAX_VALUE_LENGTH)}"
         for step in steps
     ]
-    return _steps("Predicted cost", steps, "cost", labels)
+    return _steps("Predicted cost", steps, "cost", labels, is_path=True)
+
+
+def ablation_path(entry: Mapping[str, Any], section: str) -> Figure | None:
+    """Return the predicted cost after each change from the default to the incumbent, from top to bottom."""
+    found = ablation(entry)
+    if found is None:
+        return None
+    return Figure(
+        name=f"{section}-ablation",
+        file=f"ablation_{plain(float(entry['fidelity']))}",
+        title="Ablation path",
+        caption="From the default (top) to the incumbent (bottom): the predicted cost after each change, the most useful first.",
+        content=found,
+    )
 
 
 def shapley(data: ReportData, entry: Mapping[str, Any]) -> Steps | None:
@@ -139,10 +213,26 @@ def shapley(data: ReportData, entry: Mapping[str, Any]) -> Steps | None:
         return None
     labels = [abridge(row["name"], charts.LABEL_LENGTH) for row in found]
     cost = abs(float((data.incumbent or {}).get("cost") or 0.0))
-    return _steps("Gain in predicted cost", found, "value", labels, from_zero=True, magnitude=cost)
+    return _steps("Gain in predicted cost", found, "value", labels, is_path=False, from_zero=True, magnitude=cost)
 
 
-def _steps(title: str, given: Sequence[Mapping[str, Any]], key: str, labels: Sequence[str], **kind: Any) -> Steps:
+def shapley_bars(data: ReportData, entry: Mapping[str, Any], section: str) -> Figure | None:
+    """Return the Shapley value of each change from the default to the incumbent."""
+    found = shapley(data, entry)
+    if found is None:
+        return None
+    return Figure(
+        name=f"{section}-shapley",
+        file=f"shapley_{plain(float(entry['fidelity']))}",
+        title="Shapley values",
+        caption="How much of the predicted gain from the default to the incumbent each change is worth; hatched bars are losses.",
+        content=found,
+    )
+
+
+def _steps(
+    title: str, given: Sequence[Mapping[str, Any]], key: str, labels: Sequence[str], *, is_path: bool, **kind: Any
+) -> Steps:
     values = np.array([float(row[key]) for row in given])
     low, high = (
         np.array(
@@ -156,6 +246,7 @@ def _steps(title: str, given: Sequence[Mapping[str, Any]], key: str, labels: Seq
         values=values,
         below=np.clip(values - low, 0, None),
         above=np.clip(high - values, 0, None),
+        is_path=is_path,
     )
 
 
@@ -164,15 +255,15 @@ class Dependence:
     """Predicted cost over the values of one hyperparameter.
 
     Args:
-        name: of the hyperparameter.
-        x: axis of numbers or of names; names are at 0, 1, 2…
-        y: axis of the cost, the same for all hyperparameters of a fidelity.
-        is_numeric: whether values are numbers on a scale.
-        places: where the values are on the axis, shape (values,).
-        labels: the values as text.
-        mean: predicted cost at each value.
-        std: its standard deviation over the trees.
-        incumbent: the incumbent's place and the cost there; None where it is inactive or not among the values.
+        name: Name of the hyperparameter.
+        x: Axis of numbers or of names; names are at 0, 1, 2 and so on.
+        y: Axis of the cost, the same for all hyperparameters of a fidelity.
+        is_numeric: Whether the values are numbers on a scale.
+        places: Where the values are on the axis, shape (values,).
+        labels: The values as text.
+        mean: Predicted cost at each value.
+        std: Standard deviation of the predicted cost over the trees.
+        incumbent: The incumbent's place and the cost there; None where it is inactive or not among the values.
     """
 
     name: str
@@ -184,6 +275,13 @@ class Dependence:
     mean: np.ndarray
     std: np.ndarray
     incumbent: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panels:
+    """Small diagrams on one cost axis."""
+
+    curves: Sequence[Dependence]
 
 
 def dependences(data: ReportData, entry: Mapping[str, Any]) -> list[Dependence]:
@@ -229,6 +327,21 @@ def _dependence(data: ReportData, curve: Mapping[str, Any], chosen: Any, y: Scal
         mean=mean,
         std=std,
         incumbent=incumbent,
+    )
+
+
+def partial_dependence(data: ReportData, entry: Mapping[str, Any], section: str) -> Figure | None:
+    """Return one small diagram per hyperparameter, all on the same cost axis; the incumbent's value is filled."""
+    found = dependences(data, entry)
+    if not found:
+        return None
+    return Figure(
+        name=f"{section}-dependence",
+        file=f"partial_dependence_{plain(float(entry['fidelity']))}",
+        title="Partial dependence",
+        caption="Predicted cost at each value, averaged over everything else, ± the standard deviation over the trees; all on one "
+        "axis. Filled: the incumbent's value.",
+        content=Panels(curves=found),
     )
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
-from naxcli.report.figures.scales import Scale, rows, scale_of
+from naxcli.report.figures.diagram import Diagram, Dots, Line, ThinLines
+from naxcli.report.figures.scales import Scale, scale_of
 from naxcli.report.text import abridge, with_unit
 
 if TYPE_CHECKING:
@@ -18,16 +18,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCENT, DARK, MIDDLE, LIGHT = "#c2410c", "#133f73", "#5a8fc6", "#b9cde4"
-RAMP = ("#b9cde4", "#8db1d8", "#5a8fc6", "#2c69a8", "#133f73")
+COLOURS = {
+    "accent": ACCENT,
+    "level-1": LIGHT,
+    "level-2": "#8db1d8",
+    "level-3": MIDDLE,
+    "level-4": "#2c69a8",
+    "level-5": DARK,
+}
 MARKERS = ("o", "D", "s", "^", "P", "p")
 # Inches of an entry of a legend: its mark, and each character.
 LEGEND_MARK, LEGEND_CHARACTER = 0.55, 0.07
+# One column and two columns of a two-column paper, inches.
+COLUMN, PAGE = 3.5, 7.0
+# Inches of a character, of a row of bars, of a cell of the heat map, and of the least heat map that has room for its legend.
+CHARACTER, ROW, CELL, LEAST_SIDE = 0.065, 0.2, 0.22, 1.5
+PANEL_HEIGHT = 1.5
+# Inches of parallel axes: a character of the widest tick, and between ticks.
+TICK_CHARACTER, TICK_GAP = 0.048, 0.08
+SHORT_NAME = 20
 NUM_PANELS = 4
 PANEL_TITLE = 22
 
-
-def _colour(index: int, count: int) -> str:
-    return RAMP[charts.colour_place(index, count) - 1]
+Size = tuple[float, float]
 
 
 def _set_axes(axes: Axes, x: Scale, y: Scale) -> None:
@@ -67,7 +80,7 @@ def _add_legend(figure: Figure) -> None:
     )
 
 
-def paint_cost_over(figure: Figure, found: charts.Progress, data: ReportData) -> None:
+def paint_progress(figure: Figure, found: charts.Progress) -> None:
     """Draw every trial as a dot over a clock, and the incumbent's cost as a falling line."""
     axes = figure.subplots()
     fidelities = sorted(found.dots["fidelity"].unique())
@@ -79,9 +92,9 @@ def paint_cost_over(figure: Figure, found: charts.Progress, data: ReportData) ->
             s=6 if len(found.dots) >= charts.MANY else 14,
             alpha=0.8,
             linewidths=0,
-            color=_colour(index, len(fidelities)),
+            color=COLOURS[charts.level(index, len(fidelities))],
             marker=MARKERS[index % len(MARKERS)],
-            label=with_unit(fidelity, data.fidelity_unit),
+            label=with_unit(fidelity, found.unit),
             # Thousands of dots are one picture inside the vector file.
             rasterized=True,
         )
@@ -114,7 +127,7 @@ def paint_cost_over(figure: Figure, found: charts.Progress, data: ReportData) ->
     _add_legend(figure)
 
 
-def paint_bars(figure: Figure, bars: importance_charts.Bars, data: ReportData) -> None:
+def paint_bars(figure: Figure, bars: importance_charts.Bars) -> None:
     """Draw importance with error bars, one bar per fidelity."""
     axes = figure.subplots()
     count = len(bars.fidelities)
@@ -126,10 +139,10 @@ def paint_bars(figure: Figure, bars: importance_charts.Bars, data: ReportData) -
             places + offset,
             np.nan_to_num(bars.mean[index]),
             thickness,
-            color=_colour(index, count),
+            color=COLOURS[charts.level(index, count)],
             xerr=np.nan_to_num(np.vstack([bars.below[index], bars.above[index]])),
             error_kw={"elinewidth": 0.6, "capsize": 1},
-            label=with_unit(fidelity, data.fidelity_unit),
+            label=with_unit(fidelity, bars.unit),
         )
     _set_axes(axes, bars.x, bars.y)
     _without_marks(axes)
@@ -137,27 +150,32 @@ def paint_bars(figure: Figure, bars: importance_charts.Bars, data: ReportData) -
         _add_legend(figure)
 
 
-def paint_pairs(figure: Figure, names: Sequence[str], matrix: np.ndarray) -> None:
+def paint_pairs(figure: Figure, found: importance_charts.PairMatrix) -> None:
     """Draw interactions as a heat map."""
     axes = figure.subplots()
-    image = axes.imshow(
-        np.ma.masked_invalid(matrix), cmap="Blues", aspect="auto", vmin=0, vmax=importance_charts.darkest_share(matrix)
-    )
-    shown = [abridge(name, charts.LABEL_LENGTH) for name in names]
-    columns = Scale(low=-0.5, high=len(names) - 0.5, ticks=list(enumerate(shown)), slant=-60)
-    _set_axes(axes, columns, rows(shown))
+    image = axes.imshow(np.ma.masked_invalid(found.shares), cmap="Blues", aspect="auto", vmin=0, vmax=found.darkest)
+    _set_axes(axes, found.x, found.y)
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    shares = scale_of("share of variance", [importance_charts.darkest_share(matrix)], from_zero=True)
+    shares = scale_of("share of variance", [found.darkest], from_zero=True)
     bar = figure.colorbar(image, ax=axes, label=shares.title)
     values, texts = _ticks(shares)
     bar.set_ticks(values, labels=texts)
-    bar.ax.set_ylim(0, importance_charts.darkest_share(matrix))
+    bar.ax.set_ylim(0, found.darkest)
 
 
-def paint_ablation(figure: Figure, found: importance_charts.Steps) -> None:
-    """Draw the predicted cost along the path from the default to the incumbent."""
+def paint_steps(figure: Figure, found: importance_charts.Steps) -> None:
+    """Draw the ablation path as a line from top to bottom, or Shapley values as bars; losses are hatched."""
     axes = figure.subplots()
+    if found.is_path:
+        _paint_path(axes, found)
+    else:
+        _paint_gains(axes, found)
+    _set_axes(axes, found.x, found.y)
+    _without_marks(axes)
+
+
+def _paint_path(axes: Axes, found: importance_charts.Steps) -> None:
     last = len(found.values) - 1
     axes.errorbar(
         found.values,
@@ -171,13 +189,9 @@ def paint_ablation(figure: Figure, found: importance_charts.Steps) -> None:
         capsize=2,
     )
     axes.plot(found.values[-1:], [last], "D", color=ACCENT, markersize=5, zorder=3)
-    _set_axes(axes, found.x, found.y)
-    _without_marks(axes)
 
 
-def paint_shapley(figure: Figure, found: importance_charts.Steps) -> None:
-    """Draw Shapley values; losses are hatched."""
-    axes = figure.subplots()
+def _paint_gains(axes: Axes, found: importance_charts.Steps) -> None:
     bars = axes.barh(
         range(len(found.values)),
         found.values,
@@ -190,14 +204,12 @@ def paint_shapley(figure: Figure, found: importance_charts.Steps) -> None:
         if value < 0:
             bar.set_hatch("///")
     axes.axvline(0, color="black", linewidth=0.6)
-    _set_axes(axes, found.x, found.y)
-    _without_marks(axes)
 
 
-def paint_dependences(figure: Figure, found: Sequence[importance_charts.Dependence]) -> None:
+def paint_panels(figure: Figure, found: importance_charts.Panels) -> None:
     """Draw one small diagram per hyperparameter, all on one cost axis; the incumbent's value is filled."""
-    grid = figure.subplots(-(-len(found) // NUM_PANELS), NUM_PANELS, squeeze=False).ravel()
-    for number, (axes, curve) in enumerate(zip(grid, found, strict=False)):
+    grid = figure.subplots(-(-len(found.curves) // NUM_PANELS), NUM_PANELS, squeeze=False).ravel()
+    for number, (axes, curve) in enumerate(zip(grid, found.curves, strict=False)):
         if curve.is_numeric:
             axes.plot(curve.places, curve.mean, color=DARK, linewidth=1)
             axes.fill_between(curve.places, curve.mean - curve.std, curve.mean + curve.std, color=LIGHT, linewidth=0)
@@ -222,7 +234,7 @@ def paint_dependences(figure: Figure, found: Sequence[importance_charts.Dependen
         if number % NUM_PANELS:
             axes.set_ylabel("")
             axes.tick_params(labelleft=False)
-    for axes in grid[len(found) :]:
+    for axes in grid[len(found.curves) :]:
         axes.set_visible(False)
 
 
@@ -258,75 +270,82 @@ def paint_parallel(figure: Figure, found: charts.Parallel) -> None:
     _add_legend(figure)
 
 
-def paint_pareto(figure: Figure, found: charts.Pareto) -> None:
-    """Draw cost against size with the Pareto front."""
+def paint_diagram(figure: Figure, found: Diagram) -> None:
+    """Draw dots and lines."""
     axes = figure.subplots()
-    axes.scatter(
-        found.trials["x"],
-        found.trials["cost"],
-        s=8 if len(found.trials) >= charts.MANY else 14,
-        color=MIDDLE,
-        alpha=0.7,
-        linewidths=0,
-        label="trials",
-        rasterized=True,
-    )
-    axes.step(
-        found.front["x"],
-        found.front["cost"],
-        "D-",
-        where="post",
-        color=ACCENT,
-        markersize=4,
-        linewidth=1.2,
-        label="Pareto front",
-        clip_on=False,
-    )
+    for mark in found.marks:
+        match mark:
+            case Dots():
+                axes.scatter(
+                    mark.x,
+                    mark.y,
+                    s=8 if len(mark.x) >= charts.MANY else 14,
+                    color=COLOURS[mark.colour],
+                    marker=MARKERS[mark.symbol % len(MARKERS)],
+                    alpha=0.7,
+                    linewidths=0,
+                    label=mark.name,
+                    rasterized=True,
+                )
+            case Line():
+                axes.plot(
+                    mark.x,
+                    mark.y,
+                    marker=("." if len(mark.x) == 1 else None) if mark.trial_ids is None else "D",
+                    drawstyle="steps-post" if mark.is_step else "default",
+                    color=COLOURS[mark.colour],
+                    markersize=4,
+                    linewidth=1.5,
+                    label=mark.name,
+                    clip_on=False,
+                )
+            case ThinLines():
+                for number, (x, y) in enumerate(mark.lines):
+                    axes.plot(
+                        x,
+                        y,
+                        color=COLOURS[mark.colour],
+                        linewidth=0.5,
+                        alpha=0.6,
+                        marker="." if len(x) == 1 else None,
+                        markersize=3,
+                        label=None if number else mark.name,
+                    )
     _set_axes(axes, found.x, found.y)
     _add_legend(figure)
 
 
-def paint_curves(figure: Figure, found: charts.Curves) -> None:
-    """Draw learning curves, the incumbent's on top."""
-    axes = figure.subplots()
-    for number, (_, epochs, values) in enumerate(found.lines):
-        axes.plot(
-            epochs,
-            values,
-            color=MIDDLE,
-            linewidth=0.5,
-            alpha=0.6,
-            marker="." if len(epochs) == 1 else None,
-            markersize=3,
-            label=None if number else "trials",
-        )
-    if found.incumbent is not None:
-        trial_id, epochs, values = found.incumbent
-        axes.plot(
-            epochs,
-            values,
-            color=ACCENT,
-            linewidth=1.8,
-            label=f"incumbent (trial {trial_id})",
-            marker="." if len(epochs) == 1 else None,
-        )
-    _set_axes(axes, found.x, found.y)
-    _add_legend(figure)
+def _rows(scale: Scale, row: float = ROW) -> Size:
+    """Return the size of a figure of rows: wider than a column where long names would leave too little of it."""
+    longest = max(len(text) for _, text in scale.all_ticks)
+    return COLUMN + CHARACTER * max(0, longest - SHORT_NAME), 0.9 + row * len(scale.all_ticks)
 
 
-def paint_correlation(figure: Figure, found: charts.Correlation) -> None:
-    """Draw the cost at lower fidelities against that at the highest."""
-    axes = figure.subplots()
-    for index, (name, both) in enumerate(found.pairs):
-        axes.scatter(
-            both["low"],
-            both["high"],
-            s=14,
-            color=_colour(index, len(found.pairs) + 1),
-            marker=MARKERS[index % len(MARKERS)],
-            edgecolors=DARK,
-            linewidths=0.3,
-            label=name,
-        )
-    _set_axes(axes, found.x, found.y)
-    _add_legend(figure)
+def _size_of_bars(bars: importance_charts.Bars) -> Size:
+    return _rows(bars.y, max(ROW, 0.09 * len(bars.fidelities) + 0.06))
+
+
+def _size_of_parallel(found: charts.Parallel) -> Size:
+    return max(PAGE, (TICK_CHARACTER * found.longest_tick + TICK_GAP) * len(found.axes)), 3.2
+
+
+def _size_of_pairs(found: importance_charts.PairMatrix) -> Size:
+    names = CHARACTER * max(map(len, found.names))
+    side = max(LEAST_SIDE, CELL * len(found.names))
+    return side + names + 0.9, side + names * 0.9 + 0.2
+
+
+def _size_of_panels(found: importance_charts.Panels) -> Size:
+    return PAGE, PANEL_HEIGHT * -(-len(found.curves) // NUM_PANELS)
+
+
+# By the type of a figure's content: its size in inches, and what draws it.
+PAINTERS: dict[type, tuple[Size | Callable[[Any], Size], Callable[[Figure, Any], None]]] = {
+    charts.Progress: ((PAGE, 3.0), paint_progress),
+    charts.Parallel: (_size_of_parallel, paint_parallel),
+    Diagram: ((COLUMN, 2.6), paint_diagram),
+    importance_charts.Bars: (_size_of_bars, paint_bars),
+    importance_charts.PairMatrix: (_size_of_pairs, paint_pairs),
+    importance_charts.Steps: (lambda found: _rows(found.y), paint_steps),
+    importance_charts.Panels: (_size_of_panels, paint_panels),
+}

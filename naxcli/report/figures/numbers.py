@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from naxcli.records.trial import CONFIG_PREFIX
 from naxcli.report import importance
-from naxcli.report.data import CONFIG_PREFIX, ReportData
+from naxcli.report.data import ReportData
+from naxcli.report.figures.diagram import Diagram, Dots, Line, Mark, ThinLines
+from naxcli.report.figures.figure import Figure
 from naxcli.report.figures.scales import RESOLUTION, Scale, Tick, number_text, round_ticks, scale_of
 from naxcli.report.text import abridge, is_missing, plain, with_unit
 
@@ -39,13 +42,14 @@ LABEL_LENGTH = 30
 _TIME_UNITS = ((600, 1, "seconds"), (3 * 3_600, 60, "minutes"), (4 * 86_400, 3_600, "hours"), (np.inf, 86_400, "days"))
 
 
-def colour_place(index: int, count: int) -> int:
-    """Return the colour of one of `count` ordered fidelities, from 1 to `NUM_COLOURS`: the highest stands out most.
+def level(index: int, count: int) -> str:
+    """Return the colour of one of `count` ordered fidelities, from `level-1` to `level-5`: the highest stands out most.
 
     The palest is for more fidelities than there are other colours.
     """
     palest = 2 if count < NUM_COLOURS else 1
-    return NUM_COLOURS if count == 1 else palest + round(index * (NUM_COLOURS - palest) / (count - 1))
+    place = NUM_COLOURS if count == 1 else palest + round(index * (NUM_COLOURS - palest) / (count - 1))
+    return f"level-{place}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,7 @@ class Progress:
     failures: pd.DataFrame
     best_x: Sequence[float]
     best_cost: Sequence[float]
+    unit: str
 
 
 def progress(data: ReportData, clock: str) -> Progress | None:
@@ -102,6 +107,23 @@ def progress(data: ReportData, clock: str) -> Progress | None:
         failures=failed[["status"]].assign(x=seconds_of(failed) / divisor, trial_id=data.trial_ids(failed)),
         best_x=[*x, max(last / divisor, x[-1])],
         best_cost=[*map(float, falling), float(falling[-1])],
+        unit=data.fidelity_unit,
+    )
+
+
+def cost_over(data: ReportData, clock: str) -> Figure | None:
+    """Return cost over wall-clock time (`elapsed`) or over the time spent in trials (`spent`)."""
+    found = progress(data, clock)
+    if found is None:
+        return None
+    failures = f" Crosses at the bottom: {len(found.failures):,} failed trials." if len(found.failures) else ""
+    return Figure(
+        name=f"cost-over-{clock}",
+        file=f"cost_over_{clock}_time",
+        title=f"Cost over {'wall-clock time' if clock == 'elapsed' else data.seconds_name}",
+        caption="Every success is a dot at the moment it ended; the line is the best cost so far at the highest fidelity: it only "
+        f"falls.{failures}",
+        content=found,
     )
 
 
@@ -202,6 +224,23 @@ def parallel(data: ReportData) -> Parallel | None:
             num_best=max(1, min(total // 10, MAX_BEST_LINES)),
             num_trials=total,
         )
+    )
+
+
+def parallel_coordinates(data: ReportData) -> Figure | None:
+    """Return parallel coordinates of the trials at the highest fidelity, the most important axis next to the cost."""
+    found = parallel(data)
+    if found is None:
+        return None
+    num_lines = len(found.costs)
+    thinned = f" {num_lines:,} of {found.num_trials:,} trials are drawn: the best, and an even sample."
+    return Figure(
+        name="parallel-coordinates",
+        file="parallel_coordinates",
+        title="Choices and cost of each trial",
+        caption=f"One line per trial at the highest fidelity, the best {found.num_best} on top in the accent colour. Axes go from the most "
+        f"important, beside the cost, to the least.{'' if num_lines == found.num_trials else thinned}",
+        content=found,
     )
 
 
@@ -316,6 +355,35 @@ def pareto(data: ReportData) -> Pareto | None:
     )
 
 
+def pareto_front(data: ReportData) -> Figure | None:
+    """Return cost against measured size with the Pareto front."""
+    found = pareto(data)
+    if found is None:
+        return None
+    trials = Dots(
+        name="trials",
+        x=found.trials["x"].to_numpy(dtype=float),
+        y=found.trials["cost"].to_numpy(dtype=float),
+        colour="level-3",
+        trial_ids=found.trials["trial_id"].to_numpy(),
+    )
+    front = Line(
+        name="Pareto front",
+        x=found.front["x"].to_numpy(dtype=float),
+        y=found.front["cost"].to_numpy(dtype=float),
+        is_step=True,
+        trial_ids=found.front["trial_id"].to_numpy(),
+    )
+    title = SIZES[found.size]
+    return Figure(
+        name="pareto-front",
+        file="pareto_front",
+        title=f"Cost against {title[0].lower()}{title[1:]}",
+        caption="Trials at the highest fidelity. No trial is both smaller and better than one on the line.",
+        content=Diagram(x=found.x, y=found.y, marks=[trials, front]),
+    )
+
+
 def front(data: ReportData, size: str) -> list[Mapping[str, Any]]:
     """Return the part of the Pareto front that is optimal in cost and this one size, the smallest first.
 
@@ -370,6 +438,29 @@ def learning_curves(data: ReportData) -> Curves | None:
     )
 
 
+def curves_of_trials(data: ReportData) -> Figure | None:
+    """Return learning curves, the incumbent's on top."""
+    found = learning_curves(data)
+    if found is None:
+        return None
+    marks: list[Mark] = []
+    if found.lines:
+        marks.append(ThinLines(name="trials", lines=[line[1:] for line in found.lines], colour="level-3"))
+    if found.incumbent is not None:
+        trial_id, epochs, values = found.incumbent
+        marks.append(Line(name=f"incumbent (trial {trial_id})", x=epochs, y=values))
+    drawn = len(found.lines) + (found.incumbent is not None)
+    is_thinned = drawn < found.num_trials
+    which = f"{drawn:,} of {found.num_trials:,} trials, evenly spread over the run." if is_thinned else "Every trial."
+    return Figure(
+        name="learning-curves",
+        file="learning_curves",
+        title=f"{QUANTITIES[found.quantity]} after each epoch",
+        caption=f"{which} All epochs are in curves.parquet.",
+        content=Diagram(x=found.x, y=found.y, marks=marks),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correlation:
     """Cost at a lower fidelity against that at the highest: a name and the points (columns low, high) per lower fidelity."""
@@ -392,6 +483,31 @@ def correlation(data: ReportData) -> Correlation | None:
             (f"{with_unit(fidelity, data.fidelity_unit)} ({len(both):,})", both)
             for fidelity, both in sorted(found.items())
         ],
+    )
+
+
+def fidelity_correlation(data: ReportData) -> Figure | None:
+    """Return the cost of each configuration at a lower fidelity against its cost at the highest."""
+    found = correlation(data)
+    if found is None:
+        return None
+    marks = [
+        Dots(
+            name=name,
+            x=both["low"].to_numpy(dtype=float),
+            y=both["high"].to_numpy(dtype=float),
+            # The strongest colour is that of the highest fidelity, which has no dots here.
+            colour=level(index, len(found.pairs) + 1),
+            symbol=index,
+        )
+        for index, (name, both) in enumerate(found.pairs)
+    ]
+    return Figure(
+        name="fidelity-correlation",
+        file="fidelity_correlation",
+        title="Cost at a lower fidelity against the highest",
+        caption="One point per configuration evaluated at both. Points that rise from left to right mean that the cheap trial ranks well.",
+        content=Diagram(x=found.x, y=found.y, marks=marks),
     )
 
 

@@ -1,19 +1,16 @@
-"""The figures of importance on the HTML page."""
+"""How Plotly draws the figures of importance on the HTML page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
-from naxcli.report.figures.plotly_style import ACCENT, MUTED, SURFACE, TEXT, Figure, draw, label, level
-from naxcli.report.figures.scales import Scale, rows
-from naxcli.report.text import abridge, plain, with_unit
+from naxcli.report.figures.plotly_style import ACCENT, MUTED, SURFACE, TEXT, Drawers, Drawing, draw, label, level
+from naxcli.report.text import with_unit
 
 DEPENDENCE_HEIGHT = 210
 # Pixels of the heat map: a row, and what a character of a slanted name takes below.
@@ -22,11 +19,8 @@ HEAT_ROW, SLANTED_CHARACTER = 30, 6.5
 LONG_LABEL = charts.LABEL_LENGTH + importance_charts.MAX_VALUE_LENGTH + 3
 
 
-def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Figure | None:
-    """Return bars of LPI or fANOVA main effects, one per fidelity, with error bars."""
-    bars = importance_charts.importance_bars(data, method, by_group=by_group)
-    if bars is None:
-        return None
+def draw_bars(bars: importance_charts.Bars) -> Drawing:
+    """Draw importance with error bars, one bar per fidelity."""
     labels = [label(name) for name in bars.names]
     places = list(range(len(labels)))
     traces = [
@@ -36,7 +30,7 @@ def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Figure 
             textposition="none",
             x=bars.mean[index],
             orientation="h",
-            name=with_unit(fidelity, data.fidelity_unit),
+            name=with_unit(fidelity, bars.unit),
             marker={"color": level(index, len(bars.fidelities))},
             error_x={
                 "type": "data",
@@ -52,58 +46,37 @@ def importance_bars(data: ReportData, method: str, *, by_group: bool) -> Figure 
         for index, fidelity in enumerate(bars.fidelities)
     ]
     height = 90 + len(labels) * max(26, 13 * len(bars.fidelities) + 6)
-    shown = {"lpi": "LPI", "fanova": "fANOVA, main effects"}[method]
-    kind = "design decision" if by_group else "hyperparameter"
-    spread = "95 % bootstrap intervals" if bars.has_intervals else "the standard deviation over the trees"
-    return Figure(
-        name=f"{method}-{'groups' if by_group else 'hyperparameters'}",
-        title=f"{shown} per {kind}",
-        caption=f"Share of the variance, {_fidelities(bars.fidelities, data)}; error bars are {spread}.",
-        drawing=draw(
-            *traces,
-            x=bars.x,
-            y=bars.y,
-            height=height,
-            is_still=True,
-            barmode="group",
-            yaxis={"ticks": ""},
-            legend={
-                "orientation": "h",
-                "yanchor": "bottom",
-                "y": 1.01,
-                "xanchor": "left",
-                "x": 0,
-                "traceorder": "normal",
-            },
-        ),
+    return draw(
+        *traces,
+        x=bars.x,
+        y=bars.y,
         height=height,
+        is_still=True,
+        barmode="group",
+        yaxis={"ticks": ""},
+        legend={
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1.01,
+            "xanchor": "left",
+            "x": 0,
+            "traceorder": "normal",
+        },
     )
 
 
-def _fidelities(fidelities: Sequence[float], data: ReportData) -> str:
-    if len(fidelities) == 1:
-        return f"at {with_unit(fidelities[0], data.fidelity_unit)}"
-    return f"one bar per fidelity ({', '.join(plain(float(f)) for f in fidelities)}), in the order of the highest"
-
-
-def pair_heat_map(entry: Mapping[str, Any], prefix: str) -> Figure | None:
-    """Return the interactions of all pairs as a heat map."""
-    found = importance_charts.pair_matrix(entry)
-    if found is None:
-        return None
-    names, matrix = found
-    shown = [abridge(name, charts.LABEL_LENGTH) for name in names]
-    labels = [label(name) for name in shown]
+def draw_pairs(found: importance_charts.PairMatrix) -> Drawing:
+    """Draw the interactions of all pairs as a heat map."""
+    labels = [label(name) for name in found.names]
     places = list(range(len(labels)))
-    height = round(60 + HEAT_ROW * len(names) + SLANTED_CHARACTER * max(map(len, shown)))
     heat = go.Heatmap(
         x=places,
         y=places,
-        z=matrix,
+        z=found.shares,
         text=[[f"{first} × {second}" for second in labels] for first in labels],
         colorscale=[[0, SURFACE], [1, "var(--level-5)"]],
         zmin=0,
-        zmax=importance_charts.darkest_share(matrix),
+        zmax=found.darkest,
         xgap=1,
         ygap=1,
         hoverongaps=False,
@@ -115,29 +88,24 @@ def pair_heat_map(entry: Mapping[str, Any], prefix: str) -> Figure | None:
         },
         hovertemplate="%{text}: %{z:.4f}<extra></extra>",
     )
-    return Figure(
-        name=f"{prefix}-pairs",
-        title="Interactions of pairs (fANOVA)",
-        caption="Share of the variance that two hyperparameters explain together beyond each alone; the table names the strongest.",
-        drawing=draw(
-            heat,
-            x=Scale(low=-0.5, high=len(names) - 0.5, ticks=list(enumerate(shown)), slant=-60),
-            y=rows(shown),
-            height=height,
-            is_still=True,
-            xaxis={"showgrid": False, "ticks": ""},
-            yaxis={"showgrid": False, "ticks": ""},
-        ),
-        height=height,
+    return draw(
+        heat,
+        x=found.x,
+        y=found.y,
+        height=round(60 + HEAT_ROW * len(places) + SLANTED_CHARACTER * max(map(len, found.names))),
         min_width=560,
+        is_still=True,
+        xaxis={"showgrid": False, "ticks": ""},
+        yaxis={"showgrid": False, "ticks": ""},
     )
 
 
-def ablation_path(entry: Mapping[str, Any], prefix: str) -> Figure | None:
-    """Return the predicted cost after each change from the default to the incumbent, from top to bottom."""
-    found = importance_charts.ablation(entry)
-    if found is None:
-        return None
+def draw_steps(found: importance_charts.Steps) -> Drawing:
+    """Draw the ablation path as a line from top to bottom, or Shapley values as bars."""
+    return _path(found) if found.is_path else _gains(found)
+
+
+def _path(found: importance_charts.Steps) -> Drawing:
     num_steps = len(found.values)
     height = 110 + 30 * num_steps
     line = go.Scatter(
@@ -150,20 +118,10 @@ def ablation_path(entry: Mapping[str, Any], prefix: str) -> Figure | None:
         marker={"color": [*["var(--level-5)"] * (num_steps - 1), ACCENT], "size": 10},
         hovertemplate="%{text}: %{x:.4f}<extra></extra>",
     )
-    return Figure(
-        name=f"{prefix}-ablation",
-        title="Ablation path",
-        caption="From the default (top) to the incumbent (bottom): the predicted cost after each change, the most useful first.",
-        drawing=draw(line, x=found.x, y=found.y, height=height, is_still=True, yaxis={"ticks": ""}),
-        height=height,
-    )
+    return draw(line, x=found.x, y=found.y, height=height, is_still=True, yaxis={"ticks": ""})
 
 
-def shapley_bars(data: ReportData, entry: Mapping[str, Any], prefix: str) -> Figure | None:
-    """Return the Shapley value of each change from the default to the incumbent."""
-    found = importance_charts.shapley(data, entry)
-    if found is None:
-        return None
+def _gains(found: importance_charts.Steps) -> Drawing:
     height = 100 + 30 * len(found.values)
     bar = go.Bar(
         y=list(range(len(found.values))),
@@ -178,31 +136,20 @@ def shapley_bars(data: ReportData, entry: Mapping[str, Any], prefix: str) -> Fig
         error_x=_error_bars(found),
         hovertemplate="%{text}: %{x:+.4f}<extra></extra>",
     )
-    return Figure(
-        name=f"{prefix}-shapley",
-        title="Shapley values",
-        caption="How much of the predicted gain from the default to the incumbent each change is worth; hatched bars are losses.",
-        drawing=draw(
-            bar,
-            x=found.x,
-            y=found.y,
-            height=height,
-            is_still=True,
-            xaxis={"zeroline": True, "zerolinecolor": MUTED},
-            yaxis={"ticks": ""},
-        ),
+    return draw(
+        bar,
+        x=found.x,
+        y=found.y,
         height=height,
+        is_still=True,
+        xaxis={"zeroline": True, "zerolinecolor": MUTED},
+        yaxis={"ticks": ""},
     )
 
 
-def partial_dependence(data: ReportData, entry: Mapping[str, Any], prefix: str) -> list[Figure]:
-    """Return one small figure per hyperparameter, all on the same cost axis; the incumbent's value is filled."""
-    found = importance_charts.dependences(data, entry)
-    return [_dependence(curve, f"{prefix}-dependence-{number}") for number, curve in enumerate(found)]
-
-
-def _dependence(curve: importance_charts.Dependence, name: str) -> Figure:
-    drawing = draw(
+def draw_dependence(curve: importance_charts.Dependence) -> Drawing:
+    """Draw one small diagram; the incumbent's value is filled."""
+    return draw(
         *(_band(curve) if curve.is_numeric else _points(curve)),
         x=curve.x,
         y=curve.y,
@@ -214,7 +161,6 @@ def _dependence(curve: importance_charts.Dependence, name: str) -> Figure:
         xaxis={"showgrid": False},
         yaxis={"title": {"text": ""}},  # said once, above the panels
     )
-    return Figure(name=name, title=curve.name, caption="", drawing=drawing, height=DEPENDENCE_HEIGHT)
 
 
 def _points(curve: importance_charts.Dependence) -> list[Any]:
@@ -279,3 +225,11 @@ def _error_bars(steps: importance_charts.Steps) -> dict[str, Any]:
         "thickness": 1.2,
         "width": 3,
     }
+
+
+DRAWERS: Drawers = {
+    importance_charts.Bars: draw_bars,
+    importance_charts.PairMatrix: draw_pairs,
+    importance_charts.Steps: draw_steps,
+    importance_charts.Dependence: draw_dependence,
+}

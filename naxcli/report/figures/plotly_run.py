@@ -1,109 +1,60 @@
-"""The figures of a run on the HTML page: progress, parallel coordinates, Pareto front, learning curves, fidelities."""
+"""How Plotly draws the figures of a run on the HTML page: progress, parallel coordinates, and diagrams of dots and lines."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from naxcli.report.data import ReportData
 from naxcli.report.figures import numbers as charts
-from naxcli.report.figures.plotly_style import ACCENT, MUTED, SURFACE, SYMBOLS, TEXT, Figure, draw, label, level
+from naxcli.report.figures.diagram import Diagram, Dots, Line, Mark, ThinLines
+from naxcli.report.figures.plotly_style import (
+    ACCENT,
+    MUTED,
+    SURFACE,
+    SYMBOLS,
+    TEXT,
+    Drawers,
+    Drawing,
+    colour,
+    draw,
+    label,
+    level,
+)
 from naxcli.report.text import with_unit
 
 # Above this number of points, WebGL draws them; below, SVG is sharper and prints.
 WEBGL_FROM = 1_500
 # Height of the axes of cost over time, about, in pixels.
 PLOT_HEIGHT = 360
+DIAGRAM_HEIGHT = 420
 # Parallel axes: pixels of a character of the widest tick, and between ticks.
 TICK_CHARACTER, TICK_GAP = 6.5, 12
 
 
-def cost_over(data: ReportData, clock: str) -> Figure | None:
-    """Return cost over wall-clock time (`elapsed`) or over the time spent in trials (`spent`)."""
-    found = charts.progress(data, clock)
-    if found is None:
-        return None
-    scatter = go.Scattergl if len(found.dots) > WEBGL_FROM else go.Scatter
-    fidelities = sorted(found.dots["fidelity"].unique())
-    traces: list[Any] = []
-    for index, fidelity in enumerate(fidelities):
-        dots = found.dots[found.dots["fidelity"] == fidelity]
-        traces.append(
-            scatter(
-                x=dots["x"].to_numpy(dtype=float),
-                y=dots["cost"].to_numpy(dtype=float),
-                customdata=dots["trial_id"].to_numpy(dtype=np.int32),
-                mode="markers",
-                name=with_unit(fidelity, data.fidelity_unit),
-                marker={
-                    "color": level(index, len(fidelities)),
-                    "symbol": SYMBOLS[index % len(SYMBOLS)],
-                    "size": 5 if len(dots) > WEBGL_FROM else 7,
-                    "opacity": 0.55 if len(dots) > WEBGL_FROM else 0.8,
-                },
-                hovertemplate="trial %{customdata}<br>cost %{y:.4f}",
-            )
-        )
-    traces.append(
-        go.Scatter(
-            x=found.best_x,
-            y=found.best_cost,
-            mode="lines",
-            name="best so far",
-            line={"color": ACCENT, "width": 3, "shape": "hv"},
-            hovertemplate="best so far %{y:.4f}",
-        )
+def draw_progress(found: charts.Progress) -> Drawing:
+    """Draw every trial as a dot over a clock, the best cost so far as a falling line, and failures at the bottom."""
+    best = go.Scatter(
+        x=found.best_x,
+        y=found.best_cost,
+        mode="lines",
+        name="best so far",
+        line={"color": ACCENT, "width": 3, "shape": "hv"},
+        hovertemplate="best so far %{y:.4f}",
     )
-    layout: dict[str, Any] = {"shapes": [], "annotations": []}
-    for reference in found.references:
-        # On a logarithmic axis, Plotly places a line by its value, and a text by its logarithm.
-        layout["shapes"].append(
-            {
-                "type": "line",
-                "xref": "paper",
-                "x0": 0,
-                "x1": 1,
-                "y0": reference.cost,
-                "y1": reference.cost,
-                "line": {"color": TEXT, "width": 1, "dash": "dash"},
-            }
-        )
-        layout["annotations"].append(
-            {
-                "text": label(reference.name, 3 * charts.LABEL_LENGTH),
-                "xref": "paper",
-                "x": 1,
-                "xanchor": "right",
-                "y": math.log10(reference.cost) if found.y.is_log else reference.cost,
-                "yanchor": "bottom",
-                "yshift": round(reference.lift * PLOT_HEIGHT),
-                "showarrow": False,
-            }
-        )
+    lines, names = _reference_lines(found)
+    layout: dict[str, Any] = {"shapes": lines, "annotations": names}
     if len(found.failures):
-        traces.append(
-            scatter(
-                x=found.failures["x"].to_numpy(dtype=float),
-                y=np.zeros(len(found.failures), dtype=np.int8),
-                text=[
-                    f"trial {row.trial_id}: {escape(str(row.status)).replace('_', ' ')}"
-                    for row in found.failures.itertuples()
-                ],
-                mode="markers",
-                name=f"failed ({len(found.failures):,})",
-                yaxis="y2",
-                marker={"color": TEXT, "symbol": "x-thin-open", "size": 7},
-                hovertemplate="%{text}<extra></extra>",
-            )
-        )
+        # An axis of their own: the crosses keep their place however the costs are zoomed.
         layout["yaxis2"] = {"domain": [0, 0.05], "visible": False, "fixedrange": True, "range": [-1, 1]}
-    clock_words = "wall-clock time" if clock == "elapsed" else data.seconds_name
-    drawing = draw(
-        *traces,
+    return draw(
+        *_successes(found),
+        best,
+        *_failures(found),
         x=found.x,
         y=found.y,
         height=460,
@@ -111,22 +62,113 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
         yaxis={"domain": [0.08, 1] if "yaxis2" in layout else [0, 1]},
         **layout,
     )
-    failures = f" Crosses at the bottom: {len(found.failures):,} failed trials." if len(found.failures) else ""
-    return Figure(
-        name=f"cost-over-{clock}",
-        title=f"Cost over {clock_words}",
-        caption="Every success is a dot at the moment it ended; the line is the best cost so far at the highest fidelity: it only "
-        f"falls.{failures}",
-        drawing=drawing,
-        height=460,
+
+
+def _scatter(num_points: int) -> Any:
+    """Return the kind of trace that draws so many points well."""
+    return go.Scattergl if num_points > WEBGL_FROM else go.Scatter
+
+
+def _successes(found: charts.Progress) -> Iterator[Any]:
+    fidelities = sorted(found.dots["fidelity"].unique())
+    for index, fidelity in enumerate(fidelities):
+        dots = found.dots[found.dots["fidelity"] == fidelity]
+        yield _scatter(len(found.dots))(
+            x=dots["x"].to_numpy(dtype=float),
+            y=dots["cost"].to_numpy(dtype=float),
+            customdata=dots["trial_id"].to_numpy(dtype=np.int32),
+            mode="markers",
+            name=with_unit(fidelity, found.unit),
+            marker={
+                "color": level(index, len(fidelities)),
+                "symbol": SYMBOLS[index % len(SYMBOLS)],
+                "size": 5 if len(dots) > WEBGL_FROM else 7,
+                "opacity": 0.55 if len(dots) > WEBGL_FROM else 0.8,
+            },
+            hovertemplate="trial %{customdata}<br>cost %{y:.4f}",
+        )
+
+
+def _reference_lines(found: charts.Progress) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return Plotly's shapes and annotations of the references.
+
+    On a logarithmic axis, Plotly places a line by its value, and a text by its logarithm.
+    """
+    lines = [
+        {
+            "type": "line",
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": reference.cost,
+            "y1": reference.cost,
+            "line": {"color": TEXT, "width": 1, "dash": "dash"},
+        }
+        for reference in found.references
+    ]
+    names = [
+        {
+            "text": label(reference.name, 3 * charts.LABEL_LENGTH),
+            "xref": "paper",
+            "x": 1,
+            "xanchor": "right",
+            "y": math.log10(reference.cost) if found.y.is_log else reference.cost,
+            "yanchor": "bottom",
+            "yshift": round(reference.lift * PLOT_HEIGHT),
+            "showarrow": False,
+        }
+        for reference in found.references
+    ]
+    return lines, names
+
+
+def _failures(found: charts.Progress) -> Iterator[Any]:
+    if len(found.failures):
+        yield _scatter(len(found.dots))(
+            x=found.failures["x"].to_numpy(dtype=float),
+            y=np.zeros(len(found.failures), dtype=np.int8),
+            text=[
+                f"trial {row.trial_id}: {escape(str(row.status)).replace('_', ' ')}"
+                for row in found.failures.itertuples()
+            ],
+            mode="markers",
+            name=f"failed ({len(found.failures):,})",
+            yaxis="y2",
+            marker={"color": TEXT, "symbol": "x-thin-open", "size": 7},
+            hovertemplate="%{text}<extra></extra>",
+        )
+
+
+def draw_parallel(found: charts.Parallel) -> Drawing:
+    """Draw one line per trial over the axes, the best ones on top."""
+    return draw(
+        *_trial_lines(found),
+        x=found.x,
+        y=found.y,
+        height=520,
+        min_width=round((TICK_CHARACTER * found.longest_tick + TICK_GAP) * len(found.axes)),
+        is_still=True,
+        annotations=[
+            {
+                "x": place,
+                "y": height,
+                "text": label(text),
+                "showarrow": False,
+                "bgcolor": SURFACE,
+                "font": {"size": 11},
+                "borderpad": 1,
+            }
+            for place, axis in enumerate(found.axes)
+            for height, text in axis.ticks
+        ],
+        margin={"l": 8, "r": round(TICK_CHARACTER * len(found.x.all_ticks[-1][1])), "t": 28, "b": 8},
+        xaxis={"side": "top", "showline": False, "gridcolor": MUTED},
+        yaxis={"visible": False},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.02, "xanchor": "left", "x": 0},
     )
 
 
-def parallel_coordinates(data: ReportData) -> Figure | None:
-    """Return parallel coordinates of the trials at the highest fidelity, the most important axis next to the cost."""
-    found = charts.parallel(data)
-    if found is None:
-        return None
+def _trial_lines(found: charts.Parallel) -> Iterator[Any]:
     num_axes, num_lines = len(found.axes), len(found.costs)
     heights = np.column_stack([axis.heights for axis in found.axes])
     first_best = num_lines - found.num_best
@@ -139,180 +181,88 @@ def parallel_coordinates(data: ReportData) -> Figure | None:
         ),
         (f"best {found.num_best}", slice(first_best, None), {"line": {"color": ACCENT, "width": 1.6}}),
     )
-    traces = []
     for name, part, style in styles:
-        # NaN ends a line.
-        y = np.pad(heights[part], ((0, 0), (0, 1)), constant_values=np.nan).ravel().astype(np.float32)
         words = [
             f"trial {trial}: cost {cost:.4f}"
             for trial, cost in zip(found.trial_ids[part], found.costs[part], strict=True)
         ]
-        traces.append(
-            go.Scatter(
-                x=np.tile(np.arange(num_axes + 1, dtype=np.int16), len(words)),
-                y=y,
-                text=[text for text in words for _ in range(num_axes + 1)],
-                mode="lines",
-                name=name,
-                hovertemplate="%{text}<extra></extra>",
-                **style,
-            )
-        )
-    ticks = [
-        {
-            "x": place,
-            "y": height,
-            "text": label(text),
-            "showarrow": False,
-            "bgcolor": SURFACE,
-            "font": {"size": 11},
-            "borderpad": 1,
-        }
-        for place, axis in enumerate(found.axes)
-        for height, text in axis.ticks
-    ]
-    drawing = draw(
-        *traces,
-        x=found.x,
-        y=found.y,
-        height=520,
-        is_still=True,
-        annotations=ticks,
-        margin={"l": 8, "r": round(TICK_CHARACTER * len(found.x.all_ticks[-1][1])), "t": 28, "b": 8},
-        xaxis={"side": "top", "showline": False, "gridcolor": MUTED},
-        yaxis={"visible": False},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.02, "xanchor": "left", "x": 0},
-    )
-    thinned = (
-        ""
-        if num_lines == found.num_trials
-        else f" {num_lines:,} of {found.num_trials:,} trials are drawn: the best, and an even sample."
-    )
-    return Figure(
-        name="parallel-coordinates",
-        title="Choices and cost of each trial",
-        caption=f"One line per trial at the highest fidelity, the best {found.num_best} on top in the accent colour. Axes go from the most "
-        f"important, beside the cost, to the least.{thinned}",
-        drawing=drawing,
-        height=520,
-        min_width=round((TICK_CHARACTER * found.longest_tick + TICK_GAP) * num_axes),
-    )
-
-
-def pareto_front(data: ReportData) -> Figure | None:
-    """Return cost against measured size with the Pareto front."""
-    found = charts.pareto(data)
-    if found is None:
-        return None
-    scatter = go.Scattergl if len(found.trials) > WEBGL_FROM else go.Scatter
-    number = "%{x:.4~s}" if found.x.is_count else "%{x:.4~g}"
-    hover = f"trial %{{customdata}}<br>{number}, cost %{{y:.4f}}<extra></extra>"
-    dots = scatter(
-        x=found.trials["x"].to_numpy(),
-        y=found.trials["cost"].to_numpy(dtype=float),
-        customdata=found.trials["trial_id"].to_numpy(dtype=np.int32),
-        mode="markers",
-        name="trials",
-        marker={"color": "var(--level-3)", "size": 6, "opacity": 0.7},
-        hovertemplate=hover,
-    )
-    line = go.Scatter(
-        x=found.front["x"].tolist(),
-        y=found.front["cost"].tolist(),
-        customdata=found.front["trial_id"].tolist(),
-        mode="lines+markers",
-        name="Pareto front",
-        line={"color": ACCENT, "width": 2, "shape": "hv"},
-        marker={"symbol": "diamond", "size": 9},
-        cliponaxis=False,
-        hovertemplate=hover,
-    )
-    title = charts.SIZES[found.size]
-    return Figure(
-        name="pareto-front",
-        title=f"Cost against {title[0].lower()}{title[1:]}",
-        caption="Trials at the highest fidelity. No trial is both smaller and better than one on the line.",
-        drawing=draw(dots, line, x=found.x, y=found.y, height=420),
-        height=420,
-    )
-
-
-def learning_curves(data: ReportData) -> Figure | None:
-    """Return learning curves, the incumbent's on top."""
-    found = charts.learning_curves(data)
-    if found is None:
-        return None
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for _, epochs, values in found.lines:
-        x += [*map(float, epochs), None]
-        y += [*map(float, values), None]
-    traces = [
-        go.Scatter(
-            x=x,
-            y=y,
-            mode="lines+markers",
-            name="trials",
-            line={"color": "var(--level-3)", "width": 1},
-            marker={"size": 3},
-            opacity=0.5,
-            hoverinfo="skip",
-            connectgaps=False,
-        )
-    ]
-    if found.incumbent is not None:
-        trial_id, epochs, values = found.incumbent
-        traces.append(
-            go.Scatter(
-                x=epochs,
-                y=values,
-                mode="lines+markers",
-                name=f"incumbent (trial {trial_id})",
-                line={"color": ACCENT, "width": 3},
-                hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
-            )
-        )
-    drawn = len(found.lines) + (found.incumbent is not None)
-    thinned = (
-        f"{drawn:,} of {found.num_trials:,} trials, evenly spread over the run."
-        if drawn < found.num_trials
-        else "Every trial."
-    )
-    return Figure(
-        name="learning-curves",
-        title=f"{charts.QUANTITIES[found.quantity]} after each epoch",
-        caption=f"{thinned} All epochs are in curves.parquet.",
-        drawing=draw(*traces, x=found.x, y=found.y, height=420),
-        height=420,
-    )
-
-
-def fidelity_correlation(data: ReportData) -> Figure | None:
-    """Return the cost of each configuration at a lower fidelity against its cost at the highest."""
-    found = charts.correlation(data)
-    if found is None:
-        return None
-    traces = [
-        go.Scatter(
-            x=both["low"].to_numpy(dtype=float),
-            y=both["high"].to_numpy(dtype=float),
-            mode="markers",
+        yield go.Scatter(
+            x=np.tile(np.arange(num_axes + 1, dtype=np.int16), len(words)),
+            # NaN ends a line.
+            y=np.pad(heights[part], ((0, 0), (0, 1)), constant_values=np.nan).ravel().astype(np.float32),
+            text=[text for text in words for _ in range(num_axes + 1)],
+            mode="lines",
             name=name,
-            showlegend=True,
-            marker={
-                "color": level(index, len(found.pairs) + 1),
-                "symbol": SYMBOLS[index % len(SYMBOLS)],
-                "size": 8,
-                "opacity": 0.85,
-            },
-            hovertemplate="%{x:.4f} → %{y:.4f}",
+            hovertemplate="%{text}<extra></extra>",
+            **style,
         )
-        for index, (name, both) in enumerate(found.pairs)
-    ]
-    return Figure(
-        name="fidelity-correlation",
-        title="Cost at a lower fidelity against the highest",
-        caption="One point per configuration evaluated at both. Points that rise from left to right mean that the cheap trial ranks well.",
-        drawing=draw(*traces, x=found.x, y=found.y, height=400),
-        height=400,
-    )
+
+
+def draw_diagram(found: Diagram) -> Drawing:
+    """Draw dots and lines."""
+    number = "%{x:.4~s}" if found.x.is_count else "%{x:.4~g}"
+    point = f"{number}, %{{y:.4f}}"
+    return draw(*(_trace(mark, point) for mark in found.marks), x=found.x, y=found.y, height=DIAGRAM_HEIGHT)
+
+
+def _trace(mark: Mark, point: str) -> Any:
+    match mark:
+        case Dots():
+            num_points = len(mark.x)
+            return _scatter(num_points)(
+                x=mark.x,
+                y=mark.y,
+                **_words(mark, point),
+                mode="markers",
+                name=mark.name,
+                showlegend=True,
+                marker={
+                    "color": colour(mark.colour),
+                    "symbol": SYMBOLS[mark.symbol % len(SYMBOLS)],
+                    "size": 6 if num_points >= charts.MANY else 8,
+                    "opacity": 0.7,
+                },
+            )
+        case Line():
+            return go.Scatter(
+                x=mark.x,
+                y=mark.y,
+                **_words(mark, point),
+                mode="lines+markers",
+                name=mark.name,
+                showlegend=True,
+                line={"color": colour(mark.colour), "width": 2.5, "shape": "hv" if mark.is_step else "linear"},
+                marker={"symbol": "circle" if mark.trial_ids is None else "diamond", "size": 9 if mark.is_step else 6},
+                cliponaxis=False,
+            )
+        case ThinLines():
+            # NaN ends a line.
+            return go.Scatter(
+                x=np.concatenate([np.append(x, np.nan) for x, _ in mark.lines]),
+                y=np.concatenate([np.append(y, np.nan) for _, y in mark.lines]),
+                mode="lines+markers",
+                name=mark.name,
+                showlegend=True,
+                line={"color": colour(mark.colour), "width": 1},
+                marker={"size": 3},
+                opacity=0.5,
+                hoverinfo="skip",
+                connectgaps=False,
+            )
+
+
+def _words(mark: Dots | Line, point: str) -> dict[str, Any]:
+    """Return what a point says when it is pointed at."""
+    if mark.trial_ids is None:
+        return {"hovertemplate": f"{label(mark.name)}: {point}<extra></extra>"}
+    # Arrays of numbers are written in base64, at a fraction of the size.
+    is_whole = mark.trial_ids.dtype.kind == "i"
+    ids = mark.trial_ids.astype(np.int32) if is_whole else mark.trial_ids.tolist()
+    return {"customdata": ids, "hovertemplate": f"trial %{{customdata}}<br>{point}<extra></extra>"}
+
+
+DRAWERS: Drawers = {
+    charts.Progress: draw_progress,
+    charts.Parallel: draw_parallel,
+    Diagram: draw_diagram,
+}

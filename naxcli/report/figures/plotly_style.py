@@ -1,8 +1,9 @@
-"""Figure: a Plotly figure with its words, in the page's colours; and the pieces that every figure shares."""
+"""Drawing: a Plotly figure in the page's colours; and the pieces that every one shares."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -21,24 +22,22 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "pentagon")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A drawn figure with the words that stand in for it.
+class Drawing:
+    """A drawn diagram.
 
     Args:
-        name: identifier of its element on the page.
-        title: what it shows.
-        caption: how to read it.
-        drawing: the Plotly figure.
-        height: in pixels.
-        min_width: in pixels; a narrower page scrolls the figure sideways.
+        plot: The Plotly figure.
+        height: Height in pixels.
+        min_width: Width in pixels; a narrower page scrolls the diagram sideways.
     """
 
-    name: str
-    title: str
-    caption: str
-    drawing: go.Figure
+    plot: go.Figure
     height: int
     min_width: int = 0
+
+
+# Type of a figure's content -> what draws it.
+Drawers = dict[type, Callable[[Any], Drawing]]
 
 
 def label(text: Any, length: int = charts.LABEL_LENGTH) -> str:
@@ -68,16 +67,19 @@ def axis(scale: Scale) -> dict[str, Any]:
     return found
 
 
-def draw(*traces: Any, x: Scale, y: Scale, height: int, is_still: bool = False, **layout: Any) -> go.Figure:
-    """Return a Plotly figure in the page's colours.
+def draw(
+    *traces: Any, x: Scale, y: Scale, height: int, min_width: int = 0, is_still: bool = False, **layout: Any
+) -> Drawing:
+    """Return a drawing in the page's colours.
 
     Args:
-        traces: what it shows.
-        x: horizontal axis.
-        y: vertical axis.
-        height: in pixels.
-        is_still: whether there is nothing to zoom into, and so no toolbar.
-        layout: what differs from the other figures; `xaxis` and `yaxis` add to their scales.
+        traces: What the drawing shows.
+        x: Horizontal axis.
+        y: Vertical axis.
+        height: Height in pixels.
+        min_width: Width in pixels below which the page scrolls the drawing sideways.
+        is_still: Whether there is nothing to zoom into, and so no toolbar.
+        layout: What differs from the other figures; `xaxis` and `yaxis` add to their scales.
     """
     style = {
         "gridcolor": GRID,
@@ -108,9 +110,14 @@ def draw(*traces: Any, x: Scale, y: Scale, height: int, is_still: bool = False, 
         "margin": {"l": 8, "r": 12 if is_still else TOOLBAR, "t": 28, "b": 8},
         "height": height,
     }
-    return go.Figure(data=list(traces), layout=base | layout)
+    return Drawing(plot=go.Figure(data=list(traces), layout=base | layout), height=height, min_width=min_width)
 
 
 def level(index: int, count: int) -> str:
     """Return the colour of one of `count` ordered fidelities."""
-    return f"var(--level-{charts.colour_place(index, count)})"
+    return colour(charts.level(index, count))
+
+
+def colour(name: str) -> str:
+    """Return the page's variable of a colour."""
+    return f"var(--{name})"

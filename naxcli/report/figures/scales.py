@@ -28,13 +28,13 @@ class Scale:
     """One axis of a figure.
 
     Args:
-        title: what it shows, with its unit.
-        low: value at its beginning; above `high` on an axis of rows that starts at the top.
-        high: value at its end.
-        is_log: whether it is logarithmic.
-        is_count: whether its numbers are counts, written as 2.5M.
-        ticks: values and texts, where the figure is not to choose round numbers itself.
-        slant: angle of the ticks' texts in degrees.
+        title: What the axis shows, with its unit.
+        low: Value at its beginning; above `high` on an axis of rows that starts at the top.
+        high: Value at its end.
+        is_log: Whether it is logarithmic.
+        is_count: Whether its numbers are counts, written as 2.5M.
+        ticks: Values and texts; round numbers if None.
+        slant: Angle of the ticks' texts in degrees.
     """
 
     title: str = ""
@@ -66,13 +66,13 @@ def scale_of(
     """Return an axis that holds all finite values, and never zooms into differences that mean nothing.
 
     Args:
-        title: of the axis.
-        values: to be shown, error bars included.
-        is_log: whether the axis is logarithmic; values are positive then.
-        is_count: whether values are counts, written as 2.5M.
-        is_whole: whether only whole numbers have a meaning.
-        from_zero: whether the axis starts at zero.
-        magnitude: size of the quantity whose differences the values are, if they are differences.
+        title: Title of the axis.
+        values: All values to be shown, error bars included.
+        is_log: Whether the axis is logarithmic; the values are positive then.
+        is_count: Whether the values are counts, written as 2.5M.
+        is_whole: Whether only whole numbers have a meaning.
+        from_zero: Whether the axis starts at zero.
+        magnitude: If the values are differences, the size of the quantity that they are differences of.
     """
     given = np.array(list(values), dtype=float)
     given = given[np.isfinite(given)]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from naxcli.report.figures.plotly_style import Figure
-from naxcli.report.table import Column, Row, Table
+from naxcli.report.figures.figure import Figure
+from naxcli.report.figures.importance_numbers import Panels
+from naxcli.report.section import Column, Row, Table
+
+if TYPE_CHECKING:
+    from naxcli.report.figures.plotly_style import Drawing
 
 # Characters from which a cell is a sentence, which a narrow page must not squeeze to a word per line.
 LONG_TEXT = 30
@@ -88,20 +92,30 @@ def _cell(column: Column, row: Row, *, is_first: bool) -> str:
 
 
 def figure(content: Figure) -> str:
-    """Return a figure that the page's script draws when it comes into view; its data is inert JSON beside it."""
-    source = f"{content.name}-data"
-    size = f"height:{content.height}px" + (f";min-width:{content.min_width}px" if content.min_width else "")
-    # The words come first: whoever cannot see the drawing gets the title and how to read it.
-    spoken = f"{content.title}. {content.caption}".strip()
-    plot = element("div", class_="plot", role="img", aria_label=spoken, data_figure=source, style=size)
-    if content.min_width:
-        plot = element(
-            "div", plot, class_="scroll", role="region", tabindex=0, aria_label=f"{content.title}, scrolls sideways"
-        )
-    caption = element("figcaption", element("strong", escape(content.title)), paragraph(content.caption))
-    return element(
-        "figure", caption, plot, inert_json(source, content.drawing.to_plotly_json()), id=f"figure-{content.name}"
+    """Return a figure that the page's script draws when it comes into view; panels stand side by side under its title."""
+    from naxcli.report.figures.page import DRAWERS
+
+    if not isinstance(content.content, Panels):
+        return _drawn(content.name, content.title, content.caption, DRAWERS[type(content.content)](content.content))
+    panels = (
+        _drawn(f"{content.name}-{number}", curve.name, "", DRAWERS[type(curve)](curve))
+        for number, curve in enumerate(content.content.curves)
     )
+    heading = element("h4", escape(content.title)) + paragraph(content.caption)
+    return heading + element("div", *panels, class_="multiples")
+
+
+def _drawn(name: str, title: str, words: str, drawing: Drawing) -> str:
+    """Return a drawing with its words, and its data beside it as inert JSON."""
+    source = f"{name}-data"
+    size = f"height:{drawing.height}px" + (f";min-width:{drawing.min_width}px" if drawing.min_width else "")
+    # The words come first: whoever cannot see the drawing gets the title and how to read it.
+    spoken = f"{title}. {words}".strip()
+    plot = element("div", class_="plot", role="img", aria_label=spoken, data_figure=source, style=size)
+    if drawing.min_width:
+        plot = element("div", plot, class_="scroll", role="region", tabindex=0, aria_label=f"{title}, scrolls sideways")
+    caption = element("figcaption", element("strong", escape(title)), paragraph(words))
+    return element("figure", caption, plot, inert_json(source, drawing.plot.to_plotly_json()), id=f"figure-{name}")
 
 
 def inert_json(name: str, content: Any) -> str:

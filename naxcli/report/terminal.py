@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as RichTable
-from rich.text import Text
+from rich.text import Text as RichText
 
+from naxcli.analysis.methods import METHODS, check_methods
 from naxcli.errors import NaxcliError, printable
-from naxcli.report import importance, results
+from naxcli.report import importance
 from naxcli.report.data import ReportData
-from naxcli.report.table import Column, Section, Table
+from naxcli.report.section import TERMINAL, Column, Facts, Figures, Section, Table, Text, Warnings
+from naxcli.report.sections import sections
 from naxcli.report.text import plain, sentence
 
 WIDE_COLUMNS = 100
@@ -21,20 +23,21 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def print_report(
-    console: Console, data: ReportData, *, methods: Iterable[str] = importance.METHODS, at: float | str | None = None
+    console: Console, data: ReportData, *, methods: Iterable[str] = METHODS, at: float | str | None = None
 ) -> None:
-    """Print the report: header, incumbent against references, importance per fidelity, verdicts, warnings last.
+    """Print the report.
 
     Args:
-        methods: which of `importance.METHODS` to show.
-        at: a fidelity, `"all"`, or None for the highest one.
+        console: Where to.
+        data: The run.
+        methods: Which of `METHODS` to show.
+        at: A fidelity, `"all"`, or None for the highest one.
 
     Raises:
         NaxcliError: if no trial ran at that fidelity, or a method is unknown.
     """
     chosen = tuple(methods)
-    if unknown := sorted(set(chosen) - set(importance.METHODS)):
-        raise NaxcliError(f"unknown method {', '.join(unknown)}", hint=f"methods: {', '.join(importance.METHODS)}")
+    check_methods(chosen)
     entries = importance.entries_at(data, at)
     if at not in (None, "all") and not entries:
         known = ", ".join(plain(float(entry["fidelity"])) for entry in data.importance)
@@ -43,23 +46,28 @@ def print_report(
             why=f"fidelities of this run: {known or 'none'}",
             hint="--at all shows every one",
         )
-    _print_facts(console, results.facts(data))
-    _print_text(console, results.headline(data))
-    print_table(console, results.comparison(data))
-    if data.confirmed is not None:
-        print_table(console, results.confirmed_costs(data))
-    print_table(console, results.settings_side_by_side(data))
-    if not entries:
-        _print_text(console, "Importance: n/a, no trial has succeeded.")
-    for entry in entries:
-        _print_section(console, importance.section(data, entry, chosen))
-    if data.listed("proxy_audit"):
-        print_table(console, results.proxy_audit(data))
-    if data.listed("failures"):
-        print_table(console, results.failures(data))
-    for text in results.verdicts(data):
-        _print_text(console, text)
-    _print_warnings(console, results.warnings(data))
+    for section in sections(data, entries=entries, methods=chosen):
+        _print_section(console, section)
+
+
+def _print_section(console: Console, section: Section) -> None:
+    shown = section.shown_on(TERMINAL)
+    if shown and TERMINAL in section.title_on:
+        console.rule(_safe(section.title, style="bold"), align="left", characters="─")
+    for element in shown:
+        match element:
+            case Section():
+                _print_section(console, element)
+            case Facts():
+                _print_facts(console, element.pairs)
+            case Text():
+                _print_text(console, element.text)
+            case Table():
+                print_table(console, element)
+            case Warnings():
+                _print_warnings(console, element)
+            case Figures():  # drawn on the page and in files only
+                pass
 
 
 def _print_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
@@ -77,17 +85,9 @@ def _print_text(console: Console, text: str) -> None:
     console.print()
 
 
-def _safe(text: str, style: str = "") -> Text:
+def _safe(text: str, style: str = "") -> RichText:
     """Return text that shows as it is: no markup, and no escape sequence of a name or an error reaches the terminal."""
-    return Text(printable(text), style=style)
-
-
-def _print_section(console: Console, section: Section) -> None:
-    console.rule(_safe(section.title, style="bold"), align="left", characters="─")
-    for text in section.sentences:
-        _print_text(console, text)
-    for table in section.tables:
-        print_table(console, table)
+    return RichText(printable(text), style=style)
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -98,7 +98,6 @@ def print_table(console: Console, table: Table) -> None:
         return
     is_wide = console.width >= WIDE_COLUMNS
     columns = [column for column in table.columns if is_wide or not column.is_minor]
-    bar = _bar_column(table) if is_wide else None
     shown = RichTable(
         box=None,
         pad_edge=False,
@@ -108,14 +107,14 @@ def print_table(console: Console, table: Table) -> None:
     )
     for column in columns:
         _add_column(shown, column)
-        if column is bar:
-            shown.add_column(Text(""), no_wrap=True)
+        if is_wide and column.has_bar:
+            shown.add_column(RichText(""), no_wrap=True)
     for row in table.rows:
-        cells: list[Text] = []
+        cells: list[RichText] = []
         for column in columns:
             cells.append(_safe(column.text(row), style="bold" if column.is_marked(row) else ""))
-            if column is bar:
-                cells.append(Text(_bar(column.sort(row) if column.sort else None)))
+            if is_wide and column.has_bar:
+                cells.append(RichText(_bar(column.sort(row) if column.sort else None)))
         shown.add_row(*cells)
     console.print(shown)
     if table.note:
@@ -132,12 +131,6 @@ def _add_column(shown: RichTable, column: Column) -> None:
     )
 
 
-def _bar_column(table: Table) -> Column | None:
-    """Return the column of shares that a bar may follow."""
-    shares = [column for column in table.columns if column.title in {"LPI", "fANOVA"}]
-    return shares[0] if shares else None
-
-
 def _bar(share: float | None) -> str:
     """Return a bar of a share between 0 and 1 in eighths of a character."""
     if share is None:
@@ -146,9 +139,7 @@ def _bar(share: float | None) -> str:
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def _print_warnings(console: Console, section: Section) -> None:
-    if not section.sentences:
-        return
-    console.print(_safe(section.title, style="bold yellow"))
-    for text in section.sentences:
+def _print_warnings(console: Console, warnings: Warnings) -> None:
+    console.print(_safe(warnings.title, style="bold yellow"))
+    for text in warnings.sentences:
         console.print(Padding(_safe(f"! {sentence(text)}"), (0, 0, 0, 1)))
