@@ -56,7 +56,8 @@ DOORS = {
         "workers/gpu_sharing.py",
         "commands/bench.py",
         "commands/train.py",
-        "commands/validate_space.py",
+        "commands/network.py",
+        "commands/space.py",
     ),
 }
 
@@ -146,6 +147,7 @@ def test_spaces_know_only_the_public_contract() -> None:
         "naxcli.commands.search",
         "naxcli.search.loop",
         "naxcli.commands.status",
+        "naxcli.commands.run",
     ],
 )
 def test_what_commands_import_loads_no_torch(module: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import tomli_w
 
-from naxcli.commands.train_settings import Plan, decided_again
+from naxcli.commands.train_settings import TrainingPlan, decided_again
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.measure.devices import choose_device, device_name
 from naxcli.records.directory import RunDirectory
@@ -61,7 +61,7 @@ class TrainingEnd:
 class Display(Protocol):
     """What is told of a training under way."""
 
-    def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None: ...
+    def started(self, plan: TrainingPlan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None: ...
     def notice(self, text: str) -> None: ...
     def step(self, epochs_done: float) -> None: ...
     def epoch(self, record: EpochRecord) -> None: ...
@@ -72,7 +72,7 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def run_training(plan: Plan, display: Display) -> TrainingEnd:
+def run_training(plan: TrainingPlan, display: Display) -> TrainingEnd:
     """Train from where the folder's last checkpoint is to the end, and leave the trained network there.
 
     To be called in each process that torchrun started; the main one writes and displays.
@@ -89,7 +89,7 @@ def run_training(plan: Plan, display: Display) -> TrainingEnd:
             return _train(decided_again(plan), display, processes, interruption)
 
 
-def _train(plan: Plan, display: Display, processes: Processes, interruption: Interruption) -> TrainingEnd:
+def _train(plan: TrainingPlan, display: Display, processes: Processes, interruption: Interruption) -> TrainingEnd:
     from naxcli.search_space.networks import build_network
     from naxcli.search_space.sizes import measure_config
     from naxcli.training.loop import TrainingRequest, seed_everything, train
@@ -182,7 +182,7 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
     return _end(outcome, facts, interruption)
 
 
-def _prepare_folder(plan: Plan) -> None:
+def _prepare_folder(plan: TrainingPlan) -> None:
     from naxcli.records.environment import describe_environment
 
     if not plan.is_new:
@@ -204,7 +204,7 @@ def _remove_training(folder: Path) -> None:
             (folder / name).rmdir()
 
 
-def _needs_streaming(plan: Plan, processes: Processes) -> bool:
+def _needs_streaming(plan: TrainingPlan, processes: Processes) -> bool:
     from naxcli.data.memory_fit import needs_streaming
 
     experiment = plan.experiment
@@ -217,7 +217,7 @@ def _needs_streaming(plan: Plan, processes: Processes) -> bool:
     )
 
 
-def _load_data(plan: Plan, is_streaming: bool) -> Dataset:
+def _load_data(plan: TrainingPlan, is_streaming: bool) -> Dataset:
     from naxcli.data.dataset import load_dataset
     from naxcli.data.memory_fit import streaming_notice
 
@@ -259,7 +259,7 @@ def _log(curve: Sequence[EpochRecord], measured_on: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _export(plan: Plan, dataset: Dataset, outcome: Outcome) -> None:
+def _export(plan: TrainingPlan, dataset: Dataset, outcome: Outcome) -> None:
     """Leave the last epoch's network in the folder, and the best epoch's in its folder `best` where that is another."""
     from naxcli.export import ExportRequest, export_network
 

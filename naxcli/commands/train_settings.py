@@ -22,7 +22,7 @@ from naxcli.search_space.networks import REDUCED, usual_image_size, variant_name
 from naxcli.settings.experiment import Experiment, resolve
 from naxcli.settings.former_names import with_present_names
 from naxcli.settings.recipe import FULL_TRAINING_EPOCHS
-from naxcli.settings.toml import read_toml
+from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.training.trackers import require_tracker
 
 # Of test images above this size, which are photographs resized, the middle is looked at; smaller ones are seen whole.
@@ -71,7 +71,7 @@ class TrainCommand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """A resolved command: the network, its settings, and the folder.
 
     Args:
@@ -143,7 +143,7 @@ class Plan:
         return settings
 
 
-def make_plan(command: TrainCommand) -> Plan:
+def plan_training(command: TrainCommand) -> TrainingPlan:
     """Return the plan of a command, writing nothing.
 
     Raises:
@@ -177,7 +177,7 @@ def make_plan(command: TrainCommand) -> Plan:
     data = "".join(c if c.isalnum() else "-" for c in str(experiment.data)).strip("-")
     default = Path("trained") / f"{space.name}-{variant}-{data}-{config_id(selection.config)[:6]}"
     folder = Path(command.out) if command.out else default
-    plan = Plan(
+    plan = TrainingPlan(
         command=command,
         selection=selection,
         experiment=experiment,
@@ -192,7 +192,7 @@ def make_plan(command: TrainCommand) -> Plan:
     return _checked_against_folder(plan)
 
 
-def decided_again(plan: Plan) -> Plan:
+def decided_again(plan: TrainingPlan) -> TrainingPlan:
     """Return the plan as it stands now that no other process can change the folder.
 
     Raises:
@@ -249,7 +249,7 @@ def _image_size(experiment: Experiment, selection: Selection, variant: str) -> i
     return describe_dataset(str(experiment.data), experiment.data_root, image_size=wanted).image_size
 
 
-def _checked_against_folder(plan: Plan) -> Plan:
+def _checked_against_folder(plan: TrainingPlan) -> TrainingPlan:
     """Return the plan as a resumption, or as that of a new training where the folder holds none or its own is overwritten.
 
     Raises:
@@ -265,7 +265,7 @@ def _checked_against_folder(plan: Plan) -> Plan:
         return plan
     if plan.command.overwrite:
         return plan
-    before, after = _flat(with_present_names(read_toml(plan.settings_file))), _flat(plan.settings)
+    before, after = flat_settings(with_present_names(read_toml(plan.settings_file))), flat_settings(plan.settings)
     changed = [
         f"{name}: {before.get(name)!r} in the folder, {after.get(name)!r} now"
         for name in sorted(before.keys() | after.keys())
@@ -283,12 +283,3 @@ def _checked_against_folder(plan: Plan) -> Plan:
 def _is_leftover(name: str) -> bool:
     """Return whether a file is what a process leaves that was killed before it wrote the settings."""
     return name == "lock" or (name.startswith(".training.toml.") and name.endswith(".tmp"))
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat.update(
-            {f"{name}.{inner}": item for inner, item in value.items()} if isinstance(value, Mapping) else {name: value}
-        )
-    return flat

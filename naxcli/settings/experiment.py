@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import os
 import re
@@ -29,7 +28,7 @@ from naxcli.settings.fidelity import FidelityRange
 from naxcli.settings.former_names import present_name, with_present_names
 from naxcli.settings.limits import Limits
 from naxcli.settings.recipe import Recipe
-from naxcli.settings.toml import read_toml
+from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.settings.units import parse_count, parse_duration
 
 OBJECTIVES = ("params", "flops", "latency_ms")
@@ -220,7 +219,7 @@ class Experiment:
 
 def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, Any]]:
     """Return (setting, stored value, wanted value) for every setting that a run cannot change."""
-    before, after = _flatten(stored.to_settings()), _flatten(wanted.to_settings())
+    before, after = flat_settings(stored.to_settings()), flat_settings(wanted.to_settings())
     return [
         (name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
@@ -484,16 +483,6 @@ def _merge(lower: dict[str, Any], upper: Mapping[str, Any]) -> None:
             _merge(lower[name], value)
         else:
             lower[name] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = json.loads(json.dumps(value))
-    return flat
 
 
 def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:

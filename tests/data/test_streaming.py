@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from naxcli.commands.data import prepare_data
+from naxcli.commands.search_data import prepare_data
 from naxcli.data import memory_fit, streamed_images
 from naxcli.data.augment import TrainingBatches
 from naxcli.data.dataset import Dataset, load_dataset

@@ -11,7 +11,7 @@ from ConfigSpace import Categorical, ConfigurationSpace
 from torch import nn
 
 from naxcli import Space, Variant
-from naxcli.commands.train_settings import TrainCommand, make_plan
+from naxcli.commands.train_settings import TrainCommand, plan_training
 from naxcli.errors import NaxcliError
 from naxcli.export import ExportRequest
 from naxcli.export.bundle import make_bundle
@@ -102,7 +102,7 @@ def test_a_final_training_takes_image_size_and_test_crop_from_its_variant(tmp_pa
     file.write_text(SPACE_FILE)
     flags = {"data": "digits"}
     plans = [
-        make_plan(TrainCommand(config=f"{file}:default", variant=variant, flags=flags, out=str(tmp_path / "out")))
+        plan_training(TrainCommand(config=f"{file}:default", variant=variant, flags=flags, out=str(tmp_path / "out")))
         for variant in ("reduced", "L")
     ]
     assert [(plan.image_size, plan.test_crop) for plan in plans] == [(8, 1.0), (96, 0.9)]
