@@ -214,6 +214,7 @@ def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
     if request.weights is not None:
         methods.append(f'    network = timm.create_model("{name}", pretrained=True, num_classes=10)  # to fine-tune')
     variant, recipe = _imagenet_training(request)
+    image_size = variant.image_size if request.variant == REDUCED else request.image_size
     text = python_template.HEADER.substitute(
         name=name,
         title=network_title(request),
@@ -221,7 +222,7 @@ def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
         facts="\n".join(lines),
         timm_methods="".join(f"{line}\n" for line in methods),
         **python_template.training_flags(
-            recipe, image_size=variant.image_size, test_crop=variant.test_crop, epochs=FULL_TRAINING_EPOCHS
+            recipe, image_size=image_size, test_crop=variant.test_crop, epochs=FULL_TRAINING_EPOCHS
         ),
         space_docstring=f"\nFrom the file of the search space\n\n{source.docstring}\n" if source.docstring else "",
     )
