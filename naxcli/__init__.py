@@ -1,6 +1,6 @@
 """naxcli: neural architecture search, from the command line and from Python (docs/python.md).
 
-Space files import only `Space` and `Limits` from here.
+Space files import only `Space`, `Variant` and `Limits` from here.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from naxcli.commands.run import Run, open_run, run_search
     from naxcli.errors import NaxcliError
-    from naxcli.search_space.contract import Space
+    from naxcli.search_space.contract import Space, Variant
     from naxcli.settings.limits import Limits
 
 __version__ = "0.1.0"
-__all__ = ["Limits", "NaxcliError", "Run", "Space", "__version__", "open_run", "run_search"]
+__all__ = ["Limits", "NaxcliError", "Run", "Space", "Variant", "__version__", "open_run", "run_search"]
 
 # Imported on first use, so that `naxcli --help` stays fast.
 _HOMES = {
@@ -23,6 +23,7 @@ _HOMES = {
     "NaxcliError": "naxcli.errors",
     "Run": "naxcli.commands.run",
     "Space": "naxcli.search_space.contract",
+    "Variant": "naxcli.search_space.contract",
     "open_run": "naxcli.commands.run",
     "run_search": "naxcli.commands.run",
 }

@@ -102,7 +102,7 @@ def _table(result: Mapping[str, Any], phases: tuple[str, ...]) -> Any:
         caption_justify="left",
         caption=(
             f"{result['precision']}, channels last, batch {result['batch_size']}, mean ± std of {result['repetitions']}. "
-            f"Measured ceilings: {format_count(ceilings['bytes_per_second'])}B/s copied, "
+            f"Measured peak bandwidth {format_count(ceilings['bytes_per_second'])}B/s, "
             f"{format_count(ceilings['flops_per_second'])}FLOP/s in matrix products; the roofline is their bound without fusion."
         ),
     )

@@ -98,12 +98,13 @@ AssignmentsOption = Annotated[
         rich_help_panel=DATA_PANEL,
     ),
 ]
-AccumulateOption = Annotated[
+GradAccumStepsOption = Annotated[
     int,
     typer.Option(
+        "--grad-accum-steps",
         "--accumulate",
         min=1,
-        help="Parts that each batch is cut into, to need less memory.",
+        help="Gradient accumulation: parts that each batch is cut into, to need less memory.",
         rich_help_panel=DATA_PANEL,
     ),
 ]
@@ -152,7 +153,7 @@ def train(
     skip_corrupt: SkipCorruptOption = False,
     experiment: ExperimentOption = None,
     assignments: AssignmentsOption = None,
-    accumulate: AccumulateOption = 1,
+    grad_accum_steps: GradAccumStepsOption = 1,
     seed: SeedOption = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
@@ -182,7 +183,7 @@ def train(
         out=out,
         on_test=on_test,
         test_crop=test_crop,
-        accumulate=accumulate,
+        grad_accum_steps=grad_accum_steps,
         pretrained=pretrained,
         skip_corrupt=skip_corrupt,
         tracker=tracker,
@@ -195,20 +196,20 @@ def train(
 
 def _train(command: TrainCommand, *, quiet: bool, as_json: bool) -> None:
     from naxcli.cli.output import print_json
-    from naxcli.commands.train import is_first_process, run_training
+    from naxcli.commands.train import is_main_process, run_training
     from naxcli.commands.train_settings import plan_training
     from naxcli.workers.streams import outlive_reader
 
-    is_first = is_first_process()
+    is_main = is_main_process()
     outlive_reader("stdout")
     try:
-        with _make_display(is_quiet=quiet or not is_first) as display:
+        with _make_display(is_quiet=quiet or not is_main) as display:
             end = run_training(plan_training(command), display)
     except NaxcliError as error:
-        if is_first:
+        if is_main:
             raise
-        raise typer.Exit(error.exit_code) from None  # the first process says it
-    if is_first:
+        raise typer.Exit(error.exit_code) from None  # the main process says it
+    if is_main:
         display.summarise(end.facts)
         if as_json:
             print_json(end.facts)

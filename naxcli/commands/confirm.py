@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.analysis.winners import confirmed_gain
+from naxcli.data.memory_fit import was_streamed
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
@@ -167,7 +168,7 @@ def _test_data(run: RunDirectory, request: ConfirmRequest, space: Space) -> Data
         image_size=experiment.image_size,
         on_test=True,
         skip_corrupt=request.skip_corrupt or experiment.skip_corrupt,
-        is_lazy=(run.read_json(run.environment_file).get("data") or {}).get("is_lazy", False),
+        is_streaming=was_streamed(run.read_json(run.environment_file).get("data")),
     )
 
 

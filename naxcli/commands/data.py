@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from naxcli.data.sources import describe_dataset, is_present, known_names, load_part
+from naxcli.data.sources import describe_dataset, is_present, known_names, load_split
 
 
 def list_sources(data_root: str = "data") -> list[dict[str, Any]]:
@@ -46,21 +46,21 @@ def describe_source(
     Raises:
         NaxcliError: If the images are missing or damaged.
     """
-    part, test = (
-        load_part(name, data_root, part=which, image_size=image_size, skip_corrupt=skip_corrupt)
+    train, test = (
+        load_split(name, data_root, split=which, image_size=image_size, skip_corrupt=skip_corrupt)
         for which in ("train", "test")
     )
-    counts = np.bincount(part.labels, minlength=len(part.class_names))
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
     described = {
         "name": name,
-        "num_images": len(part.labels),
+        "num_images": len(train.labels),
         "num_test_images": len(test.labels),
-        "num_classes": len(part.class_names),
-        "in_channels": int(part.images.shape[1]),
-        "image_size": int(part.images.shape[2]),
-        "content_hash": part.content_hash(),
-        "is_official": part.is_official,
+        "num_classes": len(train.class_names),
+        "in_channels": int(train.images.shape[1]),
+        "image_size": int(train.images.shape[2]),
+        "content_hash": train.content_hash(),
+        "is_official": train.is_official,
         "smallest_class": int(counts.min()),
         "largest_class": int(counts.max()),
     }
-    return described, [*part.notices, *test.notices]
+    return described, [*train.notices, *test.notices]

@@ -72,7 +72,7 @@ def export(command: ExportCommand, notice: Callable[[str], None]) -> Path:
 def _lines(command: ExportCommand, selection: Selection, exported: Exported, changes: list[str]) -> Iterator[str]:
     """Yield what a finished export is, and what its user should know of it."""
     if command.format != "config":
-        size = f"{format_count(exported.num_params)} parameters, {format_count(exported.flops)} multiply-adds"
+        size = f"{format_count(exported.num_params)} parameters, {format_count(exported.macs)} multiply-adds"
         state = "trained weights" if exported.is_trained else "untrained weights (seed 0)"
         yield f"{exported.name}: {size}, {state}" + (", normalizations folded" if command.fold else "")
         if changes and (selection.weights is not None or selection.run is not None):

@@ -366,7 +366,7 @@ def _simulate(
             key = config_id(suggestion.config)
             chosen = time_of.setdefault(key, times[int(rng.integers(len(times)))])
             # A promoted trial continues its checkpoint.
-            takes = chosen.seconds(suggestion.fidelity - experiment.trunk_share * reached.get(key, 0.0))
+            takes = chosen.seconds(suggestion.fidelity - experiment.continued_share * reached.get(key, 0.0))
             reached[key] = suggestion.fidelity
             heapq.heappush(busy, (now + takes, number, suggestion))
             number += 1

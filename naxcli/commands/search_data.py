@@ -12,7 +12,7 @@ from naxcli.settings.experiment import Experiment
 from naxcli.workers.task import DataRequest
 
 if TYPE_CHECKING:
-    from naxcli.data.part import Part
+    from naxcli.data.splits import Split
 
 
 def prepare_data(
@@ -25,13 +25,18 @@ def prepare_data(
     """
     if space.build is None or experiment.data is None:
         return None, None, None
-    from naxcli.data.sources import describe_dataset, load_part
+    from naxcli.data.sources import describe_dataset, load_split
 
     root, size = Path(experiment.data_root), experiment.image_size
     described = describe_dataset(experiment.data, root, image_size=size)
-    lazy = _is_lazy(experiment, recorded)
-    part = load_part(
-        experiment.data, root, part="train", image_size=size, skip_corrupt=experiment.skip_corrupt, is_lazy=lazy
+    is_streaming = _needs_streaming(experiment, recorded)
+    split = load_split(
+        experiment.data,
+        root,
+        split="train",
+        image_size=size,
+        skip_corrupt=experiment.skip_corrupt,
+        is_streaming=is_streaming,
     )
     request = DataRequest(
         name=experiment.data,
@@ -41,48 +46,48 @@ def prepare_data(
         images_per_class=experiment.images_per_class,
         image_size=size,
         skip_corrupt=experiment.skip_corrupt,
-        is_lazy=lazy,
+        is_streaming=is_streaming,
     )
     shape = NetworkShape(
         num_classes=described.num_classes, in_channels=described.in_channels, image_size=described.image_size
     )
-    return request, _description(experiment, part, shape, is_lazy=lazy), shape
+    return request, _description(experiment, split, shape, is_streaming=is_streaming), shape
 
 
-def _is_lazy(experiment: Experiment, recorded: Mapping[str, Any] | None) -> bool:
-    from naxcli.data.residency import is_lazy
+def _needs_streaming(experiment: Experiment, recorded: Mapping[str, Any] | None) -> bool:
+    from naxcli.data.memory_fit import needs_streaming, was_streamed
     from naxcli.workers.pool import local_slots
 
     if recorded:
-        return bool(recorded.get("is_lazy", False))
+        return was_streamed(recorded)
     num_workers = len(local_slots(workers=experiment.workers, threads=experiment.threads))
-    return is_lazy(
+    return needs_streaming(
         str(experiment.data),
         Path(experiment.data_root),
         image_size=experiment.image_size,
-        residence=experiment.data_resident,
+        in_memory=experiment.data_in_memory,
         num_processes=1 + (num_workers if experiment.cluster is None else 0),
     )
 
 
-def _description(experiment: Experiment, part: Part, shape: NetworkShape, *, is_lazy: bool) -> dict[str, Any]:
+def _description(experiment: Experiment, split: Split, shape: NetworkShape, *, is_streaming: bool) -> dict[str, Any]:
     """Return what environment.json says of the training images."""
-    from naxcli.data.residency import notice_of
+    from naxcli.data.memory_fit import streaming_notice
     from naxcli.data.sources import channel_statistics
 
-    notices = [*part.notices]
-    if is_lazy:
-        notices.append(notice_of(str(experiment.data), residence=experiment.data_resident))
-    mean, std = channel_statistics(part.images)
+    notices = [*split.notices]
+    if is_streaming:
+        notices.append(streaming_notice(str(experiment.data), in_memory=experiment.data_in_memory))
+    mean, std = channel_statistics(split.images)
     return {
         "name": experiment.data,
-        "content_hash": part.content_hash(),
-        "num_images": len(part.labels),
+        "content_hash": split.content_hash(),
+        "num_images": len(split.labels),
         "num_classes": shape.num_classes,
         "in_channels": shape.in_channels,
         "image_size": shape.image_size,
-        "is_official": part.is_official,
-        "is_lazy": is_lazy,
+        "is_official": split.is_official,
+        "is_streaming": is_streaming,
         "notices": notices,
         "mean": mean,
         "std": std,

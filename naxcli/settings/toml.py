@@ -15,7 +15,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's content.
 
     Raises:
-        NaxcliError: if it cannot be read or is not TOML.
+        NaxcliError: If it cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -221,7 +221,14 @@ def test_overwriting_a_training_keeps_the_files_of_others(tmp_path: Path) -> Non
     folder.mkdir()
     _prepare_folder(plan_training(command(folder)))
     others = ("notes.txt", "checkpoints/mine.pt", "tensorboard/notes.txt", "wandb/run", "config.json.orig")
-    own = ("checkpoints/last.pt", "checkpoints/.last.pt.ab_12345.tmp", "best/README.md", "log.csv", "README.md")
+    own = (
+        "checkpoints/last.pt",
+        "checkpoints/.last.pt.ab_12345.tmp",
+        "checkpoints/.best.pt.99.tmp",
+        "best/README.md",
+        "log.csv",
+        "README.md",
+    )
     for file in (*others, *own):
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text("written")
@@ -367,11 +374,11 @@ def test_accumulating_cuts_the_batch_without_changing_its_mean(tmp_path: Path) -
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     images, targets = torch.randn(30, 1, 8, 8), torch.rand(30, 10)
     gradients = []
-    for num_parts in (1, 4):
-        loss = EagerStep(network, Recipe(), torch.device("cpu"), num_parts=num_parts)(images, targets)
+    for grad_accum_steps in (1, 4):
+        loss = EagerStep(network, Recipe(), torch.device("cpu"), grad_accum_steps=grad_accum_steps)(images, targets)
         gradients.append((loss, network[1].weight.grad.clone()))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-7)
-    end = train(tmp_path / "out", accumulate=4, epochs=1)
+    end = train(tmp_path / "out", grad_accum_steps=4, epochs=1)
     assert end.exit_code is ExitCode.DONE
 
 
@@ -487,6 +494,21 @@ def test_a_missing_or_unknown_tracker_is_named(tmp_path: Path, monkeypatch: pyte
         train(tmp_path / "b", tracker="paper")
 
 
+def test_a_folder_with_the_setting_names_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    settings = {"grad_accum_steps": 2, "assignments": ("recipe.schedule=warmup_stable_decay",)}
+    folder.mkdir()
+    _prepare_folder(plan_training(command(folder, **settings)))
+    file = folder / "training.toml"
+    former = file.read_text().replace("grad_accum_steps", "accumulate").replace("warmup_stable_decay", "trunk")
+    assert "accumulate = 2" in former and '"trunk"' in former
+    file.write_text(former)
+    assert not plan_training(command(folder, **settings)).is_new
+    with pytest.raises(NaxcliError, match="other settings") as refused:
+        plan_training(command(folder, **{**settings, "grad_accum_steps": 4}))
+    assert refused.value.why == "grad_accum_steps: 2 in the folder, 4 now"
+
+
 def test_a_space_without_networks_cannot_be_trained(tiny_space: Path, tmp_path: Path) -> None:
     with pytest.raises(NaxcliError, match="makes no networks"):
         plan_training(TrainCommand(config=f"{tiny_space}:plain", flags={"data": "digits"}, out=str(tmp_path / "out")))
@@ -525,9 +547,9 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 from naxcli.data.dataset import load_dataset
-from naxcli.training.loop import seed_everything, train
+from naxcli.training.loop import TrainingRequest, seed_everything, train
 from naxcli.training.distributed import joined_processes
-from naxcli.training.recipe import Recipe
+from naxcli.settings.recipe import Recipe
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
@@ -537,7 +559,8 @@ recipe = Recipe(batch_size=256, randaugment="", drop_path=0.5)
 def run(processes, epochs, **options):
     seed_everything(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), DropPath(), nn.BatchNorm1d(64), nn.Linear(64, 10))
-    outcome = train(network, dataset, recipe, epochs=epochs, schedule_epochs=4, seed=1, device="cpu", processes=processes, **options)
+    request = TrainingRequest(recipe=recipe, epochs=epochs, schedule_epochs=4, seed=1, device="cpu", **options)
+    outcome = train(network, dataset, request, processes=processes)
     return [dataclasses.replace(record, seconds=0.0) for record in outcome.curve]
 
 with joined_processes() as processes:
@@ -548,7 +571,7 @@ with joined_processes() as processes:
     states = torch.load(folder / "part.pt", weights_only=True)["random_state"]
     assert len(states) == 2 and not torch.equal(states[0], states[1]), "processes draw the same layers"
     assert resumed == whole and resumed[:2] == first, (resumed, whole)
-    if processes.is_first:
+    if processes.is_main_process:
         print("the same curve")
 """
 
