@@ -23,7 +23,7 @@ from naxcli.measure.devices import device_name
 from naxcli.measure.roofline import measure_ceilings
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
-from naxcli.training.loop import Training, seed_everything
+from naxcli.training.loop import Training, TrainingRequest, seed_everything
 
 NUM_STEPS = 20
 # Of a kernel's or operator's name, in lower case; the first that fits.
@@ -55,7 +55,7 @@ def make_training(arguments: argparse.Namespace, device: torch.device) -> Traini
         space.reference["nexception"], num_classes=100, in_channels=3, image_size=32, width=arguments.width
     )
     recipe = Recipe(batch_size=arguments.batch_size)
-    return Training(network, dataset, recipe, seed=0, device=device, schedule_epochs=100.0)
+    return Training(network, dataset, TrainingRequest(recipe=recipe, epochs=100.0, seed=0, device=device))
 
 
 def kernel_times(found: profile, *, is_cuda: bool) -> dict[str, tuple[float, int]]:
@@ -91,7 +91,7 @@ def main() -> None:
 
     def take_steps(count: int) -> None:
         for _ in range(count):
-            training.take_step(10**6)
+            training.take_step()
         if is_cuda:
             torch.cuda.synchronize(device)
 

@@ -6,7 +6,8 @@ Random configurations of `nexception` are trained to every rung on some classes,
 
     cosine       one cosine over the highest fidelity, continued from rung to rung, with its whole warm-up
     short        the same with a warm-up that ends within the lowest rung
-    trunk        a constant rate with the short warm-up; every rung falls over its last fifth, the next continues from before
+    decay        warmup-stable-decay with the short warm-up: every rung decays over its last fifth, the next continues
+                 from before that
     again        a cosine of its own for every rung, trained from the start: nothing is continued
 
 The truth of a configuration is its mean accuracy over two other seeds of the highest fidelity with its own cosine: what
@@ -38,9 +39,9 @@ from naxcli.data.dataset import Dataset, load_dataset
 from naxcli.search_space.contract import load_space
 from naxcli.settings.fidelity import FidelityRange
 from naxcli.settings.recipe import Recipe
-from naxcli.training.loop import seed_everything, train
+from naxcli.training.loop import TrainingRequest, seed_everything, train
 
-RULES = ("cosine", "short", "trunk", "again")
+RULES = ("cosine", "short", "decay", "again")
 TRUTH_SEEDS = (1, 2)
 NUM_HALVES = 2000
 
@@ -145,10 +146,10 @@ def trained(
     space = load_space("nexception")
     assert space.build is not None
     longest = rungs[-1]
-    if rule in ("short", "trunk"):
+    if rule in ("short", "decay"):
         recipe = dataclasses.replace(recipe, warmup_epochs=recipe.warmup_length(rungs[0]))
-    if rule == "trunk":
-        recipe = dataclasses.replace(recipe, schedule="trunk")
+    if rule == "decay":
+        recipe = dataclasses.replace(recipe, schedule="warmup_stable_decay")
     found: dict[str, Any] = {"rungs": list(rungs), "accuracy": [], "epochs": [], "seconds": []}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "training.pt"
@@ -165,13 +166,15 @@ def trained(
             outcome = train(
                 network,
                 dataset,
-                recipe,
-                epochs=rung,
-                seed=seed,
-                device=device,
-                schedule_epochs=rung if rule == "again" else longest,
-                checkpoint_from=checkpoint if rule != "again" and checkpoint.exists() else None,
-                checkpoint_to=checkpoint,
+                TrainingRequest(
+                    recipe=recipe,
+                    epochs=rung,
+                    seed=seed,
+                    device=device,
+                    schedule_epochs=rung if rule == "again" else longest,
+                    checkpoint_from=checkpoint if rule != "again" and checkpoint.exists() else None,
+                    checkpoint_to=checkpoint,
+                ),
             )
             found["seconds"].append(time.perf_counter() - started)
             found["epochs"].append(outcome.epochs_run)

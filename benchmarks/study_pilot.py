@@ -19,7 +19,7 @@ import torch
 from naxcli.data.dataset import load_dataset
 from naxcli.search_space.contract import load_space
 from naxcli.settings.experiment import resolve
-from naxcli.training.loop import seed_everything, train
+from naxcli.training.loop import TrainingRequest, seed_everything, train
 
 
 def main() -> None:
@@ -55,7 +55,8 @@ def main() -> None:
             width=experiment.width,
         )
         started = time.process_time()
-        outcome = train(network, dataset, experiment.trial_recipe, epochs=epochs, seed=experiment.seed, device="cpu")
+        request = TrainingRequest(recipe=experiment.trial_recipe, epochs=epochs, seed=experiment.seed, device="cpu")
+        outcome = train(network, dataset, request)
         seconds = (time.process_time() - started) / epochs
         curve = " ".join(f"{epoch.val_accuracy:.4f}" for epoch in outcome.curve if epoch.val_accuracy is not None)
         print(f"{name}: {seconds:.1f} CPU-s an epoch, loss {outcome.train_loss:.4f}, accuracy {curve}", flush=True)

@@ -29,7 +29,7 @@ from benchmarks.results import add_json_option, keep
 from naxcli.data.dataset import Dataset, load_dataset
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
-from naxcli.training.loop import seed_everything, set_drop_path, train
+from naxcli.training.loop import TrainingRequest, seed_everything, set_drop_path, train
 
 SETTINGS = (
     "reference",
@@ -116,7 +116,8 @@ def main() -> None:
         )
         theirs = copy.deepcopy(ours)
         set_drop_path(theirs, recipe.drop_path)
-        outcome = train(ours, dataset, recipe, epochs=arguments.epochs, seed=seed, device=arguments.device)
+        request = TrainingRequest(recipe=recipe, epochs=arguments.epochs, seed=seed, device=arguments.device)
+        outcome = train(ours, dataset, request)
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)

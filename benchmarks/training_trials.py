@@ -92,7 +92,7 @@ def main() -> None:
 
     from benchmarks import timm_baseline
     from naxcli.settings.recipe import Recipe
-    from naxcli.training.loop import seed_everything, train
+    from naxcli.training.loop import TrainingRequest, seed_everything, train
 
     torch.set_num_threads(arguments.threads)
     recipe = Recipe(batch_size=arguments.batch_size)
@@ -102,7 +102,8 @@ def main() -> None:
         start = time.perf_counter()
         seed_everything(0)
         network = build_network(arguments.width)
-        outcome = train(network, dataset, recipe, epochs=epochs, seed=0, device=arguments.device)
+        request = TrainingRequest(recipe=recipe, epochs=epochs, seed=0, device=arguments.device)
+        outcome = train(network, dataset, request)
         return time.perf_counter() - start, outcome.peak_memory_bytes or 0
 
     before = resident_megabytes()

@@ -1,21 +1,39 @@
-"""naxcli: a command-line runner for neural architecture search. Space files import only `Space` and `Limits` from here."""
+"""naxcli: neural architecture search, from the command line and from Python (docs/python.md).
+
+Space files import only `Space`, `Variant` and `Limits` from here.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from naxcli.search_space.contract import Space
+    from naxcli.commands.run import Run, open_run, run_search
+    from naxcli.errors import NaxcliError
+    from naxcli.search_space.contract import Space, Variant
     from naxcli.settings.limits import Limits
 
 __version__ = "0.1.0"
-__all__ = ["Limits", "Space", "__version__"]
+__all__ = ["Limits", "NaxcliError", "Run", "Space", "Variant", "__version__", "open_run", "run_search"]
+
+# Imported on first use, so that `naxcli --help` stays fast.
+_HOMES = {
+    "Limits": "naxcli.settings.limits",
+    "NaxcliError": "naxcli.errors",
+    "Run": "naxcli.commands.run",
+    "Space": "naxcli.search_space.contract",
+    "Variant": "naxcli.search_space.contract",
+    "open_run": "naxcli.commands.run",
+    "run_search": "naxcli.commands.run",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use, so that `naxcli --help` stays fast.
-    if name in ("Limits", "Space"):
-        from naxcli.search_space import contract as space
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
-        return getattr(space, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

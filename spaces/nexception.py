@@ -41,7 +41,7 @@ Deviations, and decisions where the papers are silent
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -52,7 +52,7 @@ from timm.layers import BlurPool2d, DropPath, LayerNorm2d, NormMlpClassifierHead
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
-from naxcli import Space
+from naxcli import Space, Variant
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "elu": nn.ELU, "celu": nn.CELU}
 NORMALIZATIONS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "layer": LayerNorm2d}
@@ -542,7 +542,12 @@ NEXCEPTION: dict[str, str | int | float | bool] = {
     "normalization_2": "yes",
 }
 
-VARIANTS: dict[str, Callable[..., nn.Module]] = {"T": nexception_t, "S": nexception_s, "TP": nexception_tp}
+VARIANTS = {
+    "T": Variant(build=nexception_t, reference="nexception"),
+    # The paper trains S with half the batch and a smaller learning rate.
+    "S": Variant(build=nexception_s, reference="nexception", recipe={"batch_size": 128, "learning_rate": 1.4e-3}),
+    "TP": Variant(build=nexception_tp, reference="nexception"),
+}
 
 SPACE = Space(
     name="nexception",
@@ -551,6 +556,7 @@ SPACE = Space(
     groups={"activation_positions": ACTIVATION_POSITIONS, "normalization_positions": NORMALIZATION_POSITIONS},
     reference={"xception": XCEPTION, "nexception": NEXCEPTION},
     variants=VARIANTS,
+    baselines={"legacy_xception": 299},  # Xception, at the size that it was made for
     canonical=canonical,
     paper="Shavit et al., From Xception to NEXcepTion, ICPRAM 2023, doi:10.5220/0011623100003411",
 )

@@ -20,7 +20,7 @@ from naxcli.records.trial import Status
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
 from naxcli.training import step
-from naxcli.training.loop import Training, set_drop_path
+from naxcli.training.loop import Training, TrainingRequest, set_drop_path
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.step import EagerStep, GraphedStep, autocast_dtype, choose_step
 from naxcli.workers.evaluate import evaluate, is_device_broken
@@ -143,13 +143,13 @@ def test_a_step_with_augmentation_and_optimizer_never_waits_for_the_device(
 ) -> None:
     monkeypatch.setattr(step, "_MIN_STEPS_FOR_GRAPH", 1 if is_graphed else 10**9)
     recipe = Recipe(batch_size=64, drop_path=0.1, ema_decay=0.9)
-    training = Training(small_network(), digits, recipe, seed=0, device=CUDA, schedule_epochs=10.0)
+    training = Training(small_network(), digits, TrainingRequest(recipe=recipe, epochs=10.0, seed=0, device=CUDA))
     for _ in range(3):
-        training.take_step(1000)
+        training.take_step()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(25):  # into the second epoch
-            training.take_step(1000)
+            training.take_step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -252,9 +252,9 @@ def test_a_batch_that_does_not_fit_is_cut_until_its_parts_do(small_device: None)
     images, targets = random_batch(128)
     eager = EagerStep(Wide().cuda(), Recipe(precision="float32"), CUDA)
     assert torch.isfinite(eager(images, targets))
-    assert eager.num_parts > 1
+    assert eager.grad_accum_steps > 1
     whole = [parameter.grad.clone() for parameter in eager.network.parameters() if parameter.grad is not None]
-    eager.num_parts *= 2
+    eager.grad_accum_steps *= 2
     eager(images, targets)
     again = [parameter.grad for parameter in eager.network.parameters() if parameter.grad is not None]
     assert all(torch.allclose(one, other, rtol=1e-2, atol=1e-6) for one, other in zip(whole, again, strict=True))

@@ -56,7 +56,8 @@ DOORS = {
         "workers/gpu_sharing.py",
         "commands/bench.py",
         "commands/train.py",
-        "commands/validate_space.py",
+        "commands/network.py",
+        "commands/space.py",
     ),
 }
 
@@ -132,7 +133,7 @@ def test_each_dependency_has_its_doors(dependency: str) -> None:
 
 
 def test_spaces_know_only_the_public_contract() -> None:
-    contract = {"naxcli.Space", "naxcli.Limits"}
+    contract = {"naxcli.Space", "naxcli.Variant", "naxcli.Limits"}
     for path in python_files(SPACES):
         assert {name for name in imports_of(path) if name.split(".")[0] == "naxcli"} <= contract, path
 
@@ -146,11 +147,28 @@ def test_spaces_know_only_the_public_contract() -> None:
         "naxcli.commands.search",
         "naxcli.search.loop",
         "naxcli.commands.status",
+        "naxcli.commands.run",
     ],
 )
 def test_what_commands_import_loads_no_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_generic_code_names_no_variant_or_network_of_a_space() -> None:
+    """What only one space knows is a field of its `SPACE`; hints on the command line may name it."""
+    known = {"S", "TP", "legacy_xception", "timm:legacy_xception", "nexception", "nexception:nexception"}
+    named = set()
+    for path in python_files(PACKAGE):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and node.value in known:
+                named.add(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.value}")
+            # One letter is also a unit; no variant is compared with.
+            if isinstance(node, ast.Compare) and any(
+                isinstance(value, ast.Constant) and value.value == "T" for value in (node.left, *node.comparators)
+            ):
+                named.add(f"{path.relative_to(PACKAGE)}:{node.lineno} T")
+    assert not named
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -15,6 +15,7 @@ from naxcli.analysis.audit import shift_interval
 from naxcli.analysis.encoding import Floats
 from naxcli.analysis.table import check_table
 from naxcli.search_space.contract import describe_domain
+from naxcli.settings.toml import flat_settings
 from naxcli.settings.units import format_duration
 
 # What two runs may have spent equally much of, the one that the verdict begins with first.
@@ -86,22 +87,12 @@ def compare_runs(first: Run, second: Run, *, seed: int = 0) -> dict[str, Any]:
 
 def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the settings in which two experiments differ, nested ones as `a.b`; None where one lacks it."""
-    flat = [_flatten(settings) for settings in (first, second)]
+    flat = [flat_settings(settings) for settings in (first, second)]
     return [
         {"name": name, "first": flat[0].get(name), "second": flat[1].get(name)}
         for name in sorted(flat[0].keys() | flat[1].keys())
         if flat[0].get(name) != flat[1].get(name)
     ]
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 def _space_differences(first: ConfigurationSpace, second: ConfigurationSpace) -> list[dict[str, Any]]:

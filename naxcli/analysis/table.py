@@ -210,12 +210,12 @@ def _choice_codes(values: pd.Series, choices: Sequence[Any]) -> list[int | None]
             return as_text[str(int(value))]
         return as_text.get(str(value))
 
-    # A column has few different values.
-    if values.dtype != object:
+    # A column has few different values, mostly of one type.
+    if values.dtype != object or len(set(map(type, values))) == 1:
         places, different = pd.factorize(values)
         positions = [position(value) for value in different]
         return [positions[place] for place in places]
-    # Here, True, 1 and 1.0 are equal but may stand for different choices.
+    # Of several types, True, 1 and 1.0 are equal but may stand for different choices.
     found = {(type(value), value): position(value) for value in {(type(v), v): v for v in values}.values()}
     return [found[type(value), value] for value in values]
 

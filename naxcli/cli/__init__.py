@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from naxcli import __version__
-from naxcli.cli import bench, confirm, data, export, plan, report, runs, search, space, train
+from naxcli.cli import bench, compare, confirm, data, export, plan, report, search, space, status, stop, train
 from naxcli.cli.output import print_bug, print_error
 from naxcli.cli.streams import prepare_streams
 from naxcli.errors import ExitCode, NaxcliError
@@ -76,8 +76,10 @@ def _root(
 
 search.register(app)
 plan.register(app)
-runs.register(app)
+status.register(app)
+stop.register(app)
 report.register(app)
+compare.register(app)
 confirm.register(app)
 export.register(app)
 train.register(app)

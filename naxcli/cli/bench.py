@@ -7,9 +7,32 @@ from typing import Annotated, Any
 
 import typer
 
+from naxcli.cli import options
 from naxcli.errors import NaxcliError
 
 PHASES = {"both": ("inference", "training"), "inference": ("inference",), "training": ("training",)}
+
+ConfigOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config",
+        help="SPACE:REFERENCE, a configuration file, any export (a .py file is code, and runs), or timm:NAME. Repeatable.",
+    ),
+]
+RunOption = Annotated[str | None, typer.Option("--run", help="Run whose trial is measured.")]
+VariantOption = Annotated[str | None, typer.Option("--variant", help="reduced, or full-size variants: T,S,TP.")]
+ImageSizeOption = Annotated[
+    int | None, typer.Option("--image-size", min=1, help="In pixels. Default: the network's own.")
+]
+NumClassesOption = Annotated[int | None, typer.Option("--num-classes", min=1, help="Default: the network's own.")]
+BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Images at once. Default: 256, on a CPU 8.")]
+RepetitionsOption = Annotated[int | None, typer.Option("--repetitions", min=1, help="Default: 30, on a CPU 5.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="auto (bfloat16 on CUDA), float32 or bfloat16.")]
+PhaseOption = Annotated[str, typer.Option("--phase", help="inference, training or both.")]
+TrustedOption = Annotated[
+    bool, typer.Option("--trusted", help="Open .pt2 files, which can run code: only of those you trust.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -17,37 +40,21 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    config: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--config",
-            help="SPACE:REFERENCE, a configuration file, any export (a .py file is code, and runs), or timm:NAME. Repeatable.",
-        ),
-    ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Run whose trial is measured.")] = None,
-    trial: Annotated[str, typer.Option("--trial", help="best, or a trial's number.")] = "best",
-    space: Annotated[
-        str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
-    ] = None,
-    variant: Annotated[str | None, typer.Option("--variant", help="reduced, or full-size variants: T,S,TP.")] = None,
-    width: Annotated[float | None, typer.Option("--width", help="Factor on the channels.")] = None,
-    image_size: Annotated[
-        int | None, typer.Option("--image-size", min=1, help="In pixels. Default: the network's own.")
-    ] = None,
-    num_classes: Annotated[int | None, typer.Option("--num-classes", min=1, help="Default: the network's own.")] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Images at once. Default: 256, on a CPU 8.")
-    ] = None,
-    repetitions: Annotated[int | None, typer.Option("--repetitions", min=1, help="Default: 30, on a CPU 5.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", help="auto (bfloat16 on CUDA), float32 or bfloat16.")
-    ] = "auto",
-    phase: Annotated[str, typer.Option("--phase", help="inference, training or both.")] = "both",
-    trusted: Annotated[
-        bool, typer.Option("--trusted", help="Open .pt2 files, which can run code: only of those you trust.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    config: ConfigOption = None,
+    run: RunOption = None,
+    trial: options.TrialOption = "best",
+    space: options.CodeOption = None,
+    variant: VariantOption = None,
+    width: options.WidthOption = None,
+    image_size: ImageSizeOption = None,
+    num_classes: NumClassesOption = None,
+    batch: BatchOption = None,
+    repetitions: RepetitionsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    phase: PhaseOption = "both",
+    trusted: TrustedOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure images per second, memory and share of the roofline, for inference and for a training step.
 
@@ -95,7 +102,7 @@ def _table(result: Mapping[str, Any], phases: tuple[str, ...]) -> Any:
         caption_justify="left",
         caption=(
             f"{result['precision']}, channels last, batch {result['batch_size']}, mean ± std of {result['repetitions']}. "
-            f"Measured ceilings: {format_count(ceilings['bytes_per_second'])}B/s copied, "
+            f"Measured peak bandwidth {format_count(ceilings['bytes_per_second'])}B/s, "
             f"{format_count(ceilings['flops_per_second'])}FLOP/s in matrix products; the roofline is their bound without fusion."
         ),
     )

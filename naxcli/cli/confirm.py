@@ -6,21 +6,22 @@ from typing import Annotated
 
 import typer
 
+from naxcli.cli import options
+from naxcli.errors import NaxcliError
+
 
 def register(app: typer.Typer) -> None:
     app.command("confirm")(confirm)
 
 
 def confirm(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
+    run: options.RunArgument = None,
     top: Annotated[
         int, typer.Option("--top", min=1, help="Best configurations to retrain, beside the references.")
     ] = 3,
     seeds: Annotated[int, typer.Option("--seeds", min=2, help="Fresh trainings of each configuration.")] = 5,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Default: the run's highest fidelity.")] = None,
-    space: Annotated[
-        str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
-    ] = None,
+    space: options.CodeOption = None,
     data_root: Annotated[str | None, typer.Option("--data-root", help="Default: the run's.")] = None,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out image files that cannot be read, as the run may do.")
@@ -37,7 +38,6 @@ def confirm(
     from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
     from naxcli.commands.confirm import ConfirmRequest
     from naxcli.commands.confirm import confirm as confirm_run
-    from naxcli.errors import NaxcliError
     from naxcli.records.directory import open_run
     from naxcli.report.confirmation import print_confirmation
     from naxcli.workers.streams import outlive_reader

@@ -6,33 +6,21 @@ from typing import Annotated
 
 import typer
 
+from naxcli.cli import options
+
 app = typer.Typer(no_args_is_help=True, help="Find, download and check data sets.", rich_markup_mode="rich")
 
 NameArgument = Annotated[str, typer.Argument(metavar="DATA", help="cifar100, cifar10, digits, folder:DIR or hf:NAME.")]
 RootOption = Annotated[str, typer.Option("--data-root", envvar="NAXCLI_DATA_ROOT", help="Folder of the data sets.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 @app.command("list")
-def list_sources(data_root: RootOption = "data", as_json: JsonOption = False) -> None:
+def list_all(data_root: RootOption = "data", as_json: options.JsonOption = False) -> None:
     """List the data sources and which of them are on this machine."""
     from naxcli.cli.output import print_json, stdout_console
-    from naxcli.data.sources import describe_dataset, is_present, known_names
+    from naxcli.commands.data import list_sources
 
-    rows = []
-    for name in known_names():
-        if ":" in name:  # a kind of source rather than one
-            continue
-        described = describe_dataset(name, data_root)
-        rows.append(
-            {
-                "name": name,
-                "num_classes": described.num_classes,
-                "in_channels": described.in_channels,
-                "image_size": described.image_size,
-                "is_present": is_present(name, data_root),
-            }
-        )
+    rows = list_sources(data_root)
     if as_json:
         print_json(rows)
         return
@@ -70,7 +58,7 @@ def check(
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Name and leave out image files that cannot be read.")
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Read a data set as a search would, and print its sizes and content hash."""
     _describe(name, data_root, image_size=image_size, skip_corrupt=skip_corrupt, as_json=as_json)
@@ -79,29 +67,11 @@ def check(
 def _describe(
     name: str, data_root: str, *, image_size: int | None = None, skip_corrupt: bool = False, as_json: bool = False
 ) -> None:
-    import numpy as np
-
     from naxcli.cli.output import note, print_json
-    from naxcli.data.sources import load_part
+    from naxcli.commands.data import describe_source
 
-    part, test = (
-        load_part(name, data_root, part=which, image_size=image_size, skip_corrupt=skip_corrupt)
-        for which in ("train", "test")
-    )
-    counts = np.bincount(part.labels, minlength=len(part.class_names))
-    described = {
-        "name": name,
-        "num_images": len(part.labels),
-        "num_test_images": len(test.labels),
-        "num_classes": len(part.class_names),
-        "in_channels": int(part.images.shape[1]),
-        "image_size": int(part.images.shape[2]),
-        "content_hash": part.content_hash(),
-        "is_official": part.is_official,
-        "smallest_class": int(counts.min()),
-        "largest_class": int(counts.max()),
-    }
-    for notice in (*part.notices, *test.notices):
+    described, notices = describe_source(name, data_root, image_size=image_size, skip_corrupt=skip_corrupt)
+    for notice in notices:
         note(f"note: {notice}")
     if as_json:
         print_json(described)
@@ -110,5 +80,5 @@ def _describe(
         f"{name}: {described['num_images']:,} training and {described['num_test_images']:,} test images of "
         f"{described['num_classes']} classes, "
         f"{described['in_channels']} x {described['image_size']} x {described['image_size']}, content {described['content_hash']}"
-        + (", official" if part.is_official else ", not the official content")
+        + (", official" if described["is_official"] else ", not the official content")
     )

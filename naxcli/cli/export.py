@@ -6,57 +6,68 @@ from typing import Annotated
 
 import typer
 
+from naxcli.cli import options
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        help="A configuration file, an export (a .py file is code, and runs), or SPACE:REFERENCE, instead of a run.",
+    ),
+]
+FormatOption = Annotated[str, typer.Option("--format", help="config, python, weights, onnx, torch or deepcave.")]
+OutOption = Annotated[
+    str | None, typer.Option("--out", help="Folder, or a file such as best.onnx. Default: export/<space>.")
+]
+VariantOption = Annotated[
+    str | None, typer.Option("--variant", help="reduced, or a full-size variant of the space such as T, S, TP.")
+]
+TargetFlopsOption = Annotated[
+    str | None, typer.Option("--target-flops", help="Choose the width for these multiply-adds: 4.5G.")
+]
+TargetParamsOption = Annotated[
+    str | None, typer.Option("--target-params", help="Choose the width for this many parameters: 25M.")
+]
+NumClassesOption = Annotated[
+    int | None, typer.Option("--num-classes", min=1, help="Default: the run's, or 1000 for a full-size variant.")
+]
+NameOption = Annotated[str, typer.Option("--name", help="Name of the network. Default: space, variant, id.")]
+OpsetOption = Annotated[int | None, typer.Option("--opset", help="Of ONNX.")]
+FoldOption = Annotated[
+    bool,
+    typer.Option(
+        "--fold",
+        help="Make batch normalizations part of convolutions, and branches one (onnx, torch): faster, no longer trainable.",
+    ),
+]
+BenchOption = Annotated[
+    bool,
+    typer.Option("--bench/--no-bench", help="Measure latency and throughput on this CPU, and record them."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")]
+
 
 def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
 def export(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
-    trial: Annotated[str, typer.Option("--trial", help="best, or a trial's number.")] = "best",
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            help="A configuration file, an export (a .py file is code, and runs), or SPACE:REFERENCE, instead of a run.",
-        ),
-    ] = None,
-    space: Annotated[
-        str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
-    ] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="config, python, weights, onnx, torch or deepcave.")
-    ] = "python",
-    out: Annotated[
-        str | None, typer.Option("--out", help="Folder, or a file such as best.onnx. Default: export/<space>.")
-    ] = None,
-    variant: Annotated[
-        str | None, typer.Option("--variant", help="reduced, or a full-size variant of the space such as T, S, TP.")
-    ] = None,
-    width: Annotated[float | None, typer.Option("--width", help="Factor on the channels.")] = None,
-    target_flops: Annotated[
-        str | None, typer.Option("--target-flops", help="Choose the width for these multiply-adds: 4.5G.")
-    ] = None,
-    target_params: Annotated[
-        str | None, typer.Option("--target-params", help="Choose the width for this many parameters: 25M.")
-    ] = None,
-    num_classes: Annotated[
-        int | None, typer.Option("--num-classes", min=1, help="Default: the run's, or 1000 for a full-size variant.")
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="Name of the network. Default: space, variant, id.")] = "",
-    opset: Annotated[int | None, typer.Option("--opset", help="Of ONNX.")] = None,
-    fold: Annotated[
-        bool,
-        typer.Option(
-            "--fold",
-            help="Make batch normalizations part of convolutions, and branches one (onnx, torch): faster, no longer trainable.",
-        ),
-    ] = False,
-    bench: Annotated[
-        bool,
-        typer.Option("--bench/--no-bench", help="Measure latency and throughput on this CPU, and record them."),
-    ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
+    run: options.RunArgument = None,
+    trial: options.TrialOption = "best",
+    config: ConfigOption = None,
+    space: options.CodeOption = None,
+    format: FormatOption = "python",
+    out: OutOption = None,
+    variant: VariantOption = None,
+    width: options.WidthOption = None,
+    target_flops: TargetFlopsOption = None,
+    target_params: TargetParamsOption = None,
+    num_classes: NumClassesOption = None,
+    name: NameOption = "",
+    opset: OpsetOption = None,
+    fold: FoldOption = False,
+    bench: BenchOption = True,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Hand over the best configuration of a run as a network that needs no naxcli."""
     from naxcli.cli.output import note
@@ -81,5 +92,4 @@ def export(
         name=name,
         overwrite=overwrite,
     )
-    for line in export_selection(command):
-        note(line)
+    export_selection(command, note)

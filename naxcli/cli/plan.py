@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from naxcli.cli import search as options
+from naxcli.cli import options
+from naxcli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from naxcli.commands.search import Session
+    from naxcli.commands.search import SearchRequest, Session
 
 
 def register(app: typer.Typer) -> None:
@@ -36,20 +37,15 @@ def plan(
     tls_cert: options.TlsCertOption = None,
     tls_key: options.TlsKeyOption = None,
     insecure: options.InsecureOption = None,
-    as_json: options.PlainJsonOption = False,
+    as_json: options.PanelJsonOption = False,
 ) -> None:
     """Say what a budget buys before it is spent: trials per fidelity, with an interval. Exit code 3 if it is too few.
 
     Trains a few random configurations for one epoch, in at most 5 % of the budget once the workers have started.
     """
-    from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
-    from naxcli.commands.plan import make_plan
-    from naxcli.commands.search import SearchRequest, open_session
-    from naxcli.errors import ExitCode
-    from naxcli.settings.units import counted
+    from naxcli.commands.search import SearchRequest
 
-    if epochs is not None and fidelity is not None:
-        raise typer.BadParameter("--epochs and --fidelity exclude each other")
+    options.refuse_two_fidelities(epochs, fidelity)
     flags = {
         "budget": budget,
         "searcher": searcher,
@@ -69,11 +65,19 @@ def plan(
     request = SearchRequest(
         space=space, flags=flags, assignments=assignments or (), experiment_file=experiment, run=run, trust=trust
     )
+    _plan(request, as_json=as_json)
+
+
+def _plan(request: SearchRequest, *, as_json: bool) -> None:
+    from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
+    from naxcli.commands.plan import plan_search
+    from naxcli.commands.search import open_session
+
     with reserved_stdout(as_json):
         session = open_session(request)
         for line in _preface(session):
             note(line)
-        made = make_plan(
+        made = plan_search(
             session, lambda result: note(f"  {result.status.replace('_', ' ')}, {result.seconds:.1f} s"), note
         )
     if as_json:
@@ -81,12 +85,18 @@ def plan(
     else:
         stdout_console().print(_table(made, is_trained=session.space.build is not None))
     if not made["is_enough"]:
-        hyperparameters = counted(made["num_hyperparameters"], "hyperparameter")
-        is_top_empty = made["rungs"][-1]["expected"] < 1
-        why = "no trial would end" if len(made["rungs"]) == 1 else "no trial would reach the highest fidelity"
-        why = why if is_top_empty else f"so few trials say nothing about {hyperparameters}"
-        note(f"this is too little: {why}; give {', or '.join(made['advice'])}")
+        note(_why_too_little(made))
         raise typer.Exit(ExitCode.PLAN_INFEASIBLE)
+
+
+def _why_too_little(made: dict[str, Any]) -> str:
+    from naxcli.settings.units import counted
+
+    if made["rungs"][-1]["expected"] >= 1:
+        why = f"so few trials say nothing about {counted(made['num_hyperparameters'], 'hyperparameter')}"
+    else:
+        why = "no trial would end" if len(made["rungs"]) == 1 else "no trial would reach the highest fidelity"
+    return f"this is too little: {why}; give {', or '.join(made['advice'])}"
 
 
 def _preface(session: Session) -> list[str]:

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from naxcli.cli.output import stderr_console
+from naxcli.commands.progress import format_score, seconds_left, share_done, trials_per_second
 from naxcli.errors import printable
 from naxcli.records.trial import Result, Status, Trial
 from naxcli.search.loop import EndReason
@@ -150,37 +151,29 @@ class SearchProgress:
         return 0 if self._search is None else len(self._search.finished)
 
     def _score(self, cost: float | None) -> str:
-        if cost is None:
-            return "–"
-        return f"{100 * (1 - cost):.2f} % accuracy" if self._is_accuracy else f"cost {cost:.6g}"
+        return "–" if cost is None else format_score(cost, is_accuracy=self._is_accuracy)
 
     def _outcome(self, result: Result) -> str:
         return self._score(result.cost) if result.status == Status.SUCCESS else result.status.replace("_", " ")
 
     def _rate(self) -> float | None:
         """Return trials per second of active time over the whole run."""
-        if self._search is None or self._search.active_seconds() <= 0 or not self._search.finished:
-            return None
-        return len(self._search.finished) / self._search.active_seconds()
+        return None if self._search is None else trials_per_second(self._num_finished(), self._search.active_seconds())
 
-    def _fraction_and_left(self) -> tuple[float, float | None]:
-        """Return the share of the goal that is done, and the seconds left, whichever goal ends first."""
+    def _share_done(self) -> float:
         if self._search is None:
-            return 0.0, None
-        experiment, active = self._session.experiment, self._search.active_seconds()
-        fractions, lefts = [0.0], []
-        if experiment.budget_seconds is not None:
-            fractions.append(active / experiment.budget_seconds)
-            lefts.append(max(0.0, experiment.budget_seconds - active))
-        rate = self._rate()
-        if experiment.trials is not None:
-            fractions.append(self._num_finished() / experiment.trials)
-            if rate:
-                lefts.append(max(0.0, (experiment.trials - self._num_finished()) / rate))
-        return min(1.0, max(fractions)), min(lefts) if lefts else None
+            return 0.0
+        active = self._search.active_seconds()
+        return share_done(self._session.experiment, num_finished=self._num_finished(), active_seconds=active)
+
+    def _seconds_left(self) -> float | None:
+        if self._search is None:
+            return None
+        active = self._search.active_seconds()
+        return seconds_left(self._session.experiment, num_finished=self._num_finished(), active_seconds=active)
 
     def _time_left(self) -> str:
-        left = self._fraction_and_left()[1]
+        left = self._seconds_left()
         return "time left –" if left is None else f"time left {format_duration(left)}"
 
 
@@ -266,7 +259,7 @@ class LiveProgress(SearchProgress):
         """Return label and value of each line of the header, more of them where the display is high."""
         assert self._search is not None
         search, experiment = self._search, self._session.experiment
-        _, left = self._fraction_and_left()
+        left = self._seconds_left()
         counts = {status: number for status, number in search.status_counts.items() if status != Status.SUCCESS}
         failures = ", ".join(f"{number:,} {status.replace('_', ' ')}" for status, number in counts.items() if number)
         goal = f" of {experiment.trials:,}" if experiment.trials else ""
@@ -289,7 +282,7 @@ class LiveProgress(SearchProgress):
         ]
 
     def _bar(self) -> Padding:
-        return Padding(ProgressBar(total=1.0, completed=self._fraction_and_left()[0]), 0)  # a bar alone ends no line
+        return Padding(ProgressBar(total=1.0, completed=self._share_done()), 0)  # a bar alone ends no line
 
     def _running_table(self, number: int) -> Table:
         assert self._search is not None

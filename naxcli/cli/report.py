@@ -1,20 +1,29 @@
-"""`naxcli report` and `naxcli compare`."""
+"""`naxcli report`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from naxcli.cli import options
+from naxcli.errors import NaxcliError
+
+if TYPE_CHECKING:
+    from naxcli.commands.report import ReportRequest
+    from naxcli.report import ReportData
+
+Writer = Callable[[Path, "ReportData"], None]
 
 
 def register(app: typer.Typer) -> None:
     app.command("report")(report)
-    app.command("compare")(compare)
 
 
 def report(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")] = None,
+    run: options.RunArgument = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,7 +46,7 @@ def report(
             "--bootstrap", min=0, help="Number of resamples of the trials behind the intervals; 0 for no intervals."
         ),
     ] = 100,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the forests and resamples.")] = 0,
+    seed: options.ForestSeedOption = 0,
     exact_model: Annotated[
         bool, typer.Option("--exact-model", help="For complete factorials: one tree of full depth and no resampling.")
     ] = False,
@@ -65,11 +74,7 @@ def report(
 ) -> None:
     """Say which choices mattered, how sure that is, and how good the incumbent is against the references."""
     from naxcli.analysis.methods import METHODS
-    from naxcli.cli.output import note, print_json, stdout_console
-    from naxcli.commands.report import ReportRequest, report_run, report_table
-    from naxcli.errors import NaxcliError
-    from naxcli.records.directory import open_run
-    from naxcli.records.files import check_target, guard_disk
+    from naxcli.commands.report import ReportRequest
 
     if (trials is None) != (space_json is None):
         raise NaxcliError(
@@ -77,89 +82,92 @@ def report(
         )
     if trials is not None and run is not None:
         raise NaxcliError("a run and --trials are two sources of one report", hint="leave one of them out")
-    targets = (
-        (html, False, _write_html),
-        (plots, True, _write_plots),
-        (csv, True, _write_csv),
-        (md, False, _write_markdown),
-    )
-    # Before the work that they are to hold.
-    for target, is_folder, _ in targets:
-        if target is not None:
-            check_target(Path(target), is_folder=is_folder)
     methods = tuple(method) if method else METHODS
     request = ReportRequest(methods=methods, lpi=lpi, at=at, bootstrap=bootstrap, seed=seed, is_exact=exact_model)
+    files = _files(html=html, plots=plots, csv=csv, md=md)
+    data = _analyse(run, trials, space_json, request, quiet=quiet)
+    _show(data, request, as_json=as_json, is_shown=not (quiet and files))
+    _write(files, data, quiet=quiet)
+
+
+def _files(**targets: str | None) -> list[tuple[Path, Writer]]:
+    """Return the files and folders to write, with what writes each.
+
+    Raises:
+        NaxcliError: if one cannot be written, before the work that it is to hold.
+    """
+    from naxcli.records.files import check_target
+
+    files = [(Path(target), *WRITERS[name]) for name, target in targets.items() if target is not None]
+    for path, _, is_folder in files:
+        check_target(path, is_folder=is_folder)
+    return [(path, write) for path, write, _ in files]
+
+
+def _analyse(
+    run: str | None, trials: str | None, space_json: str | None, request: ReportRequest, *, quiet: bool
+) -> ReportData:
+    from naxcli.commands.report import report_run, report_table
+    from naxcli.records.directory import open_run
+
     with _bootstrap_progress(quiet) as progress:
         if trials is not None and space_json is not None:
-            data = report_table(Path(trials), Path(space_json), request, progress)
-        else:
-            data = report_run(open_run(run), request, progress)
+            return report_table(Path(trials), Path(space_json), request, progress)
+        return report_run(open_run(run), request, progress)
+
+
+def _show(data: ReportData, request: ReportRequest, *, as_json: bool, is_shown: bool) -> None:
+    from naxcli.cli.output import print_json, stdout_console
+    from naxcli.report.terminal import print_report
+
     if as_json:
         print_json(data.summary)
-    elif not (quiet and (html or plots or csv or md)):
-        from naxcli.report.terminal import print_report
-
-        print_report(stdout_console(), data, methods=methods, at=at)
-    for target, _, write in targets:
-        if target is not None:
-            with guard_disk(Path(target)):
-                written = write(Path(target), data)
-            if not quiet:
-                note(f"wrote {written}")
+    elif is_shown:
+        print_report(stdout_console(), data, methods=request.methods, at=request.at)
 
 
-def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="Run directory.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Run directory.")],
-    bootstrap: Annotated[
-        int,
-        typer.Option(
-            "--bootstrap", min=0, help="Number of resamples behind the intervals of importance; 0 for no intervals."
-        ),
-    ] = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the forests and resamples.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
-) -> None:
-    """Compare two runs: settings that differ, anytime curves with intervals, importance side by side, a verdict."""
-    from naxcli.cli.output import print_json, stdout_console
-    from naxcli.commands.report import ReportRequest, compare_run_directories
-    from naxcli.records.directory import open_run
-    from naxcli.report.comparison import print_comparison
+def _write(files: list[tuple[Path, Writer]], data: ReportData, *, quiet: bool) -> None:
+    from naxcli.cli.output import note
+    from naxcli.records.files import guard_disk
 
-    request = ReportRequest(methods=("lpi", "fanova"), bootstrap=bootstrap, seed=seed)
-    found = compare_run_directories(open_run(first), open_run(second), request)
-    if as_json:
-        print_json(found)
-    else:
-        print_comparison(stdout_console(), found)
+    for path, write in files:
+        with guard_disk(path):
+            write(path, data)
+        if not quiet:
+            note(f"wrote {path}")
 
 
-def _write_html(path: Path, data: Any) -> Path:
+def _write_html(path: Path, data: ReportData) -> None:
     from naxcli.report.html import write_html
 
     write_html(path, data)
-    return path
 
 
-def _write_plots(folder: Path, data: Any) -> Path:
+def _write_plots(folder: Path, data: ReportData) -> None:
     from naxcli.report.figures.files import write_plots
 
     write_plots(folder, data)
-    return folder
 
 
-def _write_csv(folder: Path, data: Any) -> Path:
+def _write_csv(folder: Path, data: ReportData) -> None:
     from naxcli.report.csv import write_csv
 
     write_csv(folder, data)
-    return folder
 
 
-def _write_markdown(path: Path, data: Any) -> Path:
+def _write_markdown(path: Path, data: ReportData) -> None:
     from naxcli.report.markdown import write_markdown
 
     write_markdown(path, data)
-    return path
+
+
+# By the option that names the file or folder: what writes it, and whether it is a folder.
+WRITERS: dict[str, tuple[Writer, bool]] = {
+    "html": (_write_html, False),
+    "plots": (_write_plots, True),
+    "csv": (_write_csv, True),
+    "md": (_write_markdown, False),
+}
 
 
 class _bootstrap_progress:

@@ -6,16 +6,17 @@ from typing import Annotated
 
 import typer
 
+from naxcli.cli import options
+
 app = typer.Typer(no_args_is_help=True, help="Look at search spaces.", rich_markup_mode="rich")
 
 SpaceArgument = Annotated[
     str, typer.Argument(metavar="SPACE", help="A shipped name, a Python file, or package.module:SPACE.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 @app.command("list")
-def list_spaces(as_json: JsonOption = False) -> None:
+def list_spaces(as_json: options.JsonOption = False) -> None:
     """List the spaces that ship with naxcli."""
     from naxcli.cli.output import print_json, stdout_console
     from naxcli.search_space.contract import load_space, shipped_spaces
@@ -35,10 +36,10 @@ def list_spaces(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(space: SpaceArgument, as_json: JsonOption = False) -> None:
+def show(space: SpaceArgument, as_json: options.JsonOption = False) -> None:
     """Show a space: its hyperparameters, groups, reference configurations and variants."""
     from naxcli.cli.output import print_json, stdout_console
-    from naxcli.commands.validate_space import describe_space
+    from naxcli.commands.space import describe_space
     from naxcli.search_space.contract import load_space
 
     described = describe_space(load_space(space))
@@ -84,7 +85,7 @@ def count(space: SpaceArgument) -> None:
 def sample(
     space: SpaceArgument,
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: options.SampleSeedOption = 0,
 ) -> None:
     """Print random configurations as JSON, one a line."""
     import json
@@ -100,14 +101,14 @@ def sample(
 def validate(
     space: SpaceArgument,
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="Configurations to sample.")] = 20,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: options.SampleSeedOption = 0,
 ) -> None:
     """Sample, build, run forward and backward, and say in plain words what is wrong. Exit code 1 if anything is."""
     from rich.padding import Padding
     from rich.text import Text
 
     from naxcli.cli.output import stdout_console
-    from naxcli.commands.validate_space import validate_space
+    from naxcli.commands.space import validate_space
     from naxcli.errors import ExitCode
     from naxcli.search_space.contract import load_space
 

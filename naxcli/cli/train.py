@@ -11,10 +11,125 @@ import typer
 from naxcli.errors import NaxcliError
 
 if TYPE_CHECKING:
-    from naxcli.commands.train_settings import Plan
+    from naxcli.commands.train_settings import TrainCommand, TrainingPlan
     from naxcli.records.trial import EpochRecord
 
 NETWORK_PANEL, DATA_PANEL, MACHINE_PANEL = "Network", "Data and training", "Machine and output"
+
+
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", help="Run whose trial is trained. Default: the newest.", rich_help_panel=NETWORK_PANEL),
+]
+TrialOption = Annotated[str, typer.Option("--trial", help="best, or a trial's number.", rich_help_panel=NETWORK_PANEL)]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        help="Configuration file, weights export, Python export (a .py file is code, and runs), or SPACE:REFERENCE, instead.",
+        rich_help_panel=NETWORK_PANEL,
+    ),
+]
+SpaceOption = Annotated[
+    str | None,
+    typer.Option("--space", help="The space, where it does not ship: its file is code.", rich_help_panel=NETWORK_PANEL),
+]
+VariantOption = Annotated[
+    str | None,
+    typer.Option("--variant", help="reduced, or a full-size variant such as T.", rich_help_panel=NETWORK_PANEL),
+]
+WidthOption = Annotated[
+    float | None, typer.Option("--width", help="Factor on the channels.", rich_help_panel=NETWORK_PANEL)
+]
+PretrainedOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--pretrained/--from-scratch",
+        help="Start from the weights of the run or export. Default: only of a weights export.",
+        rich_help_panel=NETWORK_PANEL,
+    ),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="cifar100, cifar10, digits, folder:DIR or hf:NAME.", rich_help_panel=DATA_PANEL),
+]
+DataRootOption = Annotated[
+    str | None,
+    typer.Option("--data-root", help="Folder that holds or receives data sets.", rich_help_panel=DATA_PANEL),
+]
+ImageSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size", min=1, help="In pixels. Default: the variant's, or the data's.", rich_help_panel=DATA_PANEL
+    ),
+]
+EpochsOption = Annotated[
+    int, typer.Option("--epochs", min=1, help="Length of the training.", rich_help_panel=DATA_PANEL)
+]
+OnTestOption = Annotated[
+    bool,
+    typer.Option(
+        "--on-test/--validate",
+        help="Train on all training images and measure on the test set, or keep the search's split.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+TestCropOption = Annotated[
+    float | None,
+    typer.Option(
+        "--test-crop",
+        help="Share of a test image's side that is looked at. Default: 0.95 above 64 pixels, else 1.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+SkipCorruptOption = Annotated[
+    bool, typer.Option("--skip-corrupt", help="Leave unreadable image files out.", rich_help_panel=DATA_PANEL)
+]
+ExperimentOption = Annotated[
+    str | None,
+    typer.Option("--experiment", help="Experiment file whose recipe is taken.", rich_help_panel=DATA_PANEL),
+]
+AssignmentsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting: recipe.ema_decay=0.9999, recipe.augmentation_repeats=3.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+GradAccumStepsOption = Annotated[
+    int,
+    typer.Option(
+        "--grad-accum-steps",
+        "--accumulate",
+        min=1,
+        help="Gradient accumulation: parts that each batch is cut into, to need less memory.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Default: 0.", rich_help_panel=DATA_PANEL)]
+OutOption = Annotated[
+    str | None,
+    typer.Option("--out", help="Folder. Default: trained/<network>-<data>.", rich_help_panel=MACHINE_PANEL),
+]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Delete the training there and start anew.", rich_help_panel=MACHINE_PANEL),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", rich_help_panel=MACHINE_PANEL)]
+CompileOption = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile the network, which pays in long trainings.", rich_help_panel=MACHINE_PANEL),
+]
+TrackerOption = Annotated[
+    str | None,
+    typer.Option("--tracker", help="tensorboard, mlflow or wandb, beside log.csv.", rich_help_panel=MACHINE_PANEL),
+]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=MACHINE_PANEL)]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=MACHINE_PANEL)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,148 +137,45 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    run: Annotated[
-        str | None,
-        typer.Option("--run", help="Run whose trial is trained. Default: the newest.", rich_help_panel=NETWORK_PANEL),
-    ] = None,
-    trial: Annotated[
-        str, typer.Option("--trial", help="best, or a trial's number.", rich_help_panel=NETWORK_PANEL)
-    ] = "best",
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            help="Configuration file, weights export, Python export (a .py file is code, and runs), or SPACE:REFERENCE, instead.",
-            rich_help_panel=NETWORK_PANEL,
-        ),
-    ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(
-            "--space", help="The space, where it does not ship: its file is code.", rich_help_panel=NETWORK_PANEL
-        ),
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option("--variant", help="reduced, or a full-size variant such as T.", rich_help_panel=NETWORK_PANEL),
-    ] = None,
-    width: Annotated[
-        float | None, typer.Option("--width", help="Factor on the channels.", rich_help_panel=NETWORK_PANEL)
-    ] = None,
-    pretrained: Annotated[
-        bool | None,
-        typer.Option(
-            "--pretrained/--from-scratch",
-            help="Start from the weights of the run or export. Default: only of a weights export.",
-            rich_help_panel=NETWORK_PANEL,
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="cifar100, cifar10, digits, folder:DIR or hf:NAME.", rich_help_panel=DATA_PANEL),
-    ] = None,
-    data_root: Annotated[
-        str | None,
-        typer.Option("--data-root", help="Folder that holds or receives data sets.", rich_help_panel=DATA_PANEL),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            "--image-size", min=1, help="In pixels. Default: the variant's, or the data's.", rich_help_panel=DATA_PANEL
-        ),
-    ] = None,
-    epochs: Annotated[
-        int, typer.Option("--epochs", min=1, help="Length of the training.", rich_help_panel=DATA_PANEL)
-    ] = 300,
-    on_test: Annotated[
-        bool,
-        typer.Option(
-            "--on-test/--validate",
-            help="Train on all training images and measure on the test set, or keep the search's split.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = True,
-    test_crop: Annotated[
-        float | None,
-        typer.Option(
-            "--test-crop",
-            help="Share of a test image's side that is looked at. Default: 0.95 above 64 pixels, else 1.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Leave unreadable image files out.", rich_help_panel=DATA_PANEL)
-    ] = False,
-    experiment: Annotated[
-        str | None,
-        typer.Option("--experiment", help="Experiment file whose recipe is taken.", rich_help_panel=DATA_PANEL),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Any setting: recipe.ema_decay=0.9999, recipe.augmentation_repeats=3.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    accumulate: Annotated[
-        int,
-        typer.Option(
-            "--accumulate",
-            min=1,
-            help="Parts that each batch is cut into, to need less memory.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = 1,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Default: 0.", rich_help_panel=DATA_PANEL)] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", help="Folder. Default: trained/<network>-<data>.", rich_help_panel=MACHINE_PANEL),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Delete the training there and start anew.", rich_help_panel=MACHINE_PANEL),
-    ] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", rich_help_panel=MACHINE_PANEL)] = "auto",
-    compile: Annotated[
-        bool,
-        typer.Option(
-            "--compile", help="Compile the network, which pays in long trainings.", rich_help_panel=MACHINE_PANEL
-        ),
-    ] = False,
-    tracker: Annotated[
-        str | None,
-        typer.Option("--tracker", help="tensorboard, mlflow or wandb, beside log.csv.", rich_help_panel=MACHINE_PANEL),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=MACHINE_PANEL)] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=MACHINE_PANEL)
-    ] = False,
+    run: RunOption = None,
+    trial: TrialOption = "best",
+    config: ConfigOption = None,
+    space: SpaceOption = None,
+    variant: VariantOption = None,
+    width: WidthOption = None,
+    pretrained: PretrainedOption = None,
+    data: DataOption = None,
+    data_root: DataRootOption = None,
+    image_size: ImageSizeOption = None,
+    epochs: EpochsOption = 300,
+    on_test: OnTestOption = True,
+    test_crop: TestCropOption = None,
+    skip_corrupt: SkipCorruptOption = False,
+    experiment: ExperimentOption = None,
+    assignments: AssignmentsOption = None,
+    grad_accum_steps: GradAccumStepsOption = 1,
+    seed: SeedOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "auto",
+    compile: CompileOption = False,
+    tracker: TrackerOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train one configuration with the full recipe, and leave its weights in a folder that `naxcli export` reads.
 
     Killed or interrupted, the same command resumes to the same curve. On several GPUs: torchrun --nproc-per-node N -m
     naxcli train …
     """
-    from naxcli.cli.output import print_json
-    from naxcli.commands.train import is_first_process, run_training
-    from naxcli.commands.train_settings import TrainCommand, make_plan
-    from naxcli.workers.streams import outlive_reader
+    from naxcli.commands.train_settings import TrainCommand
 
-    flags = {
-        "data": data,
-        "data_root": data_root,
-        "image_size": image_size,
-        "width": width,
-        "seed": seed,
-    }
     command = TrainCommand(
         run=run,
         trial=trial,
         config=config,
         space=space,
-        flags=flags,
+        flags={"data": data, "data_root": data_root, "image_size": image_size, "width": width, "seed": seed},
         assignments=assignments or (),
         experiment_file=experiment,
         variant=variant,
@@ -171,7 +183,7 @@ def train(
         out=out,
         on_test=on_test,
         test_crop=test_crop,
-        accumulate=accumulate,
+        grad_accum_steps=grad_accum_steps,
         pretrained=pretrained,
         skip_corrupt=skip_corrupt,
         tracker=tracker,
@@ -179,16 +191,25 @@ def train(
         compile=compile,
         overwrite=overwrite,
     )
-    is_first = is_first_process()
+    _train(command, quiet=quiet, as_json=as_json)
+
+
+def _train(command: TrainCommand, *, quiet: bool, as_json: bool) -> None:
+    from naxcli.cli.output import print_json
+    from naxcli.commands.train import is_main_process, run_training
+    from naxcli.commands.train_settings import plan_training
+    from naxcli.workers.streams import outlive_reader
+
+    is_main = is_main_process()
     outlive_reader("stdout")
     try:
-        with _make_display(is_quiet=quiet or not is_first) as display:
-            end = run_training(make_plan(command), display)
+        with _make_display(is_quiet=quiet or not is_main) as display:
+            end = run_training(plan_training(command), display)
     except NaxcliError as error:
-        if is_first:
+        if is_main:
             raise
-        raise typer.Exit(error.exit_code) from None  # the first process says it
-    if is_first:
+        raise typer.Exit(error.exit_code) from None  # the main process says it
+    if is_main:
         display.summarise(end.facts)
         if as_json:
             print_json(end.facts)
@@ -215,7 +236,7 @@ class PlainDisplay:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
+    def started(self, plan: TrainingPlan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
         from naxcli.settings.units import counted, format_count
 
         self._epochs, self._measured_on = facts["epochs"], facts["measured_on"]
@@ -303,7 +324,7 @@ class BarDisplay(PlainDisplay):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
+    def started(self, plan: TrainingPlan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
         super().started(plan, facts, done)
         self._task = self._progress.add_task("", total=facts["epochs"], completed=len(done), last="")
         self._progress.start()

@@ -12,7 +12,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from naxcli.commands.network_sizes import network_sizes
 from naxcli.commands.select import PROGRAM_SUFFIXES, select
 from naxcli.errors import NaxcliError
 from naxcli.export.read_program import Program, open_program
-from naxcli.measure.counts import count_flops, num_params
-from naxcli.measure.devices import choose_device, device_name
+from naxcli.measure.counts import FLOPS_PER_MAC, count_macs, num_params
+from naxcli.measure.devices import choose_device, device_name, synchronise
 from naxcli.measure.memory import PeakMemory
 from naxcli.measure.roofline import (
     TRAINING_FACTOR,
@@ -32,9 +33,9 @@ from naxcli.measure.roofline import (
     least_seconds,
     list_operations,
     measure_ceilings,
-    synchronise,
 )
-from naxcli.search_space.networks import REDUCED, build_network, usual_image_size
+from naxcli.search_space.contract import Space, load_space, shipped_spaces
+from naxcli.search_space.networks import build_network
 from naxcli.settings.recipe import PRECISIONS, Recipe
 from naxcli.training.depthwise import speed_up_depthwise
 from naxcli.training.loop import set_drop_path
@@ -42,16 +43,9 @@ from naxcli.training.optimizer import build_optimizer
 from naxcli.training.step import EagerStep, autocast_dtype, choose_step
 
 SCHEMA = "naxcli/bench/1"
-PAPER_BATCH, PAPER_REPETITIONS = 256, 30
+GPU_BATCH, GPU_REPETITIONS = 256, 30  # the paper's
 CPU_BATCH, CPU_REPETITIONS = 8, 5
 TIMM_PREFIX = "timm:"
-# The paper's networks, and the one they started from at the size it was made for.
-PAPER_NETWORKS = (
-    ("nexception:nexception", "T", None),
-    ("nexception:nexception", "S", None),
-    ("nexception:nexception", "TP", None),
-    ("timm:legacy_xception", None, 299),
-)
 _SHORTEST_REPETITION = 0.05  # seconds; steps that are shorter are repeated within it
 _NUM_WARMUP = {"cuda": 10, "cpu": 1}
 _MANY_STEPS = 10**6  # a bench decides on CUDA graphs as a long training does
@@ -62,7 +56,8 @@ class BenchCommand:
     """What a user asked for; None is left to the selection and the device.
 
     Args:
-        configs: `SPACE:REFERENCE`, a configuration file, an export, `timm:NAME`; none of these and no run means the paper's networks.
+        configs: `SPACE:REFERENCE`, a configuration file, an export, `timm:NAME`; none of these and no run means the
+            published networks of the shipped spaces.
         trusted: whether the user vouches for the torch programs among them.
         phases: any of `inference` and `training`.
     """
@@ -113,8 +108,8 @@ class Speed:
         images_per_second: mean over the repetitions; `images_per_second_std` their standard deviation.
         peak_memory_bytes: of the device's allocator on CUDA, of the process on a CPU.
         roofline_share: bound over measured time; None where the network's operations cannot be listed.
-        flops_per_second: arithmetic of convolutions and matrix products, a multiply-add counting as two; None where the
-            network's size is not known.
+        flops_per_second: arithmetic of convolutions and matrix products in FLOP/s, two for each multiply-add; None where
+            the network's size is not known.
         num_parts: that the batch was cut into for lack of memory.
     """
 
@@ -144,12 +139,12 @@ def bench(
     if command.precision not in PRECISIONS:
         raise NaxcliError(f"there is no precision {command.precision!r}", hint=f"one of {', '.join(PRECISIONS)}")
     is_cpu = device.type == "cpu"
-    batch_size = command.batch_size or (CPU_BATCH if is_cpu else PAPER_BATCH)
-    repetitions = command.repetitions or (CPU_REPETITIONS if is_cpu else PAPER_REPETITIONS)
+    batch_size = command.batch_size or (CPU_BATCH if is_cpu else GPU_BATCH)
+    repetitions = command.repetitions or (CPU_REPETITIONS if is_cpu else GPU_REPETITIONS)
     if is_cpu and (command.batch_size is None or command.repetitions is None):
         notice(
-            f"on a CPU: batches of {batch_size} images and {repetitions} repetitions instead of the paper's {PAPER_BATCH} and "
-            f"{PAPER_REPETITIONS}; --batch and --repetitions change them"
+            f"on a CPU: batches of {batch_size} images and {repetitions} repetitions instead of the paper's {GPU_BATCH} and "
+            f"{GPU_REPETITIONS}; --batch and --repetitions change them"
         )
     # A learning rate that leaves the weights about where they are: random targets teach nothing.
     recipe = Recipe(precision=command.precision, learning_rate=1e-6)
@@ -187,17 +182,19 @@ def find_subjects(command: BenchCommand) -> list[Subject]:
         NaxcliError: if one does not exist.
     """
     if command.run is None and not command.configs:
-        return [
-            _find(
-                config,
-                command if size is None else dataclasses.replace(command, image_size=command.image_size or size),
-                variant,
-            )
-            for config, variant, size in PAPER_NETWORKS
-            if not command.variants or variant in command.variants
-        ]
+        return [subject for name in shipped_spaces() for subject in _published(load_space(name), command)]
     named: list[str | None] = [*command.configs] or [None]
     return [_find(config, command, variant) for config in named for variant in command.variants or (None,)]
+
+
+def _published(space: Space, command: BenchCommand) -> Iterator[Subject]:
+    """Yield the published variants of a space, and without a choice of variants the networks that it compares them with."""
+    for name in space.variants:
+        if (reference := space.variant(name).reference) and (not command.variants or name in command.variants):
+            yield _find(f"{space.name}:{reference}", command, name)
+    if not command.variants:
+        for name, image_size in space.baselines.items():
+            yield _timm_subject(name, dataclasses.replace(command, image_size=command.image_size or image_size))
 
 
 def _find(config: str | None, command: BenchCommand, variant: str | None) -> Subject:
@@ -206,34 +203,24 @@ def _find(config: str | None, command: BenchCommand, variant: str | None) -> Sub
     if config is not None and config.endswith(PROGRAM_SUFFIXES) and Path(config).is_file():
         return _program_subject(Path(config), command, variant)
     selection = select(run=command.run, trial=command.trial, config=config, space=command.space)
-    chosen = variant or selection.variant or REDUCED
-    is_same = chosen == (selection.variant or REDUCED)
-    usual = usual_image_size(selection.space, chosen) if chosen in selection.space.variants else None
-    image_size = command.image_size or usual or selection.image_size or 32
-    num_classes = (
-        command.num_classes or (selection.num_classes if is_same else None) or (100 if chosen == REDUCED else 1000)
+    sizes = network_sizes(
+        selection,
+        variant=variant,
+        width=command.width,
+        num_classes=command.num_classes,
+        image_size=command.image_size,
     )
-    width = command.width or (selection.width if is_same else 1.0)
-    in_channels = (selection.in_channels if is_same else None) or 3
 
     def build() -> nn.Module:
-        return build_network(
-            selection.space,
-            selection.config,
-            variant=chosen,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            image_size=image_size,
-            width=width,
-        )
+        return build_network(selection.space, selection.config, **dataclasses.asdict(sizes))
 
     label = config or f"{selection.provenance.get('run')} trial {selection.trial_id}"
-    label = f"{label} {chosen}" if selection.code is None else selection.code.name
+    label = f"{label} {sizes.variant}" if selection.code is None else selection.code.name
     return Subject(
-        name=label + ("" if width == 1 else f", width {width:g}"),
+        name=label + ("" if sizes.width == 1 else f", width {sizes.width:g}"),
         build=build,
-        num_classes=num_classes,
-        input_shape=(in_channels, image_size, image_size),
+        num_classes=sizes.num_classes,
+        input_shape=(sizes.in_channels, sizes.image_size, sizes.image_size),
     )
 
 
@@ -282,10 +269,10 @@ def _measure_program(subject: Subject, program: Program, protocol: Protocol, pha
         "name": subject.name,
         "image_size": subject.input_shape[-1],
         "num_params": program.num_params,
-        "flops": program.flops,
+        "flops": program.macs,
         "runtime": program.runtime,
         "precision": "float32",
-        "inference": _speed(seconds, protocol, memory.read(), flops=program.flops, bound=None),
+        "inference": _speed(seconds, protocol, memory.read(), macs=program.macs, bound=None),
     }
 
 
@@ -296,12 +283,12 @@ def measure_subject(subject: Subject, protocol: Protocol, phases: Sequence[str])
     assert subject.build is not None
     torch.manual_seed(0)
     network = subject.build()
-    flops = count_flops(network, subject.input_shape)
+    macs = count_macs(network, subject.input_shape)
     entry: dict[str, Any] = {
         "name": subject.name,
         "image_size": subject.input_shape[-1],
         "num_params": num_params(network),
-        "flops": flops,
+        "flops": macs,
     }
     network = network.to(protocol.device).to(memory_format=torch.channels_last)
     images = torch.randn(protocol.batch_size, *subject.input_shape, device=protocol.device)
@@ -318,7 +305,7 @@ def measure_subject(subject: Subject, protocol: Protocol, phases: Sequence[str])
         bound = _bound(network.train(phase == "training"), images, protocol)
         factor = TRAINING_FACTOR if phase == "training" else 1
         bound = None if bound is None else factor * bound
-        entry[phase] = _speed(seconds, protocol, peak, flops=factor * flops, bound=bound, num_parts=num_parts)
+        entry[phase] = _speed(seconds, protocol, peak, macs=factor * macs, bound=bound, num_parts=num_parts)
     del network, images
     gc.collect()
     if protocol.device.type == "cuda":
@@ -331,11 +318,11 @@ def _speed(
     protocol: Protocol,
     peak_memory_bytes: int | None,
     *,
-    flops: int | None,
+    macs: int | None,
     bound: float | None,
     num_parts: int = 1,
 ) -> dict[str, Any]:
-    """Return the speed of steps that took these seconds as plain data; `flops` are multiply-adds of one image in a step."""
+    """Return the speed of steps that took these seconds as plain data; `macs` are the multiply-adds of one image in a step."""
     rates = [protocol.batch_size / one for one in seconds]
     mean = statistics.mean(rates)
     return dataclasses.asdict(
@@ -343,7 +330,7 @@ def _speed(
             images_per_second=mean,
             images_per_second_std=statistics.stdev(rates) if len(rates) > 1 else 0.0,
             peak_memory_bytes=peak_memory_bytes,
-            flops_per_second=None if flops is None else 2 * flops * mean,
+            flops_per_second=None if macs is None else FLOPS_PER_MAC * macs * mean,
             roofline_share=None if bound is None else bound / statistics.mean(seconds),
             num_parts=num_parts,
         )
@@ -377,7 +364,7 @@ def _training(network: nn.Module, images: Tensor, subject: Subject, protocol: Pr
         gradient_step(images, targets)
         optimizer.step()
 
-    return _time(step, protocol), eager.num_parts
+    return _time(step, protocol), eager.grad_accum_steps
 
 
 def _time(step: Callable[[], None], protocol: Protocol) -> list[float]:

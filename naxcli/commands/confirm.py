@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.analysis.winners import confirmed_gain
+from naxcli.data.memory_fit import was_streamed
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
@@ -32,7 +33,18 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmRequest:
-    """How a run is confirmed: configurations from the top, seeds each, and epochs (None: the run's highest fidelity)."""
+    """How a run is confirmed.
+
+    Args:
+        num_top: Number of best configurations that are trained again, beside the references.
+        num_seeds: Number of fresh trainings of each configuration.
+        epochs: Length of each training; None is the run's highest fidelity.
+        space: Space of the run, where it does not ship with naxcli. Its file is code, and is run.
+        data_root: Folder of the data sets; None is the run's.
+        workers: Number of trainings at once, or `auto`.
+        seed: Random seed that the fresh seeds are derived from.
+        skip_corrupt: Whether image files that cannot be read are left out.
+    """
 
     num_top: int = 3
     num_seeds: int = 5
@@ -64,23 +76,20 @@ def confirm(
     """Return the confirmation of a run, continuing one that was interrupted; also left in confirmation.json.
 
     Args:
-        on_result: called with each training's row, the number done, and the number of all.
+        run: Directory of the run.
+        request: How it is confirmed.
+        on_result: Called with each training's row, the number that are done, and the number of all.
+
+    Returns:
+        What `naxcli confirm --json` prints: `settings`, a row per training in `results`, and the `verdict`.
 
     Raises:
-        NaxcliError: if the run has no success, or was confirmed with other settings before.
+        NaxcliError: If the run has no success, or its space is not the one named.
     """
-    experiment = run.experiment()
-    with Records.open(run) as records:
-        finished = records.finished()
-        facts = json.loads(records.meta("space") or "{}")
     if request.epochs is not None and not 0 < request.epochs < math.inf:
         raise NaxcliError(f"--epochs is {request.epochs:g}", why="it must be above 0")
     space = load_recorded_space(run.settings(), named=request.space)
-    configuration_space = space.configuration_space()
-    for item in finished:
-        to_configuration(configuration_space, item.trial.config, what=f"trial {item.trial.trial_id}")
-    candidates = _candidates(run, finished, facts, space.default_config(), request.num_top)
-    epochs = request.epochs or max(item.trial.fidelity for item in finished if item.status == Status.SUCCESS)
+    candidates, epochs = _question(run, request, space)
     settings = {
         "num_top": request.num_top,
         "num_seeds": request.num_seeds,
@@ -94,47 +103,73 @@ def confirm(
     rows: list[dict[str, Any]] = list(stored.get("results", []))
     seeds = [_fresh_seed(request.seed, number) for number in range(request.num_seeds)]
     done = {(row["config_id"], row["seed"]) for row in rows}
-    data = None
-    if space.build is not None and experiment.data is not None:
-        root = request.data_root or experiment.data_root
-        data = DataRequest(
-            name=experiment.data,
-            root=str(Path(root).resolve()),
-            split_seed=experiment.seed,
-            validation_fraction=experiment.validation_fraction,
-            images_per_class=experiment.images_per_class,
-            image_size=experiment.image_size,
-            on_test=True,
-            skip_corrupt=request.skip_corrupt or experiment.skip_corrupt,
-            is_lazy=(run.read_json(run.environment_file).get("data") or {}).get("is_lazy", False),
-        )
-    slots = local_slots(workers=request.workers, threads=experiment.threads)
-    todo = [(seed, candidate) for seed in seeds for candidate in candidates if (candidate.config_id, seed) not in done]
-
-    def tasks() -> Iterator[TrialTask]:
-        for number, (seed, candidate) in enumerate(todo):
-            yield TrialTask(
-                trial_id=number,
-                space=space.origin,
-                config=candidate.config,
-                fidelity=epochs,
-                seed=seed,
-                data=data,
-                width=experiment.width,
-                recipe=experiment.recipe if data else None,
-                schedule_epochs=epochs,
-                threads=slots[0].threads,
-            )
-
+    todo = [(candidate, seed) for seed in seeds for candidate in candidates if (candidate.config_id, seed) not in done]
     with run.locked():
-        if todo:
-            with WorkerPool(run_trial, slots=slots) as pool:
-                for task, result in run_tasks(pool, tasks()):
-                    rows.append(_row(todo[task.trial_id][1], task, result))
-                    _write(run, settings, rows, verdict=None)
-                    on_result(rows[-1], len(rows), len(seeds) * len(candidates))
-        confirmation = _write(run, settings, rows, verdict=_verdict(candidates, rows, space, request.seed))
-    return confirmation
+        for candidate, task, result in _trainings(run, request, space, todo, epochs=epochs):
+            rows.append(_row(candidate, task, result))
+            _write(run, settings, rows, verdict=None)
+            on_result(rows[-1], len(rows), len(seeds) * len(candidates))
+        return _write(run, settings, rows, verdict=_verdict(candidates, rows, space, request.seed))
+
+
+def _question(run: RunDirectory, request: ConfirmRequest, space: Space) -> tuple[list[Candidate], float]:
+    """Return the configurations to compare and the epochs that each is trained."""
+    with Records.open(run) as records:
+        finished = records.finished()
+        facts = json.loads(records.meta("space") or "{}")
+    configuration_space = space.configuration_space()
+    for item in finished:
+        to_configuration(configuration_space, item.trial.config, what=f"trial {item.trial.trial_id}")
+    candidates = _candidates(run, finished, facts, space.default_config(), request.num_top)
+    highest = max(item.trial.fidelity for item in finished if item.status == Status.SUCCESS)
+    return candidates, request.epochs or highest
+
+
+def _trainings(
+    run: RunDirectory, request: ConfirmRequest, space: Space, todo: list[tuple[Candidate, int]], *, epochs: float
+) -> Iterator[tuple[Candidate, TrialTask, Result]]:
+    """Train the candidates with their seeds on this machine, and yield each as it ends."""
+    if not todo:
+        return
+    experiment = run.experiment()
+    data = _test_data(run, request, space)
+    slots = local_slots(workers=request.workers, threads=experiment.threads)
+    tasks = (
+        TrialTask(
+            trial_id=number,
+            space=space.origin,
+            config=candidate.config,
+            fidelity=epochs,
+            seed=seed,
+            data=data,
+            width=experiment.width,
+            recipe=experiment.recipe if data else None,
+            schedule_epochs=epochs,
+            threads=slots[0].threads,
+        )
+        for number, (candidate, seed) in enumerate(todo)
+    )
+    with WorkerPool(run_trial, slots=slots) as pool:
+        for task, result in run_tasks(pool, tasks):
+            yield todo[task.trial_id][0], task, result
+
+
+def _test_data(run: RunDirectory, request: ConfirmRequest, space: Space) -> DataRequest | None:
+    """Return the images of the run with the test set as what is measured on; None of a space that evaluates by itself."""
+    experiment = run.experiment()
+    if space.build is None or experiment.data is None:
+        return None
+    return DataRequest(
+        name=experiment.data,
+        root=str(Path(request.data_root or experiment.data_root).resolve()),
+        split_seed=experiment.seed,
+        validation_fraction=experiment.validation_fraction,
+        images_per_class=experiment.images_per_class,
+        image_size=experiment.image_size,
+        on_test=True,
+        skip_corrupt=request.skip_corrupt or experiment.skip_corrupt,
+        is_streaming=was_streamed(run.read_json(run.environment_file).get("data")),
+    )
 
 
 def _candidates(

@@ -1,79 +1,66 @@
-"""Data of a search: what its workers load, and what its records say of it."""
+"""Looking at data sources: which there are, and what one holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from naxcli.search.feasibility import NetworkShape
-from naxcli.search_space.contract import Space
-from naxcli.settings.experiment import (
-    Experiment,
-)
-from naxcli.workers.task import DataRequest
+import numpy as np
 
-if TYPE_CHECKING:
-    pass
+from naxcli.data.sources import describe_dataset, is_present, known_names, load_split
 
 
-def prepare_data(
-    experiment: Experiment, space: Space, *, recorded: Mapping[str, Any] | None = None
-) -> tuple[DataRequest | None, dict[str, Any] | None, NetworkShape | None]:
-    """Return what the workers load, what environment.json says of it, and the sizes it dictates.
+def list_sources(data_root: str = "data") -> list[dict[str, Any]]:
+    """Return the named data sources and whether each is on this machine, ready for JSON.
 
-    Reads the images, so that missing or damaged data shows before a worker starts; of images that do not fit into memory a
-    sample. Whether they do is decided once, here: `recorded` is the description of a run that goes on.
+    Args:
+        data_root: Folder of the data sets.
     """
-    if space.build is None or experiment.data is None:
-        return None, None, None
-    from naxcli.data.residency import is_lazy, notice_of
-    from naxcli.data.sources import channel_statistics, describe_dataset, load_part
-    from naxcli.workers.pool import local_slots
-
-    root, size = Path(experiment.data_root), experiment.image_size
-    described = describe_dataset(experiment.data, root, image_size=size)
-    num_workers = len(local_slots(workers=experiment.workers, threads=experiment.threads))
-    lazy = (
-        recorded.get("is_lazy", False)
-        if recorded
-        else is_lazy(
-            experiment.data,
-            root,
-            image_size=size,
-            residence=experiment.data_resident,
-            num_processes=1 + (num_workers if experiment.cluster is None else 0),
+    rows = []
+    for name in known_names():
+        if ":" in name:  # a kind of source rather than one
+            continue
+        described = describe_dataset(name, data_root)
+        rows.append(
+            {
+                "name": name,
+                "num_classes": described.num_classes,
+                "in_channels": described.in_channels,
+                "image_size": described.image_size,
+                "is_present": is_present(name, data_root),
+            }
         )
+    return rows
+
+
+def describe_source(
+    name: str, data_root: str = "data", *, image_size: int | None = None, skip_corrupt: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what a data source holds, ready for JSON, and what its user should know of it.
+
+    Args:
+        name: Data source, such as `cifar100`, `digits` or `folder:DIR`. It is downloaded where it is missing.
+        data_root: Folder of the data sets.
+        image_size: Side in pixels that images are resized to; None keeps the source's own.
+        skip_corrupt: Whether image files that cannot be read are named and left out rather than refused.
+
+    Raises:
+        NaxcliError: If the images are missing or damaged.
+    """
+    train, test = (
+        load_split(name, data_root, split=which, image_size=image_size, skip_corrupt=skip_corrupt)
+        for which in ("train", "test")
     )
-    part = load_part(
-        experiment.data, root, part="train", image_size=size, skip_corrupt=experiment.skip_corrupt, is_lazy=lazy
-    )
-    request = DataRequest(
-        name=experiment.data,
-        root=str(root.resolve()),
-        split_seed=experiment.seed,
-        validation_fraction=experiment.validation_fraction,
-        images_per_class=experiment.images_per_class,
-        image_size=size,
-        skip_corrupt=experiment.skip_corrupt,
-        is_lazy=lazy,
-    )
-    notices = [*part.notices, *([notice_of(experiment.data, residence=experiment.data_resident)] if lazy else [])]
-    mean, std = channel_statistics(part.images)
-    shape = NetworkShape(
-        num_classes=described.num_classes, in_channels=described.in_channels, image_size=described.image_size
-    )
-    description = {
-        "name": experiment.data,
-        "content_hash": part.content_hash(),
-        "num_images": len(part.labels),
-        "num_classes": shape.num_classes,
-        "in_channels": shape.in_channels,
-        "image_size": shape.image_size,
-        "is_official": part.is_official,
-        "is_lazy": lazy,
-        "notices": notices,
-        "mean": mean,
-        "std": std,
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    described = {
+        "name": name,
+        "num_images": len(train.labels),
+        "num_test_images": len(test.labels),
+        "num_classes": len(train.class_names),
+        "in_channels": int(train.images.shape[1]),
+        "image_size": int(train.images.shape[2]),
+        "content_hash": train.content_hash(),
+        "is_official": train.is_official,
+        "smallest_class": int(counts.min()),
+        "largest_class": int(counts.max()),
     }
-    return request, description, shape
+    return described, [*train.notices, *test.notices]

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from naxcli.commands.network_sizes import NetworkSizes, network_sizes
 from naxcli.commands.select import Selection, select
 from naxcli.errors import NaxcliError
-from naxcli.export import FORMATS, ExportRequest, check_export, export_network
+from naxcli.export import FORMATS, Exported, ExportRequest, check_export, export_network
 from naxcli.export.provenance import describe_speed
-from naxcli.search_space.networks import REDUCED, usual_image_size
+from naxcli.search_space.networks import REDUCED
 from naxcli.settings.units import counted, format_count, parse_count
 
-IMAGENET_CLASSES = 1000
-# Of a reduced network that no data has given a size: CIFAR's.
-REDUCED_IMAGE_SIZE = 32
-REDUCED_CLASSES = 100
 DEEPCAVE_FORMAT = "deepcave"  # of a whole run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportCommand:
-    """What the user asked for; None is left to the selection."""
+    """What the user asked for; None is left to the selection. The fields are the flags of `naxcli export`."""
 
     run: str | None = None
     trial: str = "best"
@@ -44,16 +41,19 @@ class ExportCommand:
     overwrite: bool = False
 
 
-def export(command: ExportCommand) -> Iterator[str]:
-    """Export, and yield what was done as lines for the user.
+def export(command: ExportCommand, notice: Callable[[str], None]) -> Path:
+    """Export a network, or a whole run, and return what was written: the main file, or the folder where its names are fixed.
+
+    Args:
+        command: What is exported, and how.
+        notice: Called with each line that says what was done.
 
     Raises:
-        NaxcliError: if the selection or the export is not possible; nothing is left behind then.
+        NaxcliError: If the selection or the export is not possible; nothing is left behind then.
     """
     if command.format == DEEPCAVE_FORMAT:
         _refuse_network_flags(command)
-        yield from _export_deepcave(command)
-        return
+        return _export_deepcave(command, notice)
     _check_flags(command)
     selection = select(run=command.run, trial=command.trial, config=command.config, space=command.space)
     if selection.code is not None and command.format == "python":
@@ -62,17 +62,17 @@ def export(command: ExportCommand) -> Iterator[str]:
             why="its code is copied by copying the file",
             hint=f"other weights are read by {selection.network_name}.load_weights(FILE); other formats work",
         )
-    request = _request(command, selection)
-    check_export(request)
-    if command.target_flops is not None or command.target_params is not None:
-        width = _width_for_target(request, command)
-        change = f"stays {width:.4g}" if width == request.width else f"changes from {request.width:.4g} to {width:.4g}"
-        yield f"the width {change}, which meets the target"
-        request = dataclasses.replace(request, width=width)
-    changes = _changes(request, selection)
+    request, changes = _request(command, selection, notice)
     exported = export_network(dataclasses.replace(request, weights=None if changes else selection.weights))
+    for line in _lines(command, selection, exported, changes):
+        notice(line)
+    return exported.files[0] if FORMATS[command.format].suffix else exported.files[0].parent
+
+
+def _lines(command: ExportCommand, selection: Selection, exported: Exported, changes: list[str]) -> Iterator[str]:
+    """Yield what a finished export is, and what its user should know of it."""
     if command.format != "config":
-        size = f"{format_count(exported.num_params)} parameters, {format_count(exported.flops)} multiply-adds"
+        size = f"{format_count(exported.num_params)} parameters, {format_count(exported.macs)} multiply-adds"
         state = "trained weights" if exported.is_trained else "untrained weights (seed 0)"
         yield f"{exported.name}: {size}, {state}" + (", normalizations folded" if command.fold else "")
         if changes and (selection.weights is not None or selection.run is not None):
@@ -114,28 +114,21 @@ def _targets(command: ExportCommand) -> dict[str, float | None]:
     }
 
 
-def _request(command: ExportCommand, selection: Selection) -> ExportRequest:
-    """Return the request, as yet without weights: whether they fit depends on the final width."""
-    variant = command.variant or selection.variant or REDUCED
-    is_reduced = variant == REDUCED
-    same_network = variant == (selection.variant or REDUCED)
-    fallback_size = selection.image_size or REDUCED_IMAGE_SIZE
-    size = usual_image_size(selection.space, variant) if variant in selection.space.variants else None
-    num_classes = command.num_classes or (selection.num_classes if same_network else None)
-    in_channels = (selection.in_channels if same_network else None) or 3
+def _request(
+    command: ExportCommand, selection: Selection, notice: Callable[[str], None]
+) -> tuple[ExportRequest, list[str]]:
+    """Return the request, as yet without weights, and what makes its network another one than that of the weights."""
+    sizes = network_sizes(selection, variant=command.variant, width=command.width, num_classes=command.num_classes)
+    same_network = sizes.variant == (selection.variant or REDUCED)
     out = Path(command.out) if command.out else Path("export") / selection.space.name
     # A file that --out names gives the network its name.
     default_name = selection.network_name if same_network and not out.suffix else ""
-    return ExportRequest(
+    request = ExportRequest(
         space=selection.space,
         config=selection.config,
         format=command.format,
         out=out,
-        variant=variant,
-        width=command.width or (selection.width if same_network else 1.0),
-        num_classes=num_classes or (REDUCED_CLASSES if is_reduced else IMAGENET_CLASSES),
-        in_channels=in_channels,
-        image_size=size or fallback_size,
+        **dataclasses.asdict(sizes),
         mean=selection.mean if same_network else None,
         std=selection.std if same_network else None,
         provenance=selection.provenance,
@@ -145,18 +138,26 @@ def _request(command: ExportCommand, selection: Selection) -> ExportRequest:
         overwrite=command.overwrite,
         name=command.name or default_name,
     )
+    check_export(request)
+    if command.target_flops is not None or command.target_params is not None:
+        width = _width_for_target(request, command)
+        change = f"stays {width:.4g}" if width == request.width else f"changes from {request.width:.4g} to {width:.4g}"
+        notice(f"the width {change}, which meets the target")
+        sizes = dataclasses.replace(sizes, width=width)
+        request = dataclasses.replace(request, width=width)
+    return request, changed_sizes(selection, sizes)
 
 
-def _changes(request: ExportRequest, selection: Selection) -> list[str]:
-    """Return in words what makes the exported network another one than that of the selection's weights."""
+def changed_sizes(selection: Selection, sizes: NetworkSizes) -> list[str]:
+    """Return in words what makes a network another one than that of the selection's weights."""
     variant = selection.variant or REDUCED
-    if request.variant != variant:
-        return [f"variant {variant}, not {request.variant}"]
+    if sizes.variant != variant:
+        return [f"variant {variant}, not {sizes.variant}"]
     changes = []
-    if request.width != selection.width:
-        changes.append(f"width {selection.width:.4g}, not {request.width:.4g}")
-    if selection.num_classes not in (None, request.num_classes):
-        changes.append(f"{selection.num_classes} classes, not {request.num_classes}")
+    if sizes.width != selection.width:
+        changes.append(f"width {selection.width:.4g}, not {sizes.width:.4g}")
+    if selection.num_classes not in (None, sizes.num_classes):
+        changes.append(f"{selection.num_classes} classes, not {sizes.num_classes}")
     return changes
 
 
@@ -183,11 +184,12 @@ def _refuse_network_flags(command: ExportCommand) -> None:
             )
 
 
-def _export_deepcave(command: ExportCommand) -> Iterator[str]:
+def _export_deepcave(command: ExportCommand, notice: Callable[[str], None]) -> Path:
     from naxcli.export.deepcave import write_deepcave
     from naxcli.records.directory import open_run
 
     run = open_run(command.run)
     folder = Path(command.out) if command.out else Path("export") / f"{run.name}-deepcave"
     num_trials = write_deepcave(run, folder, overwrite=command.overwrite)
-    yield f"wrote {counted(num_trials, 'trial')} in SMAC's format to {folder}"
+    notice(f"wrote {counted(num_trials, 'trial')} in SMAC's format to {folder}")
+    return folder

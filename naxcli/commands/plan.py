@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from naxcli.commands.data import prepare_data
 from naxcli.commands.search import Session
+from naxcli.commands.search_data import prepare_data
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.files import guard_disk, write_atomically
 from naxcli.records.trial import Result, Status, config_id
@@ -122,13 +122,22 @@ def comparable_settings(experiment: Experiment) -> dict[str, Any]:
     return {name: settings.get(name) for name in TIMED_SETTINGS}
 
 
-def make_plan(
+def plan_search(
     session: Session, on_result: Callable[[Result], None], on_notice: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Return the expected number of trials per fidelity with a 95 % interval, also left in the run directory as plan.json.
+    """Return what the budget of a search buys: trials per fidelity with a 95 % interval; also left in the run as plan.json.
+
+    Args:
+        session: The search that is planned, of `open_session`.
+        on_result: Called with the result of each trial of the calibration.
+        on_notice: Called with what the user should know of the workers.
+
+    Returns:
+        What `naxcli plan --json` prints: `rungs` (fidelity, expected, low, high), the times that were measured, `is_enough`, and
+        `advice` where it is not.
 
     Raises:
-        NaxcliError: without a budget, or if not one trial could be timed within the calibration's share of it.
+        NaxcliError: If there is no budget, or no trial could be timed within the calibration's share of it.
     """
     experiment, space = session.experiment, session.space
     budget = experiment.budget_seconds
@@ -357,7 +366,7 @@ def _simulate(
             key = config_id(suggestion.config)
             chosen = time_of.setdefault(key, times[int(rng.integers(len(times)))])
             # A promoted trial continues its checkpoint.
-            takes = chosen.seconds(suggestion.fidelity - experiment.trunk_share * reached.get(key, 0.0))
+            takes = chosen.seconds(suggestion.fidelity - experiment.continued_share * reached.get(key, 0.0))
             reached[key] = suggestion.fidelity
             heapq.heappush(busy, (now + takes, number, suggestion))
             number += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,31 @@ if TYPE_CHECKING:
     from naxcli.report.data import ReportData
 
 
+# Columns of a method's table of importance, the first ones of each.
+_COLUMNS = {
+    "lpi": ("fidelity", "name", "mean", "std", "low", "high"),
+    "fanova": ("fidelity", "names", "mean", "std", "low", "high"),
+    "ablation": ("fidelity", "name", "from", "to", "cost"),
+    "shapley": ("fidelity", "name", "value", "low", "high"),
+}
+FRAME_HEIGHT = 800  # pixels of a report in a notebook
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """What a report computes: the methods, the flavour of LPI, the fidelities, and how uncertainty is estimated."""
+    """What a report computes.
+
+    Args:
+        methods: Methods of importance: any of `METHODS`.
+        lpi: Definition of local parameter importance, `naxcli` or `deepcave`.
+        at: Fidelity that is analysed, as a number or `all`; None analyses all.
+        bootstrap: Resamples of the trials behind the intervals; 0 gives none.
+        seed: Random seed of forests and resamples.
+        is_exact: Whether the table is a complete factorial without noise: one tree of full depth, and no intervals.
+
+    Raises:
+        NaxcliError: If a method or a definition does not exist.
+    """
 
     methods: Sequence[str] = METHODS
     lpi: str = "naxcli"
@@ -38,13 +61,91 @@ class ReportRequest:
         check_methods(self.methods, self.lpi)
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report on a run, for Python: numbers as data frames, and the page that a notebook shows.
+
+    Args:
+        data: What every rendering of the report is made from.
+    """
+
+    data: ReportData
+
+    @property
+    def importance(self) -> dict[str, DataFrame]:
+        """A data frame per method, `lpi`, `fanova`, `ablation` and `shapley`: a row per fidelity and hyperparameter.
+
+        One of fANOVA is of one hyperparameter or of a pair, whose `names` are a tuple; the rows of an ablation path are in its order.
+        Missing numbers are NaN.
+        """
+        return {method: self._table(method) for method in METHODS}
+
+    def _table(self, method: str) -> DataFrame:
+        import pandas as pd
+
+        rows = [
+            {"fidelity": entry["fidelity"], **row} for entry in self.data.importance for row in entry.get(method) or ()
+        ]
+        for row in rows:
+            row.update({name: tuple(row[name]) for name in ("names",) if name in row})
+        further = dict.fromkeys(name for row in rows for name in row if name not in _COLUMNS[method])
+        return pd.DataFrame(rows, columns=[*_COLUMNS[method], *further])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know before the numbers are believed, in sentences."""
+        return list(self.data.summary["warnings"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values: what `naxcli report --json` prints."""
+        return dict(self.data.summary)
+
+    def to_html(self) -> str:
+        """Return the report as one page that needs no network: what `naxcli report --html` writes.
+
+        Raises:
+            NaxcliError: If Plotly is not installed.
+        """
+        from naxcli.report.html import render_html
+
+        return render_html(self.data)
+
+    def to_markdown(self) -> str:
+        """Return the tables as Markdown: what `naxcli report --md` writes."""
+        from naxcli.report.markdown import render_markdown
+
+        return render_markdown(self.data)
+
+    def __str__(self) -> str:
+        return self.to_markdown()
+
+    def __repr__(self) -> str:
+        return f"<Report on {self.data.run}: {len(self.data.trials):,} trials, {len(self.warnings):,} warnings>"
+
+    def _repr_html_(self) -> str | None:
+        """Return the page in a frame, whose style and scripts stay apart from the notebook's; None without Plotly."""
+        try:
+            page = self.to_html()
+        except NaxcliError:
+            return None
+        return f'<iframe srcdoc="{html.escape(page)}" width="100%" height="{FRAME_HEIGHT}" frameborder="0"></iframe>'
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+
 def report_run(
     run: RunDirectory, request: ReportRequest, progress: Callable[[int, int], None] | None = None
 ) -> ReportData:
     """Return the data of a report on a run, from its records as they are now.
 
+    Args:
+        run: Directory of the run.
+        request: What is computed.
+        progress: Called with the number of resamples that are done, and of all.
+
     Raises:
-        NaxcliError: if the run's files cannot be read.
+        NaxcliError: If the run's files cannot be read.
     """
     from naxcli.report.data import ReportData
 
@@ -76,36 +177,19 @@ def report_run(
     )
 
 
-def compare_run_directories(first: RunDirectory, second: RunDirectory, request: ReportRequest) -> dict[str, Any]:
-    """Return two runs side by side, as `analysis.compare.compare_runs` describes it.
-
-    Raises:
-        NaxcliError: if a run cannot be read.
-    """
-    from naxcli.analysis.compare import Run, compare_runs
-
-    runs = []
-    for run in (first, second):
-        data = report_run(run, request)
-        runs.append(
-            Run(
-                name=str(run.path),
-                frame=data.trials,
-                configuration_space=read_space(run.space_file),
-                settings=data.experiment,
-                summary=data.summary,
-            )
-        )
-    return compare_runs(runs[0], runs[1], seed=request.seed)
-
-
 def report_table(
     trials_file: Path, space_file: Path, request: ReportRequest, progress: Callable[[int, int], None] | None = None
 ) -> ReportData:
     """Return the data of a report on a table from elsewhere.
 
+    Args:
+        trials_file: Parquet table of trials, a column per hyperparameter.
+        space_file: ConfigSpace of the table, as its `to_json` writes it.
+        request: What is computed.
+        progress: Called with the number of resamples that are done, and of all.
+
     Raises:
-        NaxcliError: if a file cannot be read, or its columns do not fit the space.
+        NaxcliError: If a file cannot be read, or its columns do not fit the space.
     """
     from naxcli.analysis.table import normalise_table
     from naxcli.report.data import ReportData

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naxcli.commands.data import prepare_data
+from naxcli.commands.search_data import prepare_data
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import FileState, RunDirectory, file_state
 from naxcli.records.files import guard_disk, write_atomically
@@ -31,12 +31,14 @@ from naxcli.settings.experiment import (
 )
 from naxcli.settings.toml import read_toml
 from naxcli.workers.shutdown import Interruption
+from naxcli.workers.task import DataRequest
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
     from naxcli.records.database import Records
     from naxcli.records.incumbent import Incumbent
+    from naxcli.search.baseline import MixedSearcher
     from naxcli.search.loop import EndReason, Progress, Search
 
 # Settings that are shown in a refusal, not the whole list.
@@ -48,7 +50,14 @@ MAX_DIFF_LINES = 30
 class SearchRequest:
     """What a user asked for: a space by name, settings by source, and where the run lives.
 
-    `trust` lets the experiment file name the space's file, which is code, by a path relative to itself.
+    Args:
+        space: Shipped name, Python file, or `package.module:SPACE`; None takes that of the experiment file or of the run.
+        flags: Settings of an `Experiment` by name, tables as mappings or by dotted names; None stands for not given.
+        assignments: Settings as `NAME=VALUE` texts, stronger than flags.
+        experiment_file: Experiment file, or the name of a shipped one.
+        run: Run directory; None is `runs/<space>-<data>`.
+        overwrite: Whether an existing run is deleted and started anew.
+        trust: Whether the experiment file may name the space's file, which is code, by a path relative to itself.
     """
 
     space: str | None
@@ -62,11 +71,15 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A resolved request: the space, its settings and its run directory.
+    """A resolved request.
 
     Args:
-        is_new: whether a run is made, in the place of one that is there, if so.
-        found: what tells the state of the database in the folder from an earlier and a later one; None without one.
+        request: What was asked for.
+        space: The loaded space.
+        experiment: The settings from all sources.
+        run: Directory of the run.
+        is_new: Whether a run is made, in the place of one that is there, if so.
+        found: What tells the state of the database in the folder from an earlier and a later one; None without one.
     """
 
     request: SearchRequest
@@ -79,9 +92,15 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchEnd:
-    """How a session ended. `num_finished` counts all sessions.
+    """How a session ended.
 
-    `seconds_left` of a budget may be too few for one more trial, which takes at least `seconds_per_trial`.
+    Args:
+        reason: Why no further trial was started.
+        incumbent: Best configuration of the run; None without a success.
+        num_finished: Number of finished trials over all sessions of the run.
+        exit_code: Exit code of the command.
+        seconds_left: Rest of the budget, which may be too little for one more trial; infinite without a budget.
+        seconds_per_trial: Time that one more trial takes at least.
     """
 
     reason: EndReason
@@ -96,10 +115,11 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
     """Return the session that a request describes, without writing anything.
 
     Args:
-        loaded: the space, where it was loaded before.
+        request: What was asked for.
+        loaded: The space, where it was loaded before.
 
     Raises:
-        NaxcliError: if the settings are wrong, or differ from those of the existing run, or the folder is somebody else's.
+        NaxcliError: If the settings are wrong, or differ from those of the existing run, or the folder is somebody else's.
     """
     named = None if request.run is None else RunDirectory(path=Path(request.run))
     stored = None if named is None else _stored_settings(named, request)
@@ -137,7 +157,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
             _refuse_differences(request, run, from_settings(stored), experiment)
             return Session(request=request, space=space, experiment=experiment, run=run, is_new=False, found=found)
         except NaxcliError:
-            # Settings with which nothing was ever finished, such as a cluster that is not there, bind nobody.
+            # A run in which no trial has finished, for instance because its cluster was not there, may get other settings.
             if reference is None or not _is_untried(run):
                 raise
     return Session(request=request, space=space, experiment=resolved(None), run=run, is_new=True, found=found)
@@ -198,20 +218,47 @@ def _is_untried(run: RunDirectory) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """What a session reads before it holds its run: the workers' data, its description, and the feasible configurations."""
+
+    data: DataRequest | None
+    description: dict[str, Any] | None
+    configuration_space: ConfigurationSpace
+    feasibility: Feasibility
+
+
 def run_session(session: Session, progress: Progress) -> SearchEnd:
     """Run a search from where its records end until its budget is spent; records are complete when this returns or raises.
 
-    Raises:
-        NaxcliError: if the run cannot be opened or continued.
-    """
-    from naxcli.search.baseline import make_mixed_searcher
-    from naxcli.search.loop import Search
-    from naxcli.workers.gpu_sharing import slots_of_run
-    from naxcli.workers.pool import WorkerPool, require_cluster, run_trial
+    Args:
+        session: The resolved request, of `open_session`.
+        progress: What is told of the search under way.
 
+    Returns:
+        How the search ended, and its incumbent.
+
+    Raises:
+        NaxcliError: If the run cannot be opened or continued.
+    """
     experiment, run = session.experiment, session.run
     if experiment.budget is None and experiment.trials is None:
         raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
+    prepared = _prepare(session, progress)
+    with run.locked():
+        session = _decided_again(session)
+        run.stop_file.unlink(missing_ok=True)  # of an earlier session; one made from here on is meant for this one
+        run.remove_leftovers()
+        open_records = _create if session.is_new else _reopen
+        with open_records(session, prepared.configuration_space, prepared.description) as records:
+            return _search(session, prepared, records, progress)
+
+
+def _prepare(session: Session, progress: Progress) -> _Prepared:
+    """Read data and space, and refuse what no search could do, before anything is written."""
+    from naxcli.workers.pool import require_cluster
+
+    experiment, run = session.experiment, session.run
     if experiment.connection is not None:
         require_cluster(experiment.connection)
     recorded = None if session.is_new else run.read_json(run.environment_file).get("data")
@@ -224,68 +271,72 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
     )
     if feasibility:
         feasibility.require_one(experiment.seed)
-    with run.locked():
-        session = _decided_again(session)
-        experiment, space = session.experiment, session.space
-        run.stop_file.unlink(missing_ok=True)  # of an earlier session; one made from here on is meant for this one
-        run.remove_leftovers()
-        records = (
-            _create(session, configuration_space, description)
-            if session.is_new
-            else _reopen(session, configuration_space, description)
+    return _Prepared(
+        data=data, description=description, configuration_space=configuration_space, feasibility=feasibility
+    )
+
+
+def _search(session: Session, prepared: _Prepared, records: Records, progress: Progress) -> SearchEnd:
+    """Start workers and searcher, and run the loop to its end."""
+    from naxcli.search.loop import Search
+    from naxcli.workers.gpu_sharing import slots_of_run
+    from naxcli.workers.pool import WorkerPool, run_trial
+
+    experiment, run = session.experiment, session.run
+    slots = slots_of_run(experiment, session.space, prepared.data, run, progress.notice)
+    heard: list[Callable[[Mapping[str, Any]], None]] = []  # empty until the search is there: the pool comes first
+
+    def hear(message: Mapping[str, Any]) -> None:
+        for listener in heard:
+            listener(message)
+
+    pool = WorkerPool(
+        run_trial,
+        slots=slots,
+        cluster=experiment.connection,
+        shared_folder=run.path,
+        on_heartbeat=hear,
+        on_notice=progress.notice,
+    )
+    # Around the pool, whose workers take a while to start and to end.
+    with Interruption() as interruption, pool:
+        search = Search(
+            experiment=experiment,
+            space=session.space,
+            configuration_space=prepared.configuration_space,
+            run=run,
+            records=records,
+            searcher=_make_searcher(session, prepared, records),
+            pool=pool,
+            progress=progress,
+            interruption=interruption,
+            data=prepared.data,
+            threads=slots[0].threads,
         )
-        with records:
-            slots = slots_of_run(experiment, space, data, run, progress.notice)
-            heard: list[Callable[[Mapping[str, Any]], None]] = []
+        heard.append(search.heard)
+        with _records_kept_on_error(records, run, prepared.configuration_space):
+            reason = search.run()
+    return SearchEnd(
+        reason=reason,
+        incumbent=search.incumbent,
+        num_finished=len(search.finished),
+        exit_code=_exit_code(reason, search, interruption),
+        seconds_left=search.seconds_left(),
+        seconds_per_trial=search.seconds_per_trial(),
+    )
 
-            def hear(message: Mapping[str, Any]) -> None:
-                for listener in heard:
-                    listener(message)
 
-            # Around the pool, whose workers take a while to start and to end.
-            with (
-                Interruption() as interruption,
-                WorkerPool(
-                    run_trial,
-                    slots=slots,
-                    cluster=experiment.connection,
-                    shared_folder=run.path,
-                    on_heartbeat=hear,
-                    on_notice=progress.notice,
-                ) as pool,
-            ):
-                searcher = make_mixed_searcher(
-                    experiment=experiment,
-                    space=space,
-                    configuration_space=configuration_space,
-                    is_feasible=feasibility if feasibility else None,
-                    history=records.history(experiment.objective),
-                    states=records.searcher_states(),
-                )
-                search = Search(
-                    experiment=experiment,
-                    space=space,
-                    configuration_space=configuration_space,
-                    run=run,
-                    records=records,
-                    searcher=searcher,
-                    pool=pool,
-                    progress=progress,
-                    interruption=interruption,
-                    data=data,
-                    threads=slots[0].threads,
-                )
-                heard.append(search.heard)
-                with _records_kept_on_error(records, run, configuration_space):
-                    reason = search.run()
-            return SearchEnd(
-                reason=reason,
-                incumbent=search.incumbent,
-                num_finished=len(search.finished),
-                exit_code=_exit_code(reason, search, interruption),
-                seconds_left=search.seconds_left(),
-                seconds_per_trial=search.seconds_per_trial(),
-            )
+def _make_searcher(session: Session, prepared: _Prepared, records: Records) -> MixedSearcher:
+    from naxcli.search.baseline import make_mixed_searcher
+
+    return make_mixed_searcher(
+        experiment=session.experiment,
+        space=session.space,
+        configuration_space=prepared.configuration_space,
+        is_feasible=prepared.feasibility if prepared.feasibility else None,
+        history=records.history(session.experiment.objective),
+        states=records.searcher_states(),
+    )
 
 
 def _exit_code(reason: EndReason, search: Search, interruption: Interruption) -> ExitCode:

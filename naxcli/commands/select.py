@@ -54,10 +54,16 @@ class Selection:
 
 
 def select(*, run: str | None, trial: str, config: str | None, space: str | None = None) -> Selection:
-    """Return the selection that `[RUN] --trial T`, or `--config FILE|SPACE:REFERENCE`, names. A named `.py` file is run.
+    """Return the configuration that a user names, by a run's trial or by a file or reference, with what is known of it.
+
+    Args:
+        run: Run directory; None is the newest run, where `config` is None.
+        trial: Number of the run's trial, or `best`.
+        config: Configuration file, export, or `SPACE:REFERENCE`, instead of a run. A `.py` file is run.
+        space: Space of the run or file, where it does not ship with naxcli. Its file is code, and is run.
 
     Raises:
-        NaxcliError: if there is no such run, trial, file or reference.
+        NaxcliError: If there is no such run, trial, file or reference.
     """
     if config is None:
         return _select_trial(open_run(run), trial, space)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from naxcli.commands.plan import comparable_settings
+from naxcli.commands.progress import seconds_left, trials_per_second
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
 from naxcli.records.history import FinishedTrial
@@ -15,10 +16,13 @@ from naxcli.records.trial import Status
 
 
 def describe_run(run: RunDirectory) -> dict[str, Any]:
-    """Return the state of a run as plain values, ready for JSON.
+    """Return the state of a run as plain values: what `naxcli status --json` prints.
+
+    Args:
+        run: Directory of the search, which may be running in another process.
 
     Raises:
-        NaxcliError: if its records cannot be read.
+        NaxcliError: If its records cannot be read.
     """
     experiment = run.experiment()
     with Records.open(run) as records:
@@ -29,12 +33,7 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
     for item in finished:
         if item.status == Status.SUCCESS:
             seconds[item.trial.fidelity].append(item.seconds)
-    rate = len(finished) / active if finished and active > 0 else None
-    lefts = []
-    if experiment.budget_seconds is not None:
-        lefts.append(max(0.0, experiment.budget_seconds - active))
-    if experiment.trials is not None and rate:
-        lefts.append(max(0.0, (experiment.trials - len(finished)) / rate))
+    rate = trials_per_second(len(finished), active)
     plan = run.read_json(run.plan_file)
     if plan.get("settings") != comparable_settings(experiment):
         plan = {}  # of another search
@@ -54,7 +53,7 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
         "trials_per_hour": None if rate is None else 3600 * rate,
         "active_seconds": active,
         "budget_seconds": experiment.budget_seconds,
-        "seconds_left": min(lefts) if lefts else None,
+        "seconds_left": seconds_left(experiment, num_finished=len(finished), active_seconds=active),
         "proxy_audit": _proxy_audit(finished) if len(seconds) > 1 else [],
         "plan": _plan_against_reality(plan, active, {fidelity: len(values) for fidelity, values in seconds.items()}),
         "incumbent": None if incumbent is None else incumbent.to_json(),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import tomli_w
 
-from naxcli.commands.train_settings import Plan, decided_again
+from naxcli.commands.train_settings import TrainingPlan, decided_again
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.measure.devices import choose_device, device_name
 from naxcli.records.directory import RunDirectory
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 TRAINING_FILES = (
     "checkpoints/last.pt",
     "checkpoints/best.pt",
-    "checkpoints/.last.pt.????????.tmp",
-    "checkpoints/.best.pt.????????.tmp",
+    "checkpoints/.last.pt.*.tmp",
+    "checkpoints/.best.pt.*.tmp",
     "best/config.json",
     "best/model.safetensors",
     "best/README.md",
@@ -61,21 +61,21 @@ class TrainingEnd:
 class Display(Protocol):
     """What is told of a training under way."""
 
-    def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None: ...
+    def started(self, plan: TrainingPlan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None: ...
     def notice(self, text: str) -> None: ...
     def step(self, epochs_done: float) -> None: ...
     def epoch(self, record: EpochRecord) -> None: ...
 
 
-def is_first_process() -> bool:
-    """Return whether this process prints and writes: the only one, or the first that torchrun started."""
+def is_main_process() -> bool:
+    """Return whether this process prints and writes: the only one, or the main one of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def run_training(plan: Plan, display: Display) -> TrainingEnd:
+def run_training(plan: TrainingPlan, display: Display) -> TrainingEnd:
     """Train from where the folder's last checkpoint is to the end, and leave the trained network there.
 
-    To be called in each process that torchrun started; the first one writes and displays.
+    To be called in each process that torchrun started; the main one writes and displays.
 
     Raises:
         NaxcliError: if data, device or tracker are missing, another process holds the folder, or the disk is full.
@@ -83,27 +83,27 @@ def run_training(plan: Plan, display: Display) -> TrainingEnd:
     from naxcli.training.distributed import joined_processes
 
     with Interruption() as interruption, joined_processes() as processes:
-        if not processes.is_first:
+        if not processes.is_main_process:
             return _train(plan, display, processes, interruption)
         with _disk_guarded(plan.folder), RunDirectory(path=plan.folder).locked(hint="wait for it, or stop it"):
             return _train(decided_again(plan), display, processes, interruption)
 
 
-def _train(plan: Plan, display: Display, processes: Processes, interruption: Interruption) -> TrainingEnd:
+def _train(plan: TrainingPlan, display: Display, processes: Processes, interruption: Interruption) -> TrainingEnd:
     from naxcli.search_space.networks import build_network
     from naxcli.search_space.sizes import measure_config
-    from naxcli.training.loop import seed_everything, train
+    from naxcli.training.loop import TrainingRequest, seed_everything, train
     from naxcli.training.trackers import make_tracker
 
     command, selection, experiment = plan.command, plan.selection, plan.experiment
     device = choose_device(command.device, num_processes=processes.num)
-    if processes.is_first:
+    if processes.is_main_process:
         _prepare_folder(plan)
-    with processes.first_before_others():
-        lazy = _is_lazy(plan, processes)
-    lazy = processes.any(lazy)  # all of them train on the same batches
-    with processes.first_before_others():
-        dataset = _load_data(plan, lazy)
+    with processes.main_process_first():
+        is_streaming = _needs_streaming(plan, processes)
+    is_streaming = processes.any(is_streaming)  # all of them train on the same batches
+    with processes.main_process_first():
+        dataset = _load_data(plan, is_streaming)
     sizes: dict[str, Any] = {
         "num_classes": dataset.num_classes,
         "in_channels": dataset.in_channels,
@@ -144,14 +144,14 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
     }
     with contextlib.ExitStack() as stack:
         tracker = None
-        if processes.is_first:
+        if processes.is_main_process:
             display.started(plan, facts, curve)
             for notice in notices:
                 display.notice(notice)
             tracker = stack.enter_context(make_tracker(command.tracker, plan.folder, plan.settings, len(curve)))
 
         def on_epoch(record: EpochRecord) -> None:
-            if processes.is_first:
+            if processes.is_main_process:
                 curve.append(record)
                 write_atomically(plan.log_file, _log(curve, plan.measured_on))
                 display.epoch(record)
@@ -161,26 +161,28 @@ def _train(plan: Plan, display: Display, processes: Processes, interruption: Int
         outcome = train(
             network,
             dataset,
-            experiment.recipe,
-            epochs=command.epochs,
-            seed=experiment.seed,
-            device=device,
-            checkpoint_from=plan.last if plan.last.is_file() else None,
-            checkpoint_to=plan.last,
-            checkpoint_every=1,
-            best_to=plan.best,
-            num_parts=command.accumulate,
+            TrainingRequest(
+                recipe=experiment.recipe,
+                epochs=command.epochs,
+                seed=experiment.seed,
+                device=device,
+                checkpoint_from=plan.last if plan.last.is_file() else None,
+                checkpoint_to=plan.last,
+                checkpoint_every=1,
+                best_to=plan.best,
+                grad_accum_steps=command.grad_accum_steps,
+            ),
             processes=processes,
             on_epoch=on_epoch,
-            on_step=display.step if processes.is_first else None,
+            on_step=display.step if processes.is_main_process else None,
             should_stop=lambda: interruption.is_set,
         )
-    if outcome.status is Status.SUCCESS and processes.is_first:
+    if outcome.status is Status.SUCCESS and processes.is_main_process:
         _export(plan, dataset, outcome)
     return _end(outcome, facts, interruption)
 
 
-def _prepare_folder(plan: Plan) -> None:
+def _prepare_folder(plan: TrainingPlan) -> None:
     from naxcli.records.environment import describe_environment
 
     if not plan.is_new:
@@ -202,22 +204,22 @@ def _remove_training(folder: Path) -> None:
             (folder / name).rmdir()
 
 
-def _is_lazy(plan: Plan, processes: Processes) -> bool:
-    from naxcli.data.residency import is_lazy
+def _needs_streaming(plan: TrainingPlan, processes: Processes) -> bool:
+    from naxcli.data.memory_fit import needs_streaming
 
     experiment = plan.experiment
-    return is_lazy(
+    return needs_streaming(
         str(experiment.data),
         experiment.data_root,
         image_size=plan.image_size,
-        residence=experiment.data_resident,
+        in_memory=experiment.data_in_memory,
         num_processes=processes.num,
     )
 
 
-def _load_data(plan: Plan, lazy: bool) -> Dataset:
+def _load_data(plan: TrainingPlan, is_streaming: bool) -> Dataset:
     from naxcli.data.dataset import load_dataset
-    from naxcli.data.residency import notice_of
+    from naxcli.data.memory_fit import streaming_notice
 
     experiment, on_test = plan.experiment, plan.command.on_test
     dataset = load_dataset(
@@ -229,10 +231,10 @@ def _load_data(plan: Plan, lazy: bool) -> Dataset:
         with_test=on_test,
         test_crop=plan.test_crop if on_test else 1.0,
         skip_corrupt=plan.command.skip_corrupt or experiment.skip_corrupt,
-        is_lazy=lazy,
+        is_streaming=is_streaming,
     )
-    if lazy:
-        notice = notice_of(dataset.name, residence=experiment.data_resident)
+    if is_streaming:
+        notice = streaming_notice(dataset.name, in_memory=experiment.data_in_memory)
         dataset = dataclasses.replace(dataset, notices=(*dataset.notices, notice))
     return dataset.with_test_as_validation() if on_test else dataset
 
@@ -257,7 +259,7 @@ def _log(curve: Sequence[EpochRecord], measured_on: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _export(plan: Plan, dataset: Dataset, outcome: Outcome) -> None:
+def _export(plan: TrainingPlan, dataset: Dataset, outcome: Outcome) -> None:
     """Leave the last epoch's network in the folder, and the best epoch's in its folder `best` where that is another."""
     from naxcli.export import ExportRequest, export_network
 

@@ -17,16 +17,16 @@ from naxcli.commands.select import Selection, select
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import FileState, file_state
 from naxcli.records.trial import config_id
-from naxcli.search_space.contract import space_source
+from naxcli.search_space.contract import LARGE_TEST_CROP, space_source
 from naxcli.search_space.networks import REDUCED, usual_image_size, variant_names
 from naxcli.settings.experiment import Experiment, resolve
-from naxcli.settings.toml import read_toml
+from naxcli.settings.former_names import with_present_names
+from naxcli.settings.recipe import FULL_TRAINING_EPOCHS
+from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.training.trackers import require_tracker
 
-PAPER_EPOCHS = 300
 # Of test images above this size, which are photographs resized, the middle is looked at; smaller ones are seen whole.
 LARGE_IMAGE_SIZE = 64
-PAPER_TEST_CROP = 0.95
 MAX_DIFFERENCES_SHOWN = 8
 # By which `training.toml` is known as naxcli's.
 _SETTINGS_OF_ALL = {"space", "space_code", "variant", "epochs", "seed", "config", "recipe"}
@@ -42,9 +42,9 @@ class TrainCommand:
         flags: settings of an Experiment: data, data_root, image_size, width, seed, validation_fraction.
         assignments: `a.b=c` texts of `--set`.
         experiment_file: whose recipe and data are taken.
-        on_test: train on training and validation images and measure on the test part, rather than on the split.
+        on_test: train on training and validation images and measure on the test split, rather than on the validation split.
         test_crop: share of the side of test images that their middle square keeps.
-        accumulate: parts that a batch is cut into, to need less memory.
+        grad_accum_steps: Number of parts that each batch is cut into, to need less memory.
         pretrained: whether to start from the selection's weights; None does where the user named a weights export.
         device: `auto`, `cpu` or `cuda`.
     """
@@ -57,11 +57,11 @@ class TrainCommand:
     assignments: Sequence[str] = ()
     experiment_file: str | None = None
     variant: str | None = None
-    epochs: int = PAPER_EPOCHS
+    epochs: int = FULL_TRAINING_EPOCHS
     out: str | None = None
     on_test: bool = True
     test_crop: float | None = None
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     pretrained: bool | None = None
     skip_corrupt: bool = False
     tracker: str | None = None
@@ -71,7 +71,7 @@ class TrainCommand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """A resolved command: the network, its settings, and the folder.
 
     Args:
@@ -130,7 +130,7 @@ class Plan:
             "on_test": command.on_test,
             "epochs": command.epochs,
             "seed": experiment.seed,
-            "accumulate": command.accumulate,
+            "grad_accum_steps": command.grad_accum_steps,
             "config": dict(self.selection.config),
             "recipe": dataclasses.asdict(experiment.recipe),
         }
@@ -143,7 +143,7 @@ class Plan:
         return settings
 
 
-def make_plan(command: TrainCommand) -> Plan:
+def plan_training(command: TrainCommand) -> TrainingPlan:
     """Return the plan of a command, writing nothing.
 
     Raises:
@@ -172,11 +172,12 @@ def make_plan(command: TrainCommand) -> Plan:
     is_same = variant == selection.variant and experiment.width == selection.width
     starts_trained = selection.starts_trained and is_same if command.pretrained is None else command.pretrained
     image_size = _image_size(experiment, selection, variant)
-    test_crop = command.test_crop or (PAPER_TEST_CROP if image_size > LARGE_IMAGE_SIZE else 1.0)
+    large_test_crop = LARGE_TEST_CROP if variant == REDUCED else space.variant(variant).test_crop
+    test_crop = command.test_crop or (large_test_crop if image_size > LARGE_IMAGE_SIZE else 1.0)
     data = "".join(c if c.isalnum() else "-" for c in str(experiment.data)).strip("-")
     default = Path("trained") / f"{space.name}-{variant}-{data}-{config_id(selection.config)[:6]}"
     folder = Path(command.out) if command.out else default
-    plan = Plan(
+    plan = TrainingPlan(
         command=command,
         selection=selection,
         experiment=experiment,
@@ -191,7 +192,7 @@ def make_plan(command: TrainCommand) -> Plan:
     return _checked_against_folder(plan)
 
 
-def decided_again(plan: Plan) -> Plan:
+def decided_again(plan: TrainingPlan) -> TrainingPlan:
     """Return the plan as it stands now that no other process can change the folder.
 
     Raises:
@@ -222,14 +223,15 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         kept = (
             "data",
             "data_root",
-            "data_resident",
+            "data_in_memory",
             "skip_corrupt",
             "image_size",
             "width",
             "validation_fraction",
             "recipe",
         )
-        stored = {name: value for name, value in selection.run.settings().items() if name in kept}
+        recorded = with_present_names(selection.run.settings())
+        stored = {name: value for name, value in recorded.items() if name in kept}
     return resolve(
         flags=flags,
         assignments=command.assignments,
@@ -247,7 +249,7 @@ def _image_size(experiment: Experiment, selection: Selection, variant: str) -> i
     return describe_dataset(str(experiment.data), experiment.data_root, image_size=wanted).image_size
 
 
-def _checked_against_folder(plan: Plan) -> Plan:
+def _checked_against_folder(plan: TrainingPlan) -> TrainingPlan:
     """Return the plan as a resumption, or as that of a new training where the folder holds none or its own is overwritten.
 
     Raises:
@@ -263,7 +265,7 @@ def _checked_against_folder(plan: Plan) -> Plan:
         return plan
     if plan.command.overwrite:
         return plan
-    before, after = _flat(read_toml(plan.settings_file)), _flat(plan.settings)
+    before, after = flat_settings(with_present_names(read_toml(plan.settings_file))), flat_settings(plan.settings)
     changed = [
         f"{name}: {before.get(name)!r} in the folder, {after.get(name)!r} now"
         for name in sorted(before.keys() | after.keys())
@@ -281,12 +283,3 @@ def _checked_against_folder(plan: Plan) -> Plan:
 def _is_leftover(name: str) -> bool:
     """Return whether a file is what a process leaves that was killed before it wrote the settings."""
     return name == "lock" or (name.startswith(".training.toml.") and name.endswith(".tmp"))
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat.update(
-            {f"{name}.{inner}": item for inner, item in value.items()} if isinstance(value, Mapping) else {name: value}
-        )
-    return flat

@@ -29,8 +29,8 @@ class Mixing:
     """How one batch is mixed with its own reverse.
 
     Args:
-        weight: of the image itself, 1 where nothing is mixed.
-        box: (top, bottom, left, right) of the part taken from the other image by CutMix; None is mixup.
+        weight: Weight of the image itself, 1 where nothing is mixed.
+        box: (top, bottom, left, right) of the rectangle taken from the other image by CutMix; None is mixup.
     """
 
     weight: float
@@ -41,10 +41,10 @@ class TrainingBatches:
     """The batches of one training, by step.
 
     Args:
-        dataset: with its images in tensors on the device, or on the host where they do not fit there.
-        recipe: augmentation, mixing, batch size.
-        seed: of the trial.
-        device: where batches are made.
+        dataset: Dataset with its images in memory, on the device or on the host where they do not fit there.
+        recipe: Augmentation, mixing and batch size.
+        seed: Random seed of the trial.
+        device: Device that batches are made on.
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, *, seed: int, device: torch.device) -> None:
@@ -78,7 +78,7 @@ class TrainingBatches:
         )
 
     def close(self) -> None:
-        """Let go of what was made ahead."""
+        """Free the batches made ahead."""
         self._chunk = None
 
     def _make_chunk(self, epoch: int, chunk_index: int) -> tuple[Tensor, Tensor]:
@@ -140,8 +140,10 @@ def crop_and_flip(images: Tensor, padding: int, flip_probability: float, generat
     """Return uint8 images, each cropped at random from itself with a black border and mirrored with a probability.
 
     Args:
-        images: (n, channels, h, w).
-        padding: width of the border in pixels.
+        images: Images of shape (n, channels, h, w), uint8.
+        padding: Width of the border in pixels.
+        flip_probability: Probability of mirroring an image.
+        generator: Source of the random numbers.
     """
     n, channels, h, w = images.shape
     tops = generator.integers(2 * padding + 1, size=n)

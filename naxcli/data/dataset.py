@@ -1,4 +1,4 @@
-"""Dataset: a data source as uint8 tensors with a fixed, seeded, stratified split of its training part."""
+"""Dataset: a data source as uint8 tensors, its training images split by seed into training and validation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from naxcli.data.arrays import Images, Labels
-from naxcli.data.lazy_images import LazyImages
-from naxcli.data.sources import channel_statistics, load_part
-from naxcli.data.splits import limited_per_class, stratified_split
+from naxcli.data.sources import channel_statistics, load_split
+from naxcli.data.splits import Split, limited_per_class, stratified_split
+from naxcli.data.streamed_images import StreamedImages
 from naxcli.errors import NaxcliError
 
 
@@ -23,30 +23,30 @@ class Dataset:
     """Images and labels that a worker holds over many trials.
 
     Args:
-        name: of the data source.
-        train_images: (n, channels, image_size, image_size) uint8, or what reads them when they are asked for.
-        train_labels: (n,) int64.
-        validation_images: as `train_images`; what a search measures its cost on.
-        validation_labels: as `train_labels`.
-        test_images: as `train_images`, or None where the test part was not asked for.
-        test_labels: as `train_labels`, or None.
-        num_classes: number of classes.
-        in_channels: 1 or 3.
-        image_size: side in pixels.
-        mean: of each channel over the whole training part, 0 to 1.
-        std: likewise.
-        class_names: one per class.
-        content_hash: identifies the whole training part, independent of the split.
-        is_official: whether the content is the published one, by its checksum.
-        notices: what the user should know about how it was read.
+        name: Name of the data source.
+        train_images: Images of shape (n, channels, image_size, image_size), uint8, in memory or streamed.
+        train_labels: Class indices of shape (n,), int64.
+        validation_images: Images as `train_images`, on which a search measures its cost.
+        validation_labels: Class indices as `train_labels`.
+        test_images: Images as `train_images`, or None where the test split was not loaded.
+        test_labels: Class indices as `train_labels`, or None.
+        num_classes: Number of classes.
+        in_channels: Number of channels, 1 or 3.
+        image_size: Side in pixels.
+        mean: Mean of each channel over training and validation images, 0 to 1.
+        std: Standard deviation of each channel over the same images.
+        class_names: Name of each class.
+        content_hash: Hash of training and validation images together, whatever the seed of the split.
+        is_official: Whether the content is the published one, by its checksum.
+        notices: What the user should know about how it was read.
     """
 
     name: str
-    train_images: Tensor | LazyImages
+    train_images: Tensor | StreamedImages
     train_labels: Tensor
-    validation_images: Tensor | LazyImages
+    validation_images: Tensor | StreamedImages
     validation_labels: Tensor
-    test_images: Tensor | LazyImages | None = None
+    test_images: Tensor | StreamedImages | None = None
     test_labels: Tensor | None = None
     num_classes: int
     in_channels: int
@@ -59,17 +59,17 @@ class Dataset:
     notices: tuple[str, ...] = field(default=())
 
     @property
-    def is_resident(self) -> bool:
-        """Whether the images are in memory, rather than read when they are asked for."""
+    def is_in_memory(self) -> bool:
+        """Whether the images are in memory rather than streamed from their files."""
         return isinstance(self.train_images, Tensor)
 
     @property
-    def resident_bytes(self) -> int:
+    def in_memory_bytes(self) -> int:
         """Bytes of the images in memory that a training uses."""
         return sum(part.nbytes for part in (self.train_images, self.validation_images) if isinstance(part, Tensor))
 
     def to(self, device: torch.device | str) -> Dataset:
-        """Return the dataset with its tensors on a device, lazy images as they are; the same object where they are there already."""
+        """Return the dataset with its tensors on a device, itself where they are there already; streamed images stay."""
         if self.train_labels.device == torch.device(device):
             return self
         tensors: dict[str, Any] = {
@@ -80,15 +80,15 @@ class Dataset:
         return dataclasses.replace(self, **tensors)
 
     def with_test_as_validation(self) -> Dataset:
-        """Return the dataset that trains on training and validation images and validates on the test part.
+        """Return the dataset that trains on training and validation images and validates on the test split.
 
         For confirmation and final training only: a search never sees it.
 
         Raises:
-            NaxcliError: if the test part was not loaded.
+            NaxcliError: If the test split was not loaded.
         """
         if self.test_images is None or self.test_labels is None:
-            raise NaxcliError(f"the test part of {self.name} was not loaded")
+            raise NaxcliError(f"the test split of {self.name} was not loaded")
         return dataclasses.replace(
             self,
             train_images=_joined(self.train_images, self.validation_images),
@@ -109,44 +109,34 @@ def load_dataset(
     with_test: bool = False,
     test_crop: float = 1.0,
     skip_corrupt: bool = False,
-    is_lazy: bool = False,
+    is_streaming: bool = False,
 ) -> Dataset:
-    """Return a data source, its training part split into training and validation images.
+    """Return a data source, its training images split into training and validation.
 
     Args:
-        name: `digits`, `cifar10`, `cifar100`, `folder:DIR` or `hf:NAME`.
-        root: folder that holds or receives data sets.
-        split_seed: the same seed gives the same split.
-        validation_fraction: share of every class held out for validation, between 0 and 1.
-        images_per_class: training images of every class that are kept after the split, or all where a class has fewer;
-            None keeps all. Held-out and test images stay as they are.
-        image_size: side that images are resized to; None keeps the source's own.
-        with_test: whether the test part is loaded; a search leaves it.
-        test_crop: share of the side of test images that their middle square keeps: they are resized to
+        name: Name of the data source: `digits`, `cifar10`, `cifar100`, `folder:DIR` or `hf:NAME`.
+        root: Folder that holds or receives data sets.
+        split_seed: Random seed of the split; the same seed gives the same split.
+        validation_fraction: Share of every class held out for validation, between 0 and 1.
+        images_per_class: Training images of every class that are kept after the split, or all where a class has fewer;
+            None keeps all. Validation and test images stay as they are.
+        image_size: Side in pixels that images are resized to; None keeps the source's own.
+        with_test: Whether the test split is loaded, as a search never does.
+        test_crop: Share of the side of a test image that its middle square keeps: images are resized to
             `image_size / test_crop` first. 1 shows whole images.
-        skip_corrupt: whether unreadable image files are left out with a notice rather than refused.
-        is_lazy: whether images are read when they are asked for rather than kept in memory.
+        skip_corrupt: Whether unreadable image files are left out with a notice rather than refused.
+        is_streaming: Whether images are read each time they are used rather than kept in memory.
 
     Raises:
-        NaxcliError: if the data is missing or damaged, the name unknown, or a class too small to split.
+        NaxcliError: If the data is missing or damaged, the name unknown, or a class too small to split.
     """
-    how: dict[str, bool] = {"skip_corrupt": skip_corrupt, "is_lazy": is_lazy}
-    train = load_part(name, root, part="train", image_size=image_size, **how)
+    how: dict[str, bool] = {"skip_corrupt": skip_corrupt, "is_streaming": is_streaming}
+    train = load_split(name, root, split="train", image_size=image_size, **how)
     training, validation = stratified_split(train.labels, validation_fraction, split_seed)
     if images_per_class is not None:
         training = limited_per_class(train.labels, training, images_per_class, split_seed)
     mean, std = channel_statistics(train.images)
-    tests: dict[str, Any] = {}
-    notices = train.notices
-    if with_test:
-        size = train.images.shape[-1]
-        resized = image_size if test_crop == 1 else round(size / test_crop)
-        test = load_part(name, root, part="test", image_size=resized, **how)
-        if test.images.shape[1] != train.images.shape[1]:
-            raise NaxcliError(f"training and test images of {name} differ in channels")
-        tests = {"test_images": _middle_of(test.images, size), "test_labels": torch.from_numpy(test.labels)}
-        notices = (*notices, *test.notices)
-    return Dataset(
+    dataset = Dataset(
         name=name,
         train_images=_subset(train.images, training),
         train_labels=torch.from_numpy(train.labels[training]),
@@ -160,21 +150,36 @@ def load_dataset(
         class_names=train.class_names,
         content_hash=train.content_hash(),
         is_official=train.is_official,
-        notices=notices,
-        **tests,
+        notices=train.notices,
+    )
+    if not with_test:
+        return dataset
+    resized = image_size if test_crop == 1 else round(dataset.image_size / test_crop)
+    return _with_test(dataset, load_split(name, root, split="test", image_size=resized, **how))
+
+
+def _with_test(dataset: Dataset, test: Split) -> Dataset:
+    """Return the dataset with the test split, of which the middle squares are kept."""
+    if test.images.shape[1] != dataset.in_channels:
+        raise NaxcliError(f"training and test images of {dataset.name} differ in channels")
+    return dataclasses.replace(
+        dataset,
+        test_images=_middle_of(test.images, dataset.image_size),
+        test_labels=torch.from_numpy(test.labels),
+        notices=(*dataset.notices, *test.notices),
     )
 
 
-def read_images(images: Tensor | LazyImages, part: slice) -> Tensor:
-    """Return the images at a slice, where they lie if they are in memory."""
+def read_images(images: Tensor | StreamedImages, part: slice) -> Tensor:
+    """Return the images at a slice, on the device of those in memory; streamed ones are read."""
     return images[part] if isinstance(images, Tensor) else torch.from_numpy(images.read(part))
 
 
-def _subset(images: Images | LazyImages, indices: Labels) -> Tensor | LazyImages:
+def _subset(images: Images | StreamedImages, indices: Labels) -> Tensor | StreamedImages:
     return torch.from_numpy(images[indices]) if isinstance(images, np.ndarray) else images.subset(indices)
 
 
-def _middle_of(images: Images | LazyImages, size: int) -> Tensor | LazyImages:
+def _middle_of(images: Images | StreamedImages, size: int) -> Tensor | StreamedImages:
     """Return the middle `size` x `size` pixels of every image."""
     if not isinstance(images, np.ndarray):
         return dataclasses.replace(images, image_size=size)
@@ -182,9 +187,9 @@ def _middle_of(images: Images | LazyImages, size: int) -> Tensor | LazyImages:
     return torch.from_numpy(images)[..., border : border + size, border : border + size].contiguous()
 
 
-def _joined(images: Tensor | LazyImages, others: Tensor | LazyImages) -> Tensor | LazyImages:
+def _joined(images: Tensor | StreamedImages, others: Tensor | StreamedImages) -> Tensor | StreamedImages:
     if isinstance(images, Tensor):
         assert isinstance(others, Tensor)
         return torch.cat([images, others])
-    assert isinstance(others, LazyImages)
+    assert isinstance(others, StreamedImages)
     return images.followed_by(others)

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from naxcli.data.arrays import Images, Labels, hash_of
-from naxcli.data.lazy_images import CORRUPT_HINT, UNREADABLE, LazyImages, Listing, array_of, square_of
-from naxcli.data.part import Description, Part
-from naxcli.data.splits import stratified_split
+from naxcli.data.description import Description
+from naxcli.data.splits import Split, stratified_split
+from naxcli.data.streamed_images import CORRUPT_HINT, UNREADABLE, Listing, StreamedImages, array_of, square_of
 from naxcli.errors import NaxcliError
 from naxcli.settings.units import counted
 
@@ -26,7 +26,7 @@ DEFAULT_IMAGE_SIZE = 32
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 _TRAIN_NAMES = ("train", "training")
 _TEST_NAMES = ("test", "val", "valid", "validation")
-_TEST_FRACTION = 0.2  # of a source without a test part of its own
+_TEST_FRACTION = 0.2  # of a source without a test split of its own
 _TEST_SEED = 2026
 _MAX_NAMED_FILES = 5  # in an error or notice
 
@@ -42,7 +42,7 @@ def describe(name: str) -> Description:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileListing:
-    """The image files of one part of a `folder:` source, in the order of `labels`."""
+    """The image files of one split of a `folder:` source, in the order of `labels`."""
 
     root: Path
     files: Sequence[Path]
@@ -63,7 +63,7 @@ class FileListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HfListing:
-    """The rows of a Hugging Face data set that make one part, in the order of `labels`."""
+    """The rows of a Hugging Face data set that make one split, in the order of `labels`."""
 
     name: str
     dataset: Any
@@ -84,12 +84,12 @@ class HfListing:
         return hash_of(self.name, self.rows, self.labels)
 
 
-def read(name: str, *, part: str, image_size: int | None, skip_corrupt: bool, is_lazy: bool) -> Part:
-    """Return a part of a `folder:` or `hf:` source; see `sources.load_part`."""
-    found, size = listing(name, part), image_size or DEFAULT_IMAGE_SIZE
-    if not is_lazy:
+def read(name: str, *, split: str, image_size: int | None, skip_corrupt: bool, is_streaming: bool) -> Split:
+    """Return a split of a `folder:` or `hf:` source; see `sources.load_split`."""
+    found, size = listing(name, split), image_size or DEFAULT_IMAGE_SIZE
+    if not is_streaming:
         return _decode(found, name=name, image_size=size, skip_corrupt=skip_corrupt)
-    images = LazyImages(
+    images = StreamedImages(
         listing=found,
         indices=np.arange(len(found.labels)),
         channels=3,
@@ -97,12 +97,12 @@ def read(name: str, *, part: str, image_size: int | None, skip_corrupt: bool, is
         resized=size,
         skip_corrupt=skip_corrupt,
     )
-    return Part(images=images, labels=found.labels, class_names=found.class_names)
+    return Split(images=images, labels=found.labels, class_names=found.class_names)
 
 
-def listing(name: str, part: str) -> Listing:
-    """Return the images of a part of a `folder:` or `hf:` source, none of them read."""
-    return _list_folder(name, part) if name.startswith("folder:") else _list_hf(name, part)
+def listing(name: str, split: str) -> Listing:
+    """Return the images of a split of a `folder:` or `hf:` source without reading them."""
+    return _list_folder(name, split) if name.startswith("folder:") else _list_hf(name, split)
 
 
 def resize_images(images: Images, image_size: int) -> Images:
@@ -115,12 +115,12 @@ def resize_images(images: Images, image_size: int) -> Images:
     return resized
 
 
-def _list_folder(name: str, part: str) -> Listing:
+def _list_folder(name: str, split: str) -> Listing:
     root = _folder_of(name)
     train_folder = _train_folder(root)
     test_folder = _first_folder(root, _TEST_NAMES) if train_folder != root else None
     class_names = [folder.name for folder in _class_folders(train_folder)]
-    if part == "test" and test_folder is not None:
+    if split == "test" and test_folder is not None:
         unknown = sorted({folder.name for folder in _class_folders(test_folder)} - set(class_names))
         if unknown:
             raise NaxcliError(f"{test_folder} has classes that {train_folder} lacks", why=", ".join(unknown))
@@ -128,17 +128,17 @@ def _list_folder(name: str, part: str) -> Listing:
     else:
         files, labels = _list_files(train_folder, class_names)
         if test_folder is None:
-            indices = _part_without_own_test(labels, part)
+            indices = _split_without_own_test(labels, split)
             files, labels = [files[index] for index in indices], labels[indices]
     return FileListing(root=root, files=files, labels=labels, class_names=tuple(class_names))
 
 
-def _list_hf(name: str, part: str) -> Listing:
-    dataset = _hf_dataset(name, part)
+def _list_hf(name: str, split: str) -> Listing:
+    dataset = _hf_dataset(name, split)
     has_own_test = dataset is not None
     if dataset is None:
         dataset = _hf_dataset(name, "train")
-    elif part == "train":
+    elif split == "train":
         has_own_test = _hf_dataset(name, "test") is not None
     class_names = _class_names(dataset)
     image_column, label_column = _columns(dataset)
@@ -148,23 +148,23 @@ def _list_hf(name: str, part: str) -> Listing:
             f"{name} has labels from {labels.min()} to {labels.max()}",
             why=f"its classes are 0 to {len(class_names) - 1}; -1 marks images without a label",
         )
-    rows = np.arange(len(labels)) if has_own_test else _part_without_own_test(labels, part)
+    rows = np.arange(len(labels)) if has_own_test else _split_without_own_test(labels, split)
     return HfListing(
         name=name, dataset=dataset, rows=rows, image_column=image_column, labels=labels[rows], class_names=class_names
     )
 
 
-def _part_without_own_test(labels: Labels, part: str) -> Labels:
-    """Return the indices of a part where the test part is a fixed, stratified share of all images."""
+def _split_without_own_test(labels: Labels, split: str) -> Labels:
+    """Return the indices of a split where the test split is a fixed, stratified share of all images."""
     rest, test = stratified_split(labels, _TEST_FRACTION, _TEST_SEED)
-    return test if part == "test" else rest
+    return test if split == "test" else rest
 
 
-def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -> Part:
+def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -> Split:
     """Return the listed images as one array; several threads read them.
 
     Raises:
-        NaxcliError: naming the unreadable images, unless they are to be skipped.
+        NaxcliError: Naming the unreadable images, unless they are to be skipped.
     """
 
     def to_array(index: int) -> Images | str:
@@ -189,7 +189,7 @@ def _decode(found: Listing, *, name: str, image_size: int, skip_corrupt: bool) -
         raise NaxcliError(
             f"{name} has no readable image of {', '.join(emptied)}", why=naming, hint="repair or remove that class"
         )
-    return Part(
+    return Split(
         images=np.stack(images),
         labels=labels,
         class_names=found.class_names,
@@ -246,8 +246,8 @@ def _list_files(folder: Path, class_names: list[str]) -> tuple[list[Path], Label
     return files, np.array(labels, dtype=np.int64)
 
 
-def _hf_dataset(name: str, part: str) -> Any:
-    """Return one split of a Hugging Face data set, from a local folder or the hub; None if it has no test split."""
+def _hf_dataset(name: str, split: str) -> Any:
+    """Return the rows of one split, from a local folder or the hub; None if there is no test split."""
     try:
         import datasets
     except ImportError as error:
@@ -264,8 +264,8 @@ def _hf_dataset(name: str, part: str) -> Any:
     except (OSError, ValueError, RuntimeError) as error:  # missing files, unknown names, no network
         raise NaxcliError(f"{name} could not be loaded", why=str(error).strip().split("\n")[0]) from error
     splits = source if isinstance(source, dict) else {"train": source}
-    wanted = next((split for split in (_TRAIN_NAMES if part == "train" else _TEST_NAMES) if split in splits), None)
-    if wanted is None and part == "train":
+    wanted = next((own for own in (_TRAIN_NAMES if split == "train" else _TEST_NAMES) if own in splits), None)
+    if wanted is None and split == "train":
         raise NaxcliError(f"{name} has no training split", why=f"its splits are {', '.join(splits)}")
     return None if wanted is None else splits[wanted]
 

@@ -48,9 +48,9 @@ class Layer:
     """One drawn layer of RandAugment for n images, all on the host.
 
     Args:
-        operation: (n,) index into `OPERATIONS`, -1 where none is applied.
-        argument: (n,) the operation's argument: degrees, factor, share of the size, bits, threshold or addend.
-        is_cubic: (n,) whether a geometric operation interpolates bicubically rather than bilinearly.
+        operation: Indices into `OPERATIONS` of shape (n,), -1 where none is applied.
+        argument: The operations' arguments of shape (n,): degrees, factor, share of the size, bits, threshold or addend.
+        is_cubic: Booleans of shape (n,): whether a geometric operation interpolates bicubically rather than bilinearly.
     """
 
     operation: npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ class Layer:
 
 
 def draw_layers(settings: RandAugmentSettings, num_images: int, generator: np.random.Generator) -> list[Layer]:
-    """Return the layers that timm would draw for so many images."""
+    """Return the layers of RandAugment for `num_images` images, drawn as timm draws them."""
     layers = []
     for _ in range(settings.num_layers):
         operation = generator.integers(len(OPERATIONS), size=num_images)
@@ -106,7 +106,7 @@ def apply_layers(images: Tensor, layers: list[Layer], fill: tuple[int, ...]) -> 
     """Return (n, channels, h, w) uint8 images with the layers applied in order; `images` is overwritten.
 
     Args:
-        fill: level per channel of what a geometric operation brings in from outside.
+        fill: Level per channel of what a geometric operation brings in from outside.
     """
     for layer in layers:
         for index, name in enumerate(OPERATIONS):
@@ -235,11 +235,11 @@ def warp(images: Tensor, name: str, argument: Tensor, *, is_cubic: bool, fill: t
     """Return uint8 images under a geometric operation, each pixel interpolated at its source position.
 
     Args:
-        images: (n, channels, h, w) uint8.
+        images: Images of shape (n, channels, h, w), uint8.
         name: `rotate`, `shear_x`, `shear_y`, `translate_x` or `translate_y`.
-        argument: (n,) degrees, factor, or share of the size.
-        is_cubic: whether 4 rather than 2 neighbours per axis are used.
-        fill: level per channel of positions outside.
+        argument: Arguments of shape (n,): degrees, factor, or share of the size.
+        is_cubic: Whether 4 rather than 2 neighbours per axis are used.
+        fill: Level per channel of positions outside.
     """
     n, channels, h, w = images.shape
     rows = torch.arange(h, device=images.device, dtype=torch.float32).view(1, h, 1) + 0.5

@@ -1,6 +1,6 @@
 """Data sources by name, as NumPy arrays: `digits`, `cifar10`, `cifar100`, `folder:DIR`, `hf:NAME`. Imports no torch.
 
-Commands describe a data source (classes, channels, size) without loading it; workers load it, through `data.py`.
+Commands describe a data source (classes, channels, size) without loading it; workers load it, through `dataset.py`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from naxcli.data.arrays import Images
-from naxcli.data.part import Description, Part
-from naxcli.data.splits import stratified_split
+from naxcli.data.description import Description
+from naxcli.data.splits import Split, stratified_split
 from naxcli.errors import NaxcliError, did_you_mean
 
 if TYPE_CHECKING:
-    from naxcli.data.lazy_images import LazyImages
+    from naxcli.data.streamed_images import StreamedImages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cifar:
-    """Names inside the published archive of one CIFAR set, with the MD5 sums of its files (those that torchvision checks)."""
+    """Names inside the published archive of one CIFAR data set, with the MD5 sums that torchvision checks."""
 
     num_classes: int
     folder: str
@@ -79,12 +79,12 @@ def describe_dataset(name: str, root: str | Path, *, image_size: int | None = No
     """Return number of classes, channels and image size of a data source without reading its images.
 
     Args:
-        name: one of `known_names`.
-        root: folder that holds or receives data sets.
-        image_size: side that images are resized to; None keeps the source's own, which for `folder:` and `hf:` is 32.
+        name: Name of the data source, one of `known_names`.
+        root: Folder that holds or receives data sets.
+        image_size: Side in pixels that images are resized to; None keeps the source's own, 32 for `folder:` and `hf:`.
 
     Raises:
-        NaxcliError: if the name is unknown, or its folder is missing.
+        NaxcliError: If the name is unknown, or its folder is missing.
     """
     if name == "digits":
         description = Description(name=name, num_classes=10, in_channels=1, image_size=DIGITS_IMAGE_SIZE)
@@ -104,47 +104,49 @@ def is_present(name: str, root: str | Path) -> bool:
     return name not in _CIFAR or (Path(root) / _CIFAR[name].folder).is_dir()
 
 
-def load_part(
+def load_split(
     name: str,
     root: str | Path,
     *,
-    part: str,
+    split: str,
     image_size: int | None = None,
     skip_corrupt: bool = False,
-    is_lazy: bool = False,
-) -> Part:
-    """Return the training or test part of a data source.
+    is_streaming: bool = False,
+) -> Split:
+    """Return the training or test split of a data source.
 
     Args:
-        part: `train` or `test`.
-        image_size: side that images are resized to; None as in `describe_dataset`.
-        skip_corrupt: whether unreadable image files are left out with a notice rather than refused.
-        is_lazy: whether the images are `LazyImages`, which are read when they are asked for.
+        name: Name of the data source, one of `known_names`.
+        root: Folder that holds or receives data sets.
+        split: `train` or `test`.
+        image_size: Side in pixels that images are resized to; None as in `describe_dataset`.
+        skip_corrupt: Whether unreadable image files are left out with a notice rather than refused.
+        is_streaming: Whether images are read each time they are used rather than kept in memory.
 
     Raises:
-        NaxcliError: if the data is missing, damaged, or the name unknown.
+        NaxcliError: If the data is missing, damaged, or the name unknown.
     """
-    readers: dict[str, Callable[[], Part]] = {
-        "digits": lambda: _read_digits(part),
-        "cifar10": lambda: _read_cifar(name, Path(root), part),
-        "cifar100": lambda: _read_cifar(name, Path(root), part),
+    readers: dict[str, Callable[[], Split]] = {
+        "digits": lambda: _read_digits(split),
+        "cifar10": lambda: _read_cifar(name, Path(root), split),
+        "cifar100": lambda: _read_cifar(name, Path(root), split),
     }
     if name in readers:
         loaded = readers[name]()
         assert isinstance(loaded.images, np.ndarray)
         channels, size = loaded.images.shape[1:3]
-        if is_lazy:
-            from naxcli.data.lazy_images import ArrayListing, LazyImages
+        if is_streaming:
+            from naxcli.data.streamed_images import ArrayListing, StreamedImages
 
             listing = ArrayListing(images=loaded.images, labels=loaded.labels, class_names=loaded.class_names)
-            lazy = LazyImages(
+            streamed = StreamedImages(
                 listing=listing,
                 indices=np.arange(len(loaded.labels)),
                 channels=channels,
                 image_size=image_size or size,
                 resized=image_size or size,
             )
-            return dataclasses.replace(loaded, images=lazy)
+            return dataclasses.replace(loaded, images=streamed)
         if image_size is None or image_size == size:
             return loaded
         from naxcli.data import image_sources
@@ -153,7 +155,9 @@ def load_part(
     if name.startswith(("folder:", "hf:")):
         from naxcli.data import image_sources
 
-        return image_sources.read(name, part=part, image_size=image_size, skip_corrupt=skip_corrupt, is_lazy=is_lazy)
+        return image_sources.read(
+            name, split=split, image_size=image_size, skip_corrupt=skip_corrupt, is_streaming=is_streaming
+        )
     raise unknown_source(name)
 
 
@@ -173,10 +177,10 @@ def bytes_when_read(name: str, root: str | Path, *, image_size: int | None = Non
     return NUM_TRAIN_IMAGES[name] * described.in_channels * image_size**2
 
 
-def channel_statistics(images: Images | LazyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Images | StreamedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel of (n, channels, h, w) uint8 images, on a scale of 0 to 1.
 
-    Counted from histograms: exact, and the same on every machine. Of lazy images a sample is read.
+    Counted from histograms: exact, and the same on every machine. Of streamed images a sample is read.
     """
     if not isinstance(images, np.ndarray):
         images = images.sample()
@@ -198,22 +202,22 @@ def unknown_source(name: str) -> NaxcliError:
     return NaxcliError(f"there is no data source {name!r}", hint=hint)
 
 
-def _read_digits(part: str) -> Part:
-    """Return scikit-learn's 1,797 handwritten digits; the test part is a fixed fifth of every class."""
+def _read_digits(split: str) -> Split:
+    """Return scikit-learn's 1,797 handwritten digits; the test split is a fixed fifth of every class."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     labels = digits.target.astype(np.int64)
     rest, test = stratified_split(labels, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
-    indices = rest if part == "train" else test
+    indices = rest if split == "train" else test
     images = np.rint(digits.images[indices] * (255 / 16)).astype(np.uint8)[:, None]
-    return Part(images=images, labels=labels[indices], class_names=tuple(str(digit) for digit in range(10)))
+    return Split(images=images, labels=labels[indices], class_names=tuple(str(digit) for digit in range(10)))
 
 
-def _read_cifar(name: str, root: Path, part: str) -> Part:
+def _read_cifar(name: str, root: Path, split: str) -> Split:
     layout = _CIFAR[name]
     folder = root / layout.folder
-    files = layout.train_files if part == "train" else layout.test_files
+    files = layout.train_files if split == "train" else layout.test_files
     missing = [file for file in (*files, layout.meta_file) if not (folder / file).is_file()]
     if missing:
         _download_cifar(name, root)
@@ -237,7 +241,7 @@ def _read_cifar(name: str, root: Path, part: str) -> Part:
             f"{folder} has labels from {all_labels.min()} to {all_labels.max()}",
             why=f"{name} has classes 0 to {layout.num_classes - 1}",
         )
-    return Part(
+    return Split(
         images=all_images,
         labels=all_labels,
         class_names=tuple(str(class_name) for class_name in meta[layout.class_names_key]),
@@ -282,10 +286,10 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain_pickle(content: bytes, path: Path) -> Any:
-    """Return the plain data of a pickle, refusing anything else so that a stranger's file cannot run code.
+    """Return the plain data of a pickle, refusing anything else so that an untrusted file cannot run code.
 
     Raises:
-        NaxcliError: naming the file.
+        NaxcliError: Naming the file.
     """
     try:
         return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()

@@ -1,9 +1,9 @@
-"""Training batches of images that no memory holds, through timm's loader, with the recipe that resident ones get.
+"""Training batches of streamed images, through timm's loader, by the same recipe as those of images in memory.
 
 timm's loader reads and augments image by image on the host; normalisation and mixing happen on the device. An item's
 random numbers depend on the seed, the epoch and its position only, not on the process that makes it, so a training
-continued at any step sees the images of an uninterrupted one. Order and mixing are those of resident images; crop, flip
-and RandAugment are drawn by timm and torchvision, from the same distributions.
+continued at any step sees the images of an uninterrupted one. Order and mixing are those of images in memory; crop,
+flip and RandAugment are drawn by timm and torchvision, from the same distributions.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from naxcli.data.augment import (
     random_stream,
 )
 from naxcli.data.dataset import Dataset
-from naxcli.data.lazy_images import LazyImages
+from naxcli.data.streamed_images import StreamedImages
 from naxcli.errors import NaxcliError
 from naxcli.settings.recipe import Recipe
 
@@ -50,8 +50,8 @@ _ENDLESS = 1 << 40  # items: the loader does not know where the training ends
 def make_batches(
     dataset: Dataset, recipe: Recipe, *, seed: int, device: torch.device
 ) -> TrainingBatches | StreamedBatches:
-    """Return the batches of a training, made from resident images on the device or read from their files."""
-    if isinstance(dataset.train_images, LazyImages):
+    """Return the batches of a training, made on the device from images in memory or streamed from their files."""
+    if isinstance(dataset.train_images, StreamedImages):
         # On a CPU the loader shares the cores with the training, and a process for it would only copy.
         num_processes = torch.get_num_threads() if device.type == "cuda" else 0
         return StreamedBatches(dataset, recipe, seed=seed, device=device, num_processes=num_processes)
@@ -62,17 +62,17 @@ class StreamedBatches:
     """The batches of one training, by step; quick for steps in order.
 
     Args:
-        dataset: with lazy images.
-        recipe: augmentation, mixing, batch size.
-        seed: of the trial.
-        device: where batches are wanted.
-        num_processes: that read and augment; 0 does it in this process when a batch is asked for.
+        dataset: Dataset whose images are streamed.
+        recipe: Augmentation, mixing and batch size.
+        seed: Random seed of the trial.
+        device: Device that batches are wanted on.
+        num_processes: Number of loader processes; 0 reads and augments in this one when a batch is asked for.
     """
 
     def __init__(
         self, dataset: Dataset, recipe: Recipe, *, seed: int, device: torch.device, num_processes: int
     ) -> None:
-        assert isinstance(dataset.train_images, LazyImages)
+        assert isinstance(dataset.train_images, StreamedImages)
         self._dataset = dataset
         self._images = dataset.train_images
         self._recipe = recipe
@@ -88,7 +88,7 @@ class StreamedBatches:
         """Return a step's normalised images (batch, channels, size, size) and soft targets (batch, classes).
 
         Raises:
-            NaxcliError: naming an image that cannot be read.
+            NaxcliError: If an image cannot be read; it is named.
         """
         if self._iterator is None or step != self._next_step:
             self.close()
@@ -132,7 +132,7 @@ class StreamedBatches:
             use_prefetcher=False,
             collate_fn=fast_collate,
         )
-        # Not timm's, which resizes and crops ImageNet's large images at random: another recipe than the resident one.
+        # Not timm's, which resizes and crops ImageNet's large images at random: another recipe than that of images in memory.
         items.transform = _transform(self._recipe, grey_fill(dataset), dataset.image_size)
         # Not the default generator, which is the network's: it would draw other numbers after a restart of the loader.
         loader.generator = torch.Generator().manual_seed(0)
@@ -143,7 +143,7 @@ class _ShownImages(TorchDataset[tuple[object, int]]):
     """The images of a training in the order in which they are shown, from one step on, each augmented in its own way."""
 
     def __init__(self, dataset: Dataset, recipe: Recipe, *, seed: int, first_step: int) -> None:
-        assert isinstance(dataset.train_images, LazyImages)
+        assert isinstance(dataset.train_images, StreamedImages)
         self._images = dataset.train_images
         self._labels = dataset.train_labels.cpu().numpy()
         self._recipe = recipe
@@ -165,7 +165,7 @@ class _ShownImages(TorchDataset[tuple[object, int]]):
             return self.transform(image), int(self._labels[shown])
 
     def read(self, count: int) -> None:
-        """Read so many images for the errors that they raise."""
+        """Read the first `count` images for the errors that they raise."""
         for index in range(count):
             epoch, position = divmod(self._first + index, self._per_epoch)
             self._images.image(int(_order(len(self._images), self._recipe, self._seed, epoch)[position]))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.inference import inference_form
 from naxcli.export.request import ExportRequest, Written
-from naxcli.measure.counts import count_flops, num_params
+from naxcli.measure.counts import count_macs, num_params
 from naxcli.measure.timing import UnstableError, measure_speed
 from naxcli.search_space.networks import build_network
 
@@ -29,20 +29,20 @@ class Bundle:
     """Everything an exporter needs.
 
     Args:
-        request: what the user asked for.
-        network: in evaluation mode, float32, on the CPU, with the request's weights; folded where the request wants that.
-        num_params: of the network.
-        flops: multiply-adds of one image forward.
-        images: random, (NUM_CHECK_IMAGES, channels, height, width).
-        outputs: for these images, of the network as it was before folding.
-        speed: of the network in what the format runs in; None where it was not asked for or could not be measured.
-        why_no_speed: why it could not be measured.
+        request: What the user asked for.
+        network: Network in evaluation mode, float32, on the CPU, with the request's weights; folded where the request wants that.
+        num_params: Number of parameters of the network.
+        macs: Multiply-adds of one forward pass of one image.
+        images: Random images of shape (NUM_CHECK_IMAGES, channels, height, width).
+        outputs: Outputs of the network for these images, before folding.
+        speed: Measured speed of the network in the format's runtime; None where it was not asked for or could not be measured.
+        why_no_speed: Why the speed could not be measured.
     """
 
     request: ExportRequest
     network: nn.Module
     num_params: int
-    flops: int
+    macs: int
     images: Tensor
     outputs: Tensor
     speed: Mapping[str, Any] | None = None
@@ -61,7 +61,7 @@ class Bundle:
         """Return what there is to say of a finished export of this network."""
         return Written(
             num_params=self.num_params,
-            flops=self.flops,
+            macs=self.macs,
             max_difference=max_difference,
             speed=self.speed,
             why_no_speed=self.why_no_speed,
@@ -72,7 +72,7 @@ def make_bundle(request: ExportRequest) -> Bundle:
     """Return the network of a request with its weights loaded, counted, and run once on random images.
 
     Raises:
-        NaxcliError: if the weights are missing, not plain tensors, or of another network, or give no finite output; or if
+        NaxcliError: If the weights are missing, not plain tensors, or of another network, or give no finite output; or if
             the network cannot be folded where the request wants that.
     """
     with torch.random.fork_rng(devices=[]):
@@ -104,7 +104,7 @@ def make_bundle(request: ExportRequest) -> Bundle:
         request=request,
         network=network,
         num_params=num_params(network),
-        flops=count_flops(network, request.input_shape),
+        macs=count_macs(network, request.input_shape),
         images=images,
         outputs=outputs,
     )
@@ -116,7 +116,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Of a training checkpoint the averaged weights are taken where the training kept them.
 
     Raises:
-        NaxcliError: if there is no such file, or it holds anything else.
+        NaxcliError: If there is no such file, or it holds anything else.
     """
     if not path.is_file():
         raise NaxcliError(f"there are no weights at {path}", hint="name a safetensors file or a checkpoint")
@@ -148,13 +148,13 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], *, source: Path
     """Load weights into a network, and return the name of the layer that keeps its own, if any.
 
     Args:
-        network: to load into.
-        weights: by name.
-        source: where they come from, for errors.
-        new_classifier: whether a last linear layer for another number of classes keeps its own weights.
+        network: Network to load into.
+        weights: Weights by name.
+        source: File that the weights come from, for errors.
+        new_classifier: Whether a last linear layer for another number of classes keeps its own weights.
 
     Raises:
-        NaxcliError: if names or shapes are those of another network.
+        NaxcliError: If names or shapes are those of another network.
     """
     expected = network.state_dict()
     kept = _other_classifier(network, weights) if new_classifier else ""
@@ -199,7 +199,7 @@ def checked_difference(actual: Tensor, expected: Tensor, *, what: str, tolerance
     """Return the largest difference, as a share of the largest expected output where that is above 1.
 
     Raises:
-        NaxcliError: if the shapes differ, or the difference is above the tolerance.
+        NaxcliError: If the shapes differ, or the difference is above the tolerance.
     """
     if actual.shape != expected.shape:
         raise NaxcliError(

@@ -44,8 +44,8 @@ def describe(request: ExportRequest, bundle: Bundle | None = None) -> dict[str, 
     """Return the export as plain data: the content of this format's file, and part of the hub's `config.json`.
 
     Args:
-        request: what is exported. The sizes mean nothing where its space makes no networks.
-        bundle: its network; None counts one that is not made.
+        request: What is exported; its sizes are ignored where the space makes no networks.
+        bundle: Its network; None counts the network without making it.
     """
     from naxcli import __version__
 
@@ -60,7 +60,7 @@ def describe(request: ExportRequest, bundle: Bundle | None = None) -> dict[str, 
             "image_size": request.image_size,
             "mean": list(mean),
             "std": list(std),
-            **(_counts(request) if bundle is None else {"num_params": bundle.num_params, "flops": bundle.flops}),
+            **(_counts(request) if bundle is None else {"num_params": bundle.num_params, "flops": bundle.macs}),
         }
         if request.fold:
             network["folded"] = True
@@ -108,7 +108,7 @@ def write(request: ExportRequest, folder: Path) -> Written:
             why="a value of it has no exact form in JSON",
             exit_code=ExitCode.FAILED,
         )
-    return Written(num_params=content.get("num_params"), flops=content.get("flops"))
+    return Written(num_params=content.get("num_params"), macs=content.get("flops"))
 
 
 def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:
@@ -117,11 +117,11 @@ def read_config(path: Path, *, space: Space | None = None) -> SavedConfig:
     No code is loaded because a file asks for it: the space is the given one, or one that ships with naxcli.
 
     Args:
-        path: of the file or folder.
-        space: that the user named; None takes the shipped space that the file names.
+        path: Path of the file or folder.
+        space: Space that the user named; None takes the shipped space that the file names.
 
     Raises:
-        NaxcliError: if the file is missing or damaged, belongs to another space or version, or is not legal there.
+        NaxcliError: If the file is missing or damaged, belongs to another space or version, or is not legal there.
     """
     data = _read_json(path / "config.json" if path.is_dir() else path)
     if isinstance(data.get("naxcli"), dict):  # a folder in the hub's layout

@@ -53,12 +53,12 @@ def write_deepcave(run: RunDirectory, folder: Path, *, overwrite: bool = False) 
     """Write a run's finished trials in SMAC's format, read them back, move them into place, and return their number.
 
     Args:
-        run: with at least one finished trial.
-        folder: to make; DeepCAVE shows it under its name.
-        overwrite: whether these files may be replaced there.
+        run: Run with at least one finished trial.
+        folder: Folder to make; DeepCAVE shows it under its name.
+        overwrite: Whether an earlier export there may be replaced.
 
     Raises:
-        NaxcliError: if the run has no finished trial or is damaged, or something is in the way.
+        NaxcliError: If the run has no finished trial or is damaged, or something is in the way.
     """
     destination = Destination(folder=folder, files=FILES, is_shared=False, overwrite=overwrite, has_common_names=True)
     with staged(destination) as staging:

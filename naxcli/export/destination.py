@@ -22,11 +22,11 @@ class Destination:
     """Where an export goes.
 
     Args:
-        folder: that will hold the files.
-        files: names of the files in it, the main one first.
-        is_shared: whether other files may lie there already, because the user named a file and not a folder.
-        overwrite: whether these files may be replaced.
-        has_common_names: whether other programs use these names, such as README.md: then only those of an export are replaced.
+        folder: Folder for the files.
+        files: Names of the files in the folder, the main one first.
+        is_shared: Whether other files may lie there already, because the user named a file and not a folder.
+        overwrite: Whether these files may be replaced.
+        has_common_names: Whether other programs use these names, such as README.md: then only those of an export are replaced.
     """
 
     folder: Path
@@ -72,7 +72,7 @@ def staged(destination: Destination) -> Iterator[Path]:
     If the body raises, nothing is left behind, and what was at the destination stays as it was.
 
     Raises:
-        NaxcliError: if something is in the way, the disk is full, or the place must not be written to.
+        NaxcliError: If something is in the way, the disk is full, or the place must not be written to.
     """
     destination.check()
     folder = destination.folder.absolute()

@@ -17,9 +17,9 @@ class Format:
     """An export format.
 
     Args:
-        module: whose `write(request, bundle, folder)` writes, loads back, and returns a `Written`; and whose `check(request)`,
+        module: Module whose `write(request, bundle, folder)` writes, loads back, and returns a `Written`; and whose `check(request)`,
             where it has one, refuses what it cannot write before anything is done.
-        files: their names, the main one first; `{name}` is the network's.
+        files: Names of its files, the main one first; `{name}` is the network's.
     """
 
     module: str
@@ -51,7 +51,7 @@ def export_network(request: ExportRequest) -> Exported:
     """Export a network; when this returns, the files are in place and were loaded back with the same output.
 
     Raises:
-        NaxcliError: if the format is unknown, something is in the way, weights do not fit, the disk is full, or the
+        NaxcliError: If the format is unknown, something is in the way, weights do not fit, the disk is full, or the
             loaded export differs. Nothing is left behind then.
     """
     request, destination = _prepare(request)
@@ -67,7 +67,7 @@ def export_network(request: ExportRequest) -> Exported:
         files=tuple(destination.folder / file for file in destination.files),
         name=request.network_name,
         num_params=written.num_params,
-        flops=written.flops,
+        macs=written.macs,
         max_difference=written.max_difference,
         is_trained=request.weights is not None,
         speed=written.speed,
@@ -79,7 +79,7 @@ def _prepare(request: ExportRequest) -> tuple[ExportRequest, Destination]:
     """Return the request under its final name, and where it goes.
 
     Raises:
-        NaxcliError: for all that can be refused without making the network.
+        NaxcliError: For all that can be refused without making the network.
     """
     if request.format not in FORMATS:
         raise NaxcliError(f"there is no format {request.format!r}", hint=f"one of {', '.join(FORMATS)}")

@@ -19,10 +19,10 @@ def inference_form(network: nn.Module) -> nn.Module:
     several branches and infer as one have a method `reparameterize` or `fuse`, as in timm.
 
     Args:
-        network: in evaluation mode; left as it is.
+        network: Network in evaluation mode; it is not changed.
 
     Raises:
-        NaxcliError: if its forward pass depends on values, so that its layers cannot be followed.
+        NaxcliError: If its forward pass depends on values, so that its layers cannot be followed.
     """
     fused: nn.Module = reparameterize_model(copy.deepcopy(network)).eval()
     try:

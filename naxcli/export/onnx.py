@@ -43,7 +43,7 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.onnx with input `images` and output `logits`, run it, and return the largest difference.
 
     Raises:
-        NaxcliError: if the network cannot be exported, or its output differs.
+        NaxcliError: If the network cannot be exported, or its output differs.
     """
     import onnx
     import onnxruntime

@@ -14,14 +14,14 @@ def network_title(request: ExportRequest) -> str:
 
 
 def network_facts(
-    request: ExportRequest, *, num_params: int, flops: int, speed: Mapping[str, Any] | None = None
+    request: ExportRequest, *, num_params: int, macs: int, speed: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
     """Return what a reader wants to know about the network, name -> text, provenance last."""
     channels, height, width = request.input_shape
     facts = {
         "paper": request.space.paper,
         "size": (
-            f"{num_params:,} parameters and {flops:,} multiply-adds for one {channels} x {height} x {width} image, "
+            f"{num_params:,} parameters and {macs:,} multiply-adds for one {channels} x {height} x {width} image, "
             f"width {request.width:g}"
         ),
         "speed": "" if speed is None else describe_speed(speed),

@@ -28,8 +28,9 @@ from naxcli.export.provenance import network_facts, network_title
 from naxcli.export.request import ExportRequest, Written
 from naxcli.export.source_slice import SourceSlice, slice_source
 from naxcli.measure.timing import torch_runtime
-from naxcli.search_space.contract import space_source
+from naxcli.search_space.contract import Variant, space_source
 from naxcli.search_space.networks import REDUCED
+from naxcli.settings.recipe import FULL_TRAINING_EPOCHS, IMAGENET_RECIPE, Recipe
 
 TOLERANCE = 1e-5
 _TIME_LIMIT_SECONDS = 600
@@ -62,7 +63,7 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.py and NAME.safetensors, run them in a process without naxcli, and return the largest difference.
 
     Raises:
-        NaxcliError: if the file does not run without naxcli, or its output differs.
+        NaxcliError: If the file does not run without naxcli, or its output differs.
     """
     name = request.network_name
     code = folder / f"{name}.py"
@@ -79,7 +80,7 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
     """Return the text of the exported file.
 
     Raises:
-        NaxcliError: if the space's network code does not stand alone.
+        NaxcliError: If the space's network code does not stand alone.
     """
     name, is_reduced = request.network_name, request.variant == REDUCED
     source = _slice(request)
@@ -122,8 +123,8 @@ def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str,
     """Return timm's description of what the weights expect: input, normalization, and which layers to adapt.
 
     Args:
-        request: what is exported.
-        network: in evaluation mode, on the CPU.
+        request: What is exported.
+        network: Network in evaluation mode, on the CPU.
     """
     mean, std = request.normalization
     convolutions = [
@@ -145,7 +146,7 @@ def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str,
         "input_size": request.input_shape,
         "fixed_input_size": None if _runs_on(network, larger) else True,
         "pool_size": map_shape[2:] if len(map_shape) == 4 else None,
-        "crop_pct": 1.0 if request.variant == REDUCED else 0.95,
+        "crop_pct": 1.0 if request.variant == REDUCED else request.space.variant(request.variant).test_crop,
         "interpolation": "bicubic",
         "mean": mean,
         "std": std,
@@ -169,7 +170,7 @@ def _slice(request: ExportRequest) -> SourceSlice:
 
 
 def _builder_name(request: ExportRequest) -> str:
-    builder = request.space.build if request.variant == REDUCED else request.space.variants[request.variant]
+    builder = request.space.build if request.variant == REDUCED else request.space.variant(request.variant).build
     name = getattr(builder, "__name__", "")
     if not name.isidentifier():
         raise NaxcliError(
@@ -194,7 +195,7 @@ def _refuse_taken_names(name: str, source: SourceSlice) -> None:
 
 def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
     name = request.network_name
-    facts = network_facts(request, num_params=bundle.num_params, flops=bundle.flops, speed=bundle.speed)
+    facts = network_facts(request, num_params=bundle.num_params, macs=bundle.macs, speed=bundle.speed)
     lines = [
         line
         for fact, text in facts.items()
@@ -212,21 +213,32 @@ def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
         methods.append(f"    {', '.join(present)}")
     if request.weights is not None:
         methods.append(f'    network = timm.create_model("{name}", pretrained=True, num_classes=10)  # to fine-tune')
+    variant, recipe = _imagenet_training(request)
+    image_size = variant.image_size if request.variant == REDUCED else request.image_size
     text = python_template.HEADER.substitute(
         name=name,
         title=network_title(request),
         version=__version__,
         facts="\n".join(lines),
         timm_methods="".join(f"{line}\n" for line in methods),
-        # Whatever small images the reduced network was searched on, ImageNet's are these.
-        image_size=224 if request.variant == REDUCED else request.image_size,
-        # The paper trains S with half the batch and a smaller rate; the batch is per GPU.
-        batch_size=32 if request.variant == "S" else 64,
-        learning_rate="1.4e-3" if request.variant == "S" else "2e-3",
+        **python_template.training_flags(
+            recipe, image_size=image_size, test_crop=variant.test_crop, epochs=FULL_TRAINING_EPOCHS
+        ),
         space_docstring=f"\nFrom the file of the search space\n\n{source.docstring}\n" if source.docstring else "",
     )
     # The header is a raw string, in which nothing can be escaped.
     return text.replace('"""', "'''")
+
+
+def _imagenet_training(request: ExportRequest) -> tuple[Variant, Recipe]:
+    """Return the variant and the recipe of a training of the network on ImageNet."""
+    if request.variant == REDUCED:
+        # Whatever small images the reduced network was searched on, ImageNet's are those of any full-size network.
+        assert request.space.build is not None
+        variant = Variant(build=request.space.build)
+    else:
+        variant = request.space.variant(request.variant)
+    return variant, Recipe(**{**IMAGENET_RECIPE, **variant.recipe})
 
 
 def _imports(source: SourceSlice) -> str:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from string import Template
 
+from naxcli.settings.recipe import Recipe
+
+NUM_GPUS = 4
+"""GPUs of the training on ImageNet in a file's header, among which the recipe's batch is shared out."""
+
 HEADER = Template("""\
 $name: $title, exported by naxcli $version.
 
@@ -14,12 +19,12 @@ Use
     network = timm.create_model("$name", num_classes=10)  # random weights
     network = $name.load_weights()  # the weights of $name.safetensors beside this file
 $timm_methods
-Train on ImageNet with the paper's recipe, on 4 GPUs, by timm's train.py (of its repository, not of its package)
-    torchrun --nproc-per-node=4 $name.py path/to/train.py --data-dir path/to/imagenet --model $name \\
-        --input-size 3 $image_size $image_size --num-classes 1000 --crop-pct 0.95 --epochs 300 -b $batch_size \\
-        --opt lamb --lr $learning_rate --weight-decay 0.02 --sched cosine --warmup-epochs 5 --min-lr 1e-6 \\
-        --bce-loss --bce-target-thresh 0.2 --smoothing 0 --drop-path 0.05 --aa rand-m7-mstd0.5-inc1 \\
-        --mixup 0.1 --cutmix 1.0 --reprob 0 --aug-repeats 3 --amp --channels-last
+Train on ImageNet with the paper's recipe, on $num_gpus GPUs, by timm's train.py (of its repository, not of its package)
+    torchrun --nproc-per-node=$num_gpus $name.py path/to/train.py --data-dir path/to/imagenet --model $name \\
+        $data_flags \\
+        $optimizer_flags \\
+        $loss_flags \\
+        $augmentation_flags --amp --channels-last
 $space_docstring""")
 
 FILE = Template('''\
@@ -109,6 +114,44 @@ if __name__ == "__main__":
         sys.exit("usage: python $name.py SCRIPT ARGUMENTS...")
     runpy.run_path(sys.argv[0], run_name="__main__")
 ''')
+
+
+def training_flags(recipe: Recipe, *, image_size: int, test_crop: float, epochs: int) -> dict[str, str]:
+    """Return what the header says of a training on ImageNet: the recipe as flags of timm's train.py.
+
+    Args:
+        recipe: How to train; its schedule has to be one of timm's, such as `cosine`.
+        image_size: Side of training and test images in pixels.
+        test_crop: Share of the side of test images that their middle square keeps.
+        epochs: Length of the training.
+    """
+    is_bce = recipe.loss == "bce"
+    return {
+        "num_gpus": str(NUM_GPUS),
+        "data_flags": (
+            f"--input-size 3 {image_size} {image_size} --num-classes 1000 --crop-pct {test_crop:g} --epochs {epochs} "
+            f"-b {recipe.batch_size // NUM_GPUS}"
+        ),
+        "optimizer_flags": (
+            f"--opt {recipe.optimizer} --lr {_scientific(recipe.learning_rate)} --weight-decay {recipe.weight_decay:g} "
+            f"--sched {recipe.schedule} --warmup-epochs {recipe.warmup_epochs:g} "
+            f"--min-lr {_scientific(recipe.min_learning_rate)}"
+        ),
+        "loss_flags": (
+            (f"--bce-loss --bce-target-thresh {recipe.bce_target_threshold:g} " if is_bce else "")
+            + f"--smoothing {recipe.label_smoothing:g} --drop-path {recipe.drop_path:g} --aa {recipe.randaugment}"
+        ),
+        "augmentation_flags": (
+            f"--mixup {recipe.mixup} --cutmix {recipe.cutmix} --reprob 0 --aug-repeats {recipe.augmentation_repeats}"
+        ),
+    }
+
+
+def _scientific(number: float) -> str:
+    """Return a number as `1.4e-3`."""
+    mantissa, exponent = f"{number:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
 
 NAMES = frozenset({"CONFIG", "create", "load_weights", "default_cfgs", "_create_for_timm", "_STAND_IN"})
 """What the template itself binds."""

@@ -23,19 +23,19 @@ class Program:
     """A network that only infers, in float32.
 
     Args:
-        forward: images -> outputs, on the device that it was opened for.
-        input_shape: of one image, (channels, height, width).
-        batch_size: the only one that it takes; None takes any.
-        num_params: that the file tells of; None where it does not.
-        flops: multiply-adds of one image, likewise.
-        runtime: what runs it, with its version.
+        forward: Function from images to outputs, on the device that the program was opened for.
+        input_shape: Shape of one image, (channels, height, width).
+        batch_size: The one batch size that the program takes; None takes any.
+        num_params: Number of parameters, None where the file does not state it.
+        macs: Multiply-adds of one image, None where the file does not state them.
+        runtime: Name and version of what runs the program.
     """
 
     forward: Callable[[Tensor], Any]
     input_shape: tuple[int, int, int]
     batch_size: int | None
     num_params: int | None
-    flops: int | None
+    macs: int | None
     runtime: str
 
 
@@ -43,13 +43,13 @@ def open_program(path: Path, *, device: torch.device, is_trusted: bool) -> Progr
     """Return the program in a file.
 
     Args:
-        path: with the suffix `.onnx` or `.pt2`.
-        device: to run on.
-        is_trusted: whether the user vouches for the file. torch unpickles its programs, which can run any code; a graph
+        path: Path with the suffix `.onnx` or `.pt2`.
+        device: Device to run on.
+        is_trusted: Whether the user vouches for the file. torch unpickles its programs, which can run any code; a graph
             of ONNX is data, and needs no trust.
 
     Raises:
-        NaxcliError: if the file is damaged, needs trust or a missing package, or cannot run on the device.
+        NaxcliError: If the file is damaged, needs trust or a missing package, or cannot run on the device.
     """
     return _open_onnx(path, device) if path.suffix == ".onnx" else _open_torch_program(path, device, is_trusted)
 
@@ -75,7 +75,7 @@ def _open_onnx(path: Path, device: torch.device) -> Program:
         batch_size=batch_size,
         runtime=f"onnxruntime {onnxruntime.__version__}",
         num_params=_count(facts, "num_params"),
-        flops=_count(facts, "flops"),
+        macs=_count(facts, "flops"),
     )
 
 
@@ -104,7 +104,7 @@ def _open_torch_program(path: Path, device: torch.device, is_trusted: bool) -> P
         batch_size=batch_size,
         runtime=f"{torch_runtime()}, exported program",
         num_params=sum(parameter.numel() for parameter in program.parameters()),
-        flops=_count(_facts(extra[FACTS_FILE]), "flops"),
+        macs=_count(_facts(extra[FACTS_FILE]), "flops"),
     )
 
 

@@ -33,10 +33,10 @@ class ExportedFile:
     """What a `python` export says of its network.
 
     Args:
-        space: with this network only: its `build` is the file's `create`.
-        name: under which the network is registered with timm.
+        space: Space of this network only, whose `build` is the file's `create`.
+        name: Name under which the network is registered with timm.
         variant: `reduced` where the file's `create` takes an image size, else `FULL_SIZE`.
-        weights: that the file names as trained, where they lie.
+        weights: File of the trained weights that the export names; None where it is missing.
     """
 
     space: Space
@@ -75,7 +75,7 @@ def import_file(path: Path) -> Any:
     """Return a Python file as a module of its own, which runs it.
 
     Raises:
-        NaxcliError: if it raises anything.
+        NaxcliError: If it raises anything.
     """
     # Not under its stem: a file may be called as a library is.
     name = "naxcli_exported_" + re.sub(r"\W", "_", str(path.resolve().with_suffix("")))
@@ -97,7 +97,7 @@ def load_exported_file(path: Path) -> ExportedFile:
     """Run a `python` export and return its network.
 
     Raises:
-        NaxcliError: if the file is no export, or does not import.
+        NaxcliError: If the file is no export, or does not import.
     """
     if not is_exported_file(path):
         raise NaxcliError(

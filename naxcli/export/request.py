@@ -23,27 +23,27 @@ class ExportRequest:
     """One export.
 
     Args:
-        space: that the configuration belongs to.
-        config: of the network.
-        format: one of `naxcli.export.FORMATS`.
-        out: folder to make, or a file with the format's suffix (`best.onnx`), which names the network too.
+        space: Space that the configuration belongs to.
+        config: Configuration of the network.
+        format: Format, one of `naxcli.export.FORMATS`.
+        out: Folder to make, or a file with the format's suffix (`best.onnx`), which names the network too.
         variant: `reduced` or one of the space's full-size networks.
-        width: factor of the channel counts.
-        num_classes: of the classifier.
-        in_channels: of the images.
-        image_size: in pixels.
-        weights: safetensors file or training checkpoint; without one the network is exported untrained (seed 0).
-        provenance: where the configuration comes from (run, trial, cost, seeds, versions), for headers and model cards.
-        mean: per channel, that the training subtracted from images in [0, 1]; ImageNet's where it is not known.
-        std: per channel, that it divided by.
-        opset: of ONNX; None takes the oldest that the exporter writes.
-        fold: whether batch normalizations become part of convolutions, and branches one, in a `torch` program or ONNX graph.
-        bench: whether latency and throughput are measured on this machine's CPU and recorded in an export with a network.
-        overwrite: whether files of an earlier export may be replaced. Other files of the folder stay.
-        name: of the network: a Python identifier. Made of space, variant and configuration where empty.
+        width: Factor on the channels.
+        num_classes: Classes of the classifier.
+        in_channels: Channels of the images.
+        image_size: Side of the images in pixels.
+        weights: Safetensors file or training checkpoint; None exports the network untrained (seed 0).
+        provenance: Where the configuration comes from (run, trial, cost, seeds, versions), for headers and model cards.
+        mean: Mean per channel that the training subtracted from images in [0, 1]; None is ImageNet's.
+        std: Standard deviation per channel that the training divided by; None is ImageNet's.
+        opset: Version of ONNX's operators; None takes the oldest that the exporter writes.
+        fold: Whether batch normalizations become part of convolutions, and branches one, in a `torch` program or ONNX graph.
+        bench: Whether latency and throughput are measured on this machine's CPU and recorded in an export with a network.
+        overwrite: Whether files of an earlier export may be replaced; other files of the folder stay.
+        name: Name of the network, a Python identifier; where empty, made of space, variant and configuration.
 
     Raises:
-        NaxcliError: if the name is no identifier, the variant unknown, or a number out of range.
+        NaxcliError: If the name is no identifier, the variant unknown, or a number out of range.
     """
 
     space: Space
@@ -113,7 +113,7 @@ class Written:
     """What a format's `write` found out about the network and the files it wrote; see `Exported`."""
 
     num_params: int | None = None
-    flops: int | None = None
+    macs: int | None = None
     max_difference: float | None = None
     speed: Mapping[str, Any] | None = None
     why_no_speed: str = ""
@@ -124,21 +124,21 @@ class Exported:
     """A finished export.
 
     Args:
-        files: written, in order of importance.
-        name: of the network.
-        num_params: of the network.
-        flops: multiply-adds of one image forward.
-        max_difference: between the loaded export's output and the original's on random images, as a share of the
+        files: Files written, in order of importance.
+        name: Name of the network.
+        num_params: Number of parameters of the network.
+        macs: Multiply-adds of one forward pass of one image.
+        max_difference: Largest difference of the loaded export's outputs from the original's on random images, as a share of the
             largest output where that is above 1; None for a format without a network.
-        is_trained: whether the request named weights.
-        speed: what `naxcli.measure.timing.measure_speed` found; None where it was not asked for or could not be measured.
-        why_no_speed: why it could not be measured.
+        is_trained: Whether the request named weights.
+        speed: What `naxcli.measure.timing.measure_speed` found; None where it was not asked for or could not be measured.
+        why_no_speed: Why it could not be measured.
     """
 
     files: tuple[Path, ...]
     name: str
     num_params: int | None = None
-    flops: int | None = None
+    macs: int | None = None
     max_difference: float | None = None
     is_trained: bool = False
     speed: Mapping[str, Any] | None = None

@@ -16,10 +16,10 @@ class SourceSlice:
     """A self-contained part of a file.
 
     Args:
-        docstring: of the file.
-        imports: statements in the file's order.
-        definitions: functions, classes and constants in the file's order.
-        names: everything that imports and definitions bind at the top level.
+        docstring: Docstring of the file.
+        imports: Import statements in the file's order.
+        definitions: Functions, classes and constants in the file's order.
+        names: All names that imports and definitions bind at the top level.
     """
 
     docstring: str
@@ -48,11 +48,11 @@ def slice_source(path: Path, entry: str) -> SourceSlice:
     """Return what the function `entry` of a file needs to run elsewhere.
 
     Args:
-        path: of a Python file; it is read, not run.
-        entry: name of a function defined at the file's top level.
+        path: Path of a Python file; it is read, not run.
+        entry: Name of a function defined at the file's top level.
 
     Raises:
-        NaxcliError: if there is no such function, or what it needs is imported from naxcli or a neighbouring file.
+        NaxcliError: If there is no such function, or what it needs is imported from naxcli or a neighbouring file.
     """
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)

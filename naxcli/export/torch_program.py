@@ -23,7 +23,7 @@ def write(request: ExportRequest, bundle: Bundle, folder: Path) -> Written:
     """Write NAME.pt2, load it, run it on two sizes of batch, and return the largest difference.
 
     Raises:
-        NaxcliError: if the network's code cannot be exported by torch, or the output differs.
+        NaxcliError: If the network's code cannot be exported by torch, or the output differs.
     """
     path = folder / f"{request.network_name}.pt2"
     program = export_program(bundle)
@@ -49,7 +49,7 @@ def export_program(bundle: Bundle) -> torch.export.ExportedProgram:
     """Return the network as a program for any number of images.
 
     Raises:
-        NaxcliError: if the network's code cannot be exported by torch.
+        NaxcliError: If the network's code cannot be exported by torch.
     """
     batch = torch.export.Dim("batch", min=1)
     try:

@@ -18,6 +18,8 @@ _SHAPE_KEEPING_ACTIVATIONS = {torch.ops.aten.gelu, torch.ops.aten.elu}
 _SHAPE_KEEPING_NORMALIZATIONS = {torch.ops.aten.native_batch_norm, torch.ops.aten.native_layer_norm}
 
 LATENCY_SECONDS = 0.1
+FLOPS_PER_MAC = 2
+"""Floating-point operations of a multiply-add, as torch's formulas and the rates of hardware count them."""
 
 
 def num_params(network: nn.Module) -> int:
@@ -25,39 +27,40 @@ def num_params(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def count_flops(network: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Return the multiply-adds of one forward pass of one image, in convolutions, linear layers and matrix products.
+def count_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return the multiply-adds (MACs) of one forward pass of one image, in convolutions, linear layers and matrix products.
 
-    The network is not run: shapes alone flow through it on torch's meta device, in evaluation mode. Papers call this
-    number FLOPs; normalizations, activations and additions are not counted. Poolings made of convolutions are.
+    The network is not run: shapes alone flow through it on torch's meta device, in evaluation mode. Papers on
+    image classification call this number FLOPs, and so do the column and the flags of naxcli. Normalizations, activations
+    and additions are not counted; poolings made of convolutions are.
 
     Args:
-        network: any module, on any device; left as it is.
-        input_shape: of one image, (channels, height, width).
+        network: Any module, on any device; it is not changed.
+        input_shape: Shape of one image, (channels, height, width).
 
     Raises:
-        RuntimeError, NotImplementedError: if the forward pass needs the values of tensors, not only their shapes.
+        RuntimeError, NotImplementedError: If the forward pass needs the values of tensors, not only their shapes.
     """
     # Shapes take the place of all weights, so that neither a copy of the network nor its activations are allocated.
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
-    with _evaluation_mode(network), torch.device("meta"), torch.no_grad(), _MultiplyAddCounter() as counter:
+    with _evaluation_mode(network), torch.device("meta"), torch.no_grad(), _MacCounter() as counter:
         torch.func.functional_call(network, shapes, (torch.empty(1, *input_shape, dtype=dtype),))
-    multiply_adds: int = counter.multiply_adds
-    return multiply_adds
+    macs: int = counter.macs
+    return macs
 
 
 def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> float:
     """Return the median time in milliseconds of a forward pass of one image in evaluation mode, synchronised with the device.
 
-    A trial has to have a number, however busy its machine is with the trials beside it: the median is returned where the
-    repetitions do not agree, too.
+    The median is returned also where the repetitions do not agree: a trial needs a number, however busy its machine is
+    with other trials.
 
     Args:
-        network: is moved to `device`.
-        input_shape: of one image, (channels, height, width).
-        device: to run on.
+        network: Network; it is moved to `device`.
+        input_shape: Shape of one image, (channels, height, width).
+        device: Device to run on.
     """
     network.to(device)
     images = torch.randn(1, *input_shape, device=device)
@@ -68,16 +71,28 @@ def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torc
     return 1000 * timing.seconds
 
 
-class _MultiplyAddCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+def macs_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    """Return the multiply-adds of one call of an operator by torch's own formulas, 0 where it has none for it."""
+    operation = func.overloadpacket
+    if operation in flop_registry:
+        return int(flop_registry[operation](*args, **kwargs, out_val=out)) // FLOPS_PER_MAC
+    if str(operation) == "torchvision.deform_conv2d":
+        # As a plain convolution; between positions it also interpolates, which is not counted.
+        weight = args[1]
+        return int(out.numel() * weight[0].numel())
+    return 0
+
+
+class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts multiply-adds of forward operations by torch's own formulas.
 
-    Does what `torch.utils.flop_counter.FlopCounterMode` does, without noting modules and taking composite operations
-    apart, which cost most of the time: a search with limits counts thousands of networks.
+    Does what `torch.utils.flop_counter.FlopCounterMode` does, but neither records modules nor decomposes composite
+    operations, which takes most of the time: a search with limits counts thousands of networks.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.multiply_adds: int = 0
+        self.macs: int = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -91,13 +106,7 @@ class _MultiplyAddCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             out = (torch.empty_like(args[0]), statistics, statistics)
         else:
             out = func(*args, **kwargs)
-        if operation in flop_registry:
-            # The formulas count a multiplication and an addition as two.
-            self.multiply_adds += flop_registry[operation](*args, **kwargs, out_val=out) // 2
-        elif str(operation) == "torchvision.deform_conv2d":
-            # As a plain convolution; between positions it also interpolates, which is not counted.
-            weight = args[1]
-            self.multiply_adds += out.numel() * weight[0].numel()
+        self.macs += macs_of(func, args, kwargs, out)
         return out
 
 

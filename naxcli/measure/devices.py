@@ -16,7 +16,7 @@ def choose_device(name: str, *, num_processes: int = 1) -> torch.device:
     """Return the device that `auto`, `cpu` or `cuda` means for this process, one of `num_processes` of a training.
 
     Raises:
-        NaxcliError: if there is no such device, or no GPU of its own for this process.
+        NaxcliError: If there is no such device, or no GPU of its own for this process.
     """
     import torch
 
@@ -35,6 +35,14 @@ def choose_device(name: str, *, num_processes: int = 1) -> torch.device:
         )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def device_name(device: torch.device) -> str:

@@ -11,7 +11,7 @@ _RESET_PEAK = "5"  # of /proc/<pid>/clear_refs, proc(5)
 
 
 class PeakMemory:
-    """Counts from its making: the allocator's peak on CUDA, the process's resident peak on a CPU (Linux only)."""
+    """Measures from its construction on: the allocator's peak on CUDA, the process's resident peak on a CPU (Linux only)."""
 
     def __init__(self, device: torch.device | str) -> None:
         self._device = torch.device(device)
@@ -23,7 +23,7 @@ class PeakMemory:
                 Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
 
     def read(self) -> int | None:
-        """Return the peak in bytes, None where the system does not tell."""
+        """Return the peak in bytes, None where the system does not report it."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         try:

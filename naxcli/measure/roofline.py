@@ -1,7 +1,7 @@
 """Roofline: the least time a network can take on a device, from what the device was measured to do.
 
-Every operation of the forward pass takes at least the time of its arithmetic at the device's rate of matrix products, and
-at least the time of reading its inputs and writing its outputs once at the device's memory bandwidth; the bound is the sum over
+Every operation of the forward pass takes at least the time of its arithmetic at the device's peak rate of matrix products, and
+at least the time of reading its inputs and writing its outputs once at its peak bandwidth; the bound is the sum over
 operations of the larger one. Nothing is fused in it, so a compiler that fuses can be faster than the bound. A training step
 counts three times the forward pass, in arithmetic and in traffic: torch's counter is wrong for grouped convolutions backward.
 Source: Williams et al., Roofline: An Insightful Visual Performance Model, CACM 2009.
@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+
+from naxcli.measure.counts import FLOPS_PER_MAC, macs_of
+from naxcli.measure.devices import synchronise
 
 TRAINING_FACTOR = 3
 _PROBE_SECONDS = 0.3
@@ -28,11 +30,12 @@ _MATRIX_SIZE = {"cuda": 8192, "cpu": 1024}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
-    """What a device does at best, measured.
+    """Measured peaks of a device.
 
     Args:
-        bytes_per_second: of a copy within its memory, reads and writes counted.
-        flops_per_second: of a square matrix product in the precision of the measurement; a multiply-add counts as two.
+        bytes_per_second: Peak bandwidth: that of a copy within its memory, reads and writes counted.
+        flops_per_second: Peak arithmetic: that of a square matrix product in the precision of the measurement, in FLOP/s
+            as hardware is rated, two for each multiply-add.
     """
 
     bytes_per_second: float
@@ -41,9 +44,9 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One operation of a forward pass: its arithmetic (a multiply-add counts as two) and its unfused memory traffic."""
+    """One operation of a forward pass: its multiply-adds and its unfused memory traffic."""
 
-    flops: int
+    macs: int
     traffic_bytes: int
 
 
@@ -54,7 +57,8 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     product_seconds = _shortest(lambda: left @ right, device)
     return Ceilings(
-        bytes_per_second=2 * num_bytes / copy_seconds, flops_per_second=2 * float(size) ** 3 / product_seconds
+        bytes_per_second=2 * num_bytes / copy_seconds,
+        flops_per_second=FLOPS_PER_MAC * float(size) ** 3 / product_seconds,
     )
 
 
@@ -62,12 +66,12 @@ def list_operations(network: nn.Module, input_shape: tuple[int, ...], *, bytes_p
     """Return the operations of one forward pass that compute anything, without running it.
 
     Args:
-        network: in the mode that is to be counted; left as it is.
-        input_shape: of a batch, (n, channels, height, width).
-        bytes_per_value: of the precision: 4 in float32, 2 in bfloat16.
+        network: Network in the mode to be counted; it is not changed.
+        input_shape: Shape of a batch, (n, channels, height, width).
+        bytes_per_value: Size of a number in the precision: 4 in float32, 2 in bfloat16.
 
     Raises:
-        RuntimeError, NotImplementedError: if the forward pass needs the values of tensors.
+        RuntimeError, NotImplementedError: If the forward pass needs the values of tensors.
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
@@ -80,15 +84,12 @@ def list_operations(network: nn.Module, input_shape: tuple[int, ...], *, bytes_p
 def least_seconds(operations: list[Operation], ceilings: Ceilings) -> float:
     """Return the roofline's bound of one forward pass."""
     return sum(
-        max(operation.flops / ceilings.flops_per_second, operation.traffic_bytes / ceilings.bytes_per_second)
+        max(
+            FLOPS_PER_MAC * operation.macs / ceilings.flops_per_second,
+            operation.traffic_bytes / ceilings.bytes_per_second,
+        )
         for operation in operations
     )
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _shortest_copy(device: torch.device, num_bytes: int) -> float:
@@ -123,11 +124,10 @@ class _OperationList(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **kwargs)
         if _is_view(func) or func.overloadpacket in _ALLOCATIONS:
             return out
-        formula = flop_registry.get(func.overloadpacket)
         num_values = sum(tensor.numel() for tensor in _tensors((args, tuple(kwargs.values()), out)))
         self.operations.append(
             Operation(
-                flops=formula(*args, **kwargs, out_val=out) if formula else 0,
+                macs=macs_of(func, args, kwargs, out),
                 traffic_bytes=num_values * self._bytes_per_value,
             )
         )

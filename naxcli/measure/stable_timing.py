@@ -1,16 +1,36 @@
-"""time_until_stable: how long one call takes, how far its repetitions spread, and whether the machine was busy with other things."""
+"""time_until_stable: the time of one call, the spread of its repetitions, and the load of the machine meanwhile."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils import benchmark
+
+
+@contextlib.contextmanager
+def _without_cuda_warning() -> Iterator[None]:
+    """Keep the block's import of torch's extension builder from warning of a CUDA toolkit without a GPU: nothing is built."""
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    logger.addFilter(_is_worth_showing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_worth_showing)
+
+
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    return "No CUDA runtime is found" not in record.getMessage()
+
+
+with _without_cuda_warning():
+    from torch.utils import benchmark
 
 LARGEST_SPREAD = 0.1
 """Interquartile range of the repetitions, as a share of their median, above which the median is not worth recording."""
@@ -25,12 +45,12 @@ class Timing:
     """How long one call takes.
 
     Args:
-        seconds: median of the repetitions.
-        spread: their interquartile range as a share of the median.
-        num_repetitions: of the call, or of a block of calls where one is too short for the clock.
-        num_threads: of torch.
-        num_cpus: of the machine.
-        load: CPUs that other processes kept busy meanwhile, on average; None where the system does not tell.
+        seconds: Median of the repetitions.
+        spread: Interquartile range of the repetitions as a share of the median.
+        num_repetitions: Number of times that the call, or a block of calls too short for the clock, was timed.
+        num_threads: CPU threads of torch.
+        num_cpus: CPUs of the machine.
+        load: CPUs that other processes kept busy meanwhile, on average; None where the system does not report it.
     """
 
     seconds: float
@@ -42,7 +62,7 @@ class Timing:
 
     @property
     def why_unstable(self) -> str:
-        """Why the median would be another one next time, empty where it is worth recording."""
+        """Why the median would differ next time, empty where it is worth recording."""
         if self.load is not None and self.num_cpus - self.load < LEAST_FREE_CPUS_PER_THREAD * self.num_threads:
             return f"other processes kept {self.load:.1f} of {self.num_cpus} CPUs busy"
         if not self.spread <= LARGEST_SPREAD:
@@ -60,13 +80,13 @@ def time_until_stable(
     max_seconds: float,
     timer: Callable[[], float] = benchmark.timer,
 ) -> Timing:
-    """Return how long a call takes, repeated until the repetitions agree or the time is over; warm-up is not counted.
+    """Return the time of a call, repeated until the repetitions agree or the time is over; warm-up is not counted.
 
     Args:
-        call: what is measured, with as many threads as torch has.
-        min_seconds: of repetitions, at least.
-        max_seconds: of repetitions; at least one is made.
-        timer: clock in seconds, synchronised with the device.
+        call: Function to time, with as many threads as torch has.
+        min_seconds: Least time to spend on repetitions.
+        max_seconds: Time after which no further repetition begins.
+        timer: Clock in seconds, synchronised with the device.
     """
     stopwatch = benchmark.Timer("call()", globals={"call": call}, timer=timer, num_threads=torch.get_num_threads())
     others, started = _cpu_seconds_of_others(), time.perf_counter()
@@ -88,7 +108,7 @@ def time_until_stable(
 
 
 def _cpu_seconds_of_others() -> float | None:
-    """Return the CPU time that everything but this process took since the machine started, None where only Linux would tell."""
+    """Return the CPU time that all other processes took since the machine started, None where the system is not Linux."""
     if not _STAT_FILE.exists():
         return None
     # user, nice, system, idle, waiting for disks, two kinds of interrupts, stolen by other virtual machines; man 5 proc

@@ -16,22 +16,22 @@ MIN_SECONDS, MAX_SECONDS = 1.0, 5.0
 
 
 class UnstableError(Exception):
-    """The speed could not be measured; its text says why."""
+    """Raised where the speed could not be measured; its text says why."""
 
 
 def measure_speed(forward: Callable[[Tensor], Any], input_shape: tuple[int, ...], *, runtime: str) -> dict[str, Any]:
     """Return latency of one image and throughput of a batch, as medians with their spread and load, as plain data.
 
-    A short look, to lie beside an export: passes are repeated for a second, and on until they agree, for five at most.
-    `naxcli bench` measures on GPUs, and longer.
+    A short measurement for the record of an export: forward passes are repeated for one second, and then until they
+    agree, for five at most. `naxcli bench` takes longer, and measures on GPUs too.
 
     Args:
-        forward: images -> outputs, on the CPU in float32.
-        input_shape: of one image, (channels, height, width).
-        runtime: what runs the network, such as `torch 2.9.0`.
+        forward: Function from images to outputs, on the CPU in float32.
+        input_shape: Shape of one image, (channels, height, width).
+        runtime: Name and version of what runs the network, such as `torch 2.9.0`.
 
     Raises:
-        UnstableError: if the passes do not agree, or the machine is busy with other things.
+        UnstableError: If the forward passes do not agree, or the machine is busy with other things.
     """
     latency, throughput = (_timing(forward, input_shape, batch_size) for batch_size in (1, BATCH_SIZE))
     return {

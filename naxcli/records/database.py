@@ -312,6 +312,11 @@ class Records:
 
     # -- Parquet ------------------------------------------------------------------------------------------------------------
 
+    def tables(self, configuration_space: ConfigurationSpace) -> tuple[pa.Table, pa.Table]:
+        """Return what trials.parquet and curves.parquet would hold now."""
+        rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
+        return _trials_table(rows, configuration_space), _curves_table(self._rows(_CURVES_QUERY))
+
     def write_parquet_if_due(self, run: RunDirectory, configuration_space: ConfigurationSpace) -> None:
         """Replace trials.parquet and curves.parquet, unless nothing changed or the last time was too recent for its price."""
         if self._is_parquet_stale and time.monotonic() >= self._next_parquet_at:
@@ -320,9 +325,9 @@ class Records:
     def write_parquet(self, run: RunDirectory, configuration_space: ConfigurationSpace) -> None:
         """Replace trials.parquet and curves.parquet, each whole or not at all."""
         started = time.monotonic()
-        rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
-        _replace_parquet(run.trials_file, _trials_table(rows, configuration_space))
-        _replace_parquet(run.curves_file, _curves_table(self._rows(_CURVES_QUERY)))
+        trials, curves = self.tables(configuration_space)
+        _replace_parquet(run.trials_file, trials)
+        _replace_parquet(run.curves_file, curves)
         self._is_parquet_stale = False
         seconds = time.monotonic() - started
         self._next_parquet_at = time.monotonic() + max(PARQUET_MIN_INTERVAL_SECONDS, seconds / PARQUET_TIME_SHARE)

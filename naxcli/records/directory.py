@@ -32,13 +32,14 @@ RECORD_FILES = (
     "curves.parquet",
     "search.db-journal",
 )
-PLAN_FILES = ("plan.json", "packing.json")  # may be there before the run
+# May be there before the run; the last is the earlier name of the one before.
+PLAN_FILES = ("plan.json", "trials_per_gpu.json", "packing.json")
 _TEMPORARY = re.compile(
     rf"\.({'|'.join(map(re.escape, (*DATABASE_FILES, *RECORD_FILES, *PLAN_FILES)))})\.(\d+\.)?tmp(-journal)?", re.ASCII
 )
 _CHECKPOINT = re.compile(r"(\d+)\.pt", re.ASCII)
-# As `save_checkpoint` names what it is writing.
-_TEMPORARY_CHECKPOINT = re.compile(r"\.\d+\.pt\.[a-z0-9_]{8}\.tmp", re.ASCII)
+# As `replaced` names what it writes; eight characters are of earlier versions.
+_TEMPORARY_CHECKPOINT = re.compile(r"\.\d+\.pt\.(\d+|[a-z0-9_]{8})\.tmp", re.ASCII)
 _LOCK_TEXT = re.compile(r"process \d+ on ")
 
 
@@ -89,8 +90,8 @@ class RunDirectory:
         return self.path / "plan.json"
 
     @property
-    def packing_file(self) -> Path:
-        return self.path / "packing.json"
+    def trials_per_gpu_file(self) -> Path:
+        return self.path / "trials_per_gpu.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -144,6 +145,10 @@ class RunDirectory:
         if not isinstance(content, dict):
             raise NaxcliError(f"{path} does not hold a JSON object")
         return content
+
+    def trials_per_gpu(self) -> dict[str, Any]:
+        """Return what was measured of trials that share a GPU; empty where nothing was."""
+        return self.read_json(self.trials_per_gpu_file) or self.read_json(self.path / "packing.json")
 
     def clear(self) -> None:
         """Delete the files that belong to its trials, but for the database and its copy, by which the folder is known as a run.

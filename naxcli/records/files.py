@@ -95,7 +95,7 @@ def write_file(path: Path, content: str | bytes) -> None:
         NaxcliError: if it cannot be written there.
     """
     check_target(path, is_folder=False)
-    # Half of a surrogate pair, which a stranger's text may hold, is no text in UTF-8.
+    # Half of a surrogate pair, which untrusted text may hold, is no text in UTF-8.
     write_atomically(path, content.encode(errors="replace") if isinstance(content, str) else content)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from naxcli.records.history import FinishedTrial
-from naxcli.records.trial import Status, Trial
+from naxcli.records.trial import Config, Status, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +19,19 @@ class Incumbent:
     cost: float
     num_seeds: int
 
+    @property
+    def config(self) -> Config:
+        return self.trial.config
+
+    @property
+    def fidelity(self) -> float:
+        return self.trial.fidelity
+
     def to_json(self) -> dict[str, Any]:
         return {
-            "config": dict(self.trial.config),
+            "config": dict(self.config),
             "cost": self.cost,
-            "fidelity": self.trial.fidelity,
+            "fidelity": self.fidelity,
             "num_seeds": self.num_seeds,
             "config_id": self.trial.config_id,
             "trial_id": self.trial.trial_id,

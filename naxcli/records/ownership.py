@@ -11,7 +11,11 @@ from naxcli.records.database import is_database
 from naxcli.records.directory import DATABASE_FILES, PLAN_FILES, RECORD_FILES, RunDirectory
 
 # What `plan` and the first search leave in their files, by which these are known.
-_PLAN_KEYS = {"plan.json": {"settings", "rungs"}, "packing.json": {"devices", "per_device"}}
+_PLAN_KEYS = {
+    "plan.json": {"settings", "rungs"},
+    "trials_per_gpu.json": {"devices", "per_device"},
+    "packing.json": {"devices", "per_device"},
+}
 
 
 def require_ours(run: RunDirectory) -> None:

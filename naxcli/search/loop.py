@@ -11,7 +11,6 @@ import dataclasses
 import json
 import math
 import shlex
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -124,7 +123,6 @@ class Search:
         self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
         self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
         self._clock_start = time.monotonic()
-        self._log_lock = threading.Lock()
 
     # -- the loop -----------------------------------------------------------------------------------------------------------
 
@@ -301,7 +299,7 @@ class Search:
         )
 
     def heard(self, message: Mapping[str, Any]) -> None:
-        """Note a sign of life of a running trial. Called from the pool's own thread."""
+        """Note a heartbeat of a running trial. Called from the pool's own thread."""
         if message.get("has_begun"):
             self._watchdog.begun(int(message["trial_id"]))
             return
@@ -324,7 +322,7 @@ class Search:
                 self._record(trial_id, Result(status=Status.TIMEOUT, error=error, seconds=seconds))
             elif (silence := self._watchdog.allowed_silence_exceeded(trial)) is not None:
                 self._pool.kill(trial_id)
-                self._retry_or_record(self._batches.pop(trial_id), f"no sign of life for {silence:.0f} s")
+                self._retry_or_record(self._batches.pop(trial_id), f"no heartbeat for {silence:.0f} s")
 
     # -- record, tell -------------------------------------------------------------------------------------------------------
 
@@ -440,7 +438,7 @@ class Search:
 
     def _log(self, event: str, **values: Any) -> None:
         line = json.dumps({"at": time.time(), "event": event, **values})
-        with self._log_lock, self.run_directory.log_file.open("a", encoding="utf-8") as handle:
+        with self.run_directory.log_file.open("a", encoding="utf-8") as handle:
             handle.write(line + "\n")
 
 

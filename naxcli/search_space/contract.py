@@ -1,4 +1,4 @@
-"""Space: the public contract of a search space, and loading one by name, path or module.
+"""Space and Variant: the public contract of a search space, and loading one by name, path or module.
 
 A space is a Python file with a module-level `SPACE = Space(...)`. Files of `spaces/` import nothing else of naxcli.
 """
@@ -29,6 +29,27 @@ if TYPE_CHECKING:
 Constraint = Callable[[Config], bool]
 
 NUM_DIGESTED = 32  # configurations that stand for what a space does with any
+LARGE_TEST_CROP = 0.95
+"""Share of the side of large test images, which are photographs resized, that their middle square keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A full-size network of a configuration, and how it is used.
+
+    Args:
+        build: Function `build(config, *, num_classes, in_channels, width=1.0) -> nn.Module`.
+        image_size: Side in pixels of the images that the network was made for.
+        test_crop: Share of the side of test images that their middle square keeps.
+        recipe: Settings of the recipe that its training on ImageNet changes, by name: an export's header trains it so.
+        reference: Name of the reference configuration that was published at this size, which `naxcli bench` measures.
+    """
+
+    build: Callable[..., Any]
+    image_size: int = 224
+    test_crop: float = LARGE_TEST_CROP
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,25 +57,25 @@ class Space:
     """A search space: its configurations, and either the networks they build or a function that evaluates them.
 
     Args:
-        name: short identifier, used in run directories and exports (letters, digits, `-`, `_`).
-        configspace: `seed -> ConfigurationSpace`.
-        build: `build(config, *, num_classes, in_channels, image_size, width=1.0) -> nn.Module`; input of the network is
-            (batch, in_channels, image_size, image_size) float, output (batch, num_classes) logits.
-        evaluate: `evaluate(config, *, fidelity, seed) -> float | dict` for any other objective; a dict holds `cost` (minimised) and
-            optionally `num_params`, `flops`, `latency_ms`, `val_accuracy`.
-        version: of the space's meaning; exported configurations name it and are refused by another version.
+        name: Short identifier, used in run directories and exports (letters, digits, `-`, `_`).
+        configspace: Function `seed -> ConfigurationSpace`.
+        build: Function `build(config, *, num_classes, in_channels, image_size, width=1.0) -> nn.Module`. The network maps
+            images of shape (batch, in_channels, image_size, image_size), float, to logits of shape (batch, num_classes).
+        evaluate: Function `evaluate(config, *, fidelity, seed) -> float | dict` for any other objective; a dict holds `cost`
+            (minimised) and optionally `num_params`, `flops` (multiply-adds), `latency_ms`, `val_accuracy`.
+        version: Version of what the space means; exported configurations name it and are refused by another version.
         constraints: `Limits`, or predicates `config -> bool` that are true where a configuration is allowed.
-        groups: name -> hyperparameters whose importance is reported jointly.
-        reference: name -> configuration worth comparing with, such as a baseline.
-        variants: name -> `build(config, *, num_classes, in_channels, width=1.0) -> nn.Module`, full-size networks of a configuration.
-            A variant's `image_size` attribute is its usual input size in pixels (224 where there is none).
-        canonical: `config -> config`, the same for all configurations that are the same network by another name.
-        zero_cost: `config -> {name: value}`, cheap metrics.
-        paper: citation.
-        origin: how another process can load the space again; filled in by `load_space`.
+        groups: Hyperparameters whose importance is reported jointly, by name of the group.
+        reference: Configurations worth comparing with, such as a baseline, by name.
+        variants: Full-size networks of a configuration, by name: a `Variant`, or its `build` function alone.
+        baselines: Networks of timm whose speed `naxcli bench` compares with that of the variants, with their image size.
+        canonical: Function `config -> config`, the same for all configurations that are the same network by another name.
+        zero_cost: Function `config -> {name: value}` of cheap metrics.
+        paper: Citation.
+        origin: Reference by which another process loads the space again; filled in by `load_space`.
 
     Raises:
-        NaxcliError: if the arguments contradict each other.
+        NaxcliError: If the arguments contradict each other.
     """
 
     name: str
@@ -65,7 +86,8 @@ class Space:
     constraints: Sequence[Limits | Constraint] = ()
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reference: Mapping[str, Config] = field(default_factory=dict)
-    variants: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    variants: Mapping[str, Variant | Callable[..., Any]] = field(default_factory=dict)
+    baselines: Mapping[str, int] = field(default_factory=dict)
     canonical: Callable[[Config], Config] | None = None
     zero_cost: Callable[[Config], Mapping[str, float]] | None = None
     paper: str = ""
@@ -82,6 +104,19 @@ class Space:
         for constraint in self.constraints:
             if not (isinstance(constraint, Limits) or callable(constraint)):
                 raise NaxcliError(f"space {self.name!r} has a constraint that is neither Limits nor a function")
+        for name, variant in self.variants.items():
+            if not (isinstance(variant, Variant) or callable(variant)):
+                raise NaxcliError(f"variant {name!r} of space {self.name!r} is neither a Variant nor a function")
+            if (reference := self.variant(name).reference) and reference not in self.reference:
+                raise NaxcliError(f"variant {name!r} of space {self.name!r} names no reference: {reference!r}")
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant of that name; a plain function is one with the usual settings."""
+        variant = self.variants[name]
+        if isinstance(variant, Variant):
+            return variant
+        own_size = {"image_size": variant.image_size} if hasattr(variant, "image_size") else {}
+        return Variant(build=variant, **own_size)
 
     def configuration_space(self, seed: int | None = None) -> ConfigurationSpace:
         """Return a new ConfigurationSpace with its own random state."""
@@ -156,7 +191,7 @@ def to_configuration(
     """Return ConfigSpace's object for plain values, rebuilt from its vector so that it hashes like a sampled one.
 
     Raises:
-        NaxcliError: naming the unknown, missing or illegal hyperparameter.
+        NaxcliError: Naming the unknown, missing or illegal hyperparameter.
     """
     from ConfigSpace import Configuration
 
@@ -208,7 +243,7 @@ def load_space(reference: str) -> Space:
     A space file is code: it runs when it is loaded, so it is loaded only when the user names it.
 
     Raises:
-        NaxcliError: if there is no such space, or its file does not import or holds no Space.
+        NaxcliError: If there is no such space, or its file does not import or holds no Space.
     """
     if reference.endswith(".py") or "/" in reference:
         return _load_file(Path(reference))

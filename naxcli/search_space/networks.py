@@ -20,11 +20,8 @@ def variant_names(space: Space) -> tuple[str, ...]:
 
 
 def usual_image_size(space: Space, variant: str) -> int | None:
-    """Return the input size in pixels that a variant was made for, None for the reduced network (its data decide)."""
-    if variant == REDUCED:
-        return None
-    size: int = getattr(space.variants[variant], "image_size", 224)
-    return size
+    """Return the input size in pixels that a variant was made for, None for the reduced network, which takes that of its data."""
+    return None if variant == REDUCED else space.variant(variant).image_size
 
 
 def build_network(
@@ -40,16 +37,16 @@ def build_network(
     """Return the network of a configuration: (batch, in_channels, n, n) -> (batch, num_classes).
 
     Args:
-        space: a space of networks.
-        config: one of its configurations.
+        space: Space of networks.
+        config: Configuration of the space.
         variant: `reduced`, or the name of one of the space's full-size networks.
-        num_classes: of the classifier.
-        in_channels: of the images.
-        image_size: in pixels; only the reduced network is told.
-        width: factor of the channel counts.
+        num_classes: Classes of the classifier.
+        in_channels: Channels of the images.
+        image_size: Side of the images in pixels, which only the builder of the reduced network is told.
+        width: Factor on the channels.
 
     Raises:
-        NaxcliError: if the space makes no networks, has no such variant, or refuses the arguments.
+        NaxcliError: If the space makes no networks, has no such variant, or refuses the arguments.
     """
     from torch import nn
 
@@ -67,7 +64,8 @@ def build_network(
                 config, num_classes=num_classes, in_channels=in_channels, image_size=image_size, width=width
             )
         else:
-            network = space.variants[variant](config, num_classes=num_classes, in_channels=in_channels, width=width)
+            full_size = space.variant(variant).build
+            network = full_size(config, num_classes=num_classes, in_channels=in_channels, width=width)
     except ValueError as error:  # how builders refuse their arguments, such as an image that is too small
         raise NaxcliError(f"space {space.name!r} does not build this network", why=str(error)) from error
     if not isinstance(network, nn.Module):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.measure.counts import count_flops, num_params
+from naxcli.measure.counts import count_macs, num_params
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space
 from naxcli.search_space.networks import REDUCED, build_network
@@ -26,12 +29,12 @@ def measure_config(
     width: float = 1.0,
     variant: str = REDUCED,
 ) -> dict[str, int]:
-    """Return `num_params` and `flops` (multiply-adds of one image forward) of a configuration's network.
+    """Return `num_params` and `flops`, the multiply-adds of one image forward, of a configuration's network.
 
     The network is built on the meta device: it has shapes, but no memory. A builder that needs real tensors gets them.
 
     Raises:
-        NaxcliError: if the space makes no networks, or has no such variant.
+        NaxcliError: If the space makes no networks, or has no such variant.
     """
 
     def measure() -> dict[str, int]:
@@ -46,7 +49,7 @@ def measure_config(
         )
         return {
             "num_params": num_params(network),
-            "flops": count_flops(network, (in_channels, image_size, image_size)),
+            "flops": count_macs(network, (in_channels, image_size, image_size)),
         }
 
     try:
@@ -74,17 +77,17 @@ def width_for_target(
     are found by bisection, and the better one is returned.
 
     Args:
-        space: of the configuration.
-        config: of the network.
+        space: Space of the configuration.
+        config: Configuration of the network.
         variant: `reduced`, or one of the space's full-size networks.
-        num_classes: of the classifier.
-        in_channels: of the images.
-        image_size: in pixels; what multiply-adds are counted for.
-        target_params: number of parameters wanted.
-        target_flops: multiply-adds of one image forward wanted; exactly one of the two is given.
+        num_classes: Classes of the classifier.
+        in_channels: Channels of the images.
+        image_size: Side in pixels of the images that multiply-adds are counted for.
+        target_params: Number of parameters wanted.
+        target_flops: Multiply-adds of one image wanted; exactly one of the two targets is given.
 
     Raises:
-        NaxcliError: if both or neither target is given, or no width comes within 2 %; the nearest is named.
+        NaxcliError: If both or neither target is given, or no width comes within 2 %; the nearest is named.
     """
     if (target_params is None) == (target_flops is None):
         raise NaxcliError(
@@ -92,39 +95,44 @@ def width_for_target(
         )
     measure, target = ("num_params", target_params) if target_params is not None else ("flops", target_flops)
     assert target is not None
-    sizes: dict[float, int] = {}
 
+    @functools.cache
     def size_at(width: float) -> int:
-        if width not in sizes:
-            sizes[width] = measure_config(
-                space,
-                config,
-                variant=variant,
-                num_classes=num_classes,
-                in_channels=in_channels,
-                image_size=image_size,
-                width=width,
-            )[measure]
-        return sizes[width]
+        return measure_config(
+            space,
+            config,
+            variant=variant,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            image_size=image_size,
+            width=width,
+        )[measure]
 
-    low, high = _MIN_WIDTH, 1.0
-    while size_at(high) < target and high < _MAX_WIDTH:
-        low, high = high, 2 * high
-    for _ in range(_NUM_HALVINGS):
-        middle = round((low + high) / 2, 4)
-        # A tenth of the tolerance is as good as exact, and spares building a dozen networks more.
-        if middle in (low, high) or any(
-            abs(size - target) <= TARGET_TOLERANCE / 10 * target for size in sizes.values()
-        ):
-            break
-        low, high = (middle, high) if size_at(middle) < target else (low, middle)
-    width, size = min(sizes.items(), key=lambda item: abs(item[1] - target))
-    if abs(size - target) > TARGET_TOLERANCE * target:
+    width = _nearest_width(size_at, target)
+    if abs(size_at(width) - target) > TARGET_TOLERANCE * target:
         what = "parameters" if measure == "num_params" else "multiply-adds"
         raise NaxcliError(
             f"no width gives variant {variant} within {TARGET_TOLERANCE:.0%} of {target:,.0f} {what}",
-            why=f"the nearest is {size:,} at width {width:g}",
+            why=f"the nearest is {size_at(width):,} at width {width:g}",
             hint="choose a target near that, or another variant",
             exit_code=ExitCode.FAILED,
         )
     return width
+
+
+def _nearest_width(size_at: Callable[[float], int], target: float) -> float:
+    """Return the width with the size nearest to a target, of those that a bisection tries."""
+    low, high = _MIN_WIDTH, 1.0
+    sizes = {high: size_at(high)}
+    while sizes[high] < target and high < _MAX_WIDTH:
+        low, high = high, 2 * high
+        sizes[high] = size_at(high)
+    for _ in range(_NUM_HALVINGS):
+        middle = round((low + high) / 2, 4)
+        # A tenth of the tolerance is as good as exact, and spares building a dozen networks more.
+        is_near = any(abs(size - target) <= TARGET_TOLERANCE / 10 * target for size in sizes.values())
+        if middle in (low, high) or is_near:
+            break
+        sizes[middle] = size_at(middle)
+        low, high = (middle, high) if sizes[middle] < target else (low, middle)
+    return min(sizes, key=lambda width: abs(sizes[width] - target))

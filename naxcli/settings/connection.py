@@ -17,11 +17,11 @@ class Connection:
     """A cluster by its address, and what this side shows and trusts there.
 
     Args:
-        address: of a running Dask scheduler, `tls://HOST:PORT` or `tcp://HOST:PORT`, or `slurm:FILE`.
-        tls_ca_file: certificate of the authority that has signed the scheduler's.
-        tls_cert: this side's own certificate.
-        tls_key: its private key, where it is not in the certificate's file.
-        insecure: whether an address without TLS may be on another machine.
+        address: Address of a running Dask scheduler, `tls://HOST:PORT` or `tcp://HOST:PORT`, or `slurm:FILE`.
+        tls_ca_file: Certificate of the authority that has signed the scheduler's.
+        tls_cert: This side's own certificate.
+        tls_key: Private key, where it is not in the certificate's file.
+        insecure: Whether an address without TLS may be on another machine.
     """
 
     address: str

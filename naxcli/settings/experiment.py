@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import os
 import re
@@ -26,25 +25,26 @@ from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.settings.choices import SEARCHERS
 from naxcli.settings.connection import Connection
 from naxcli.settings.fidelity import FidelityRange
+from naxcli.settings.former_names import present_name, with_present_names
 from naxcli.settings.limits import Limits
 from naxcli.settings.recipe import Recipe
-from naxcli.settings.toml import read_toml
+from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.settings.units import parse_count, parse_duration
 
 OBJECTIVES = ("params", "flops", "latency_ms")
 # Settings that are tables of settings.
 TABLES = frozenset({"recipe", "limits"})
-RESIDENCES = ("auto", "always", "never")
+MEMORY_CHOICES = ("auto", "always", "never")
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
 OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
-# How workers elsewhere are reached is a fact of one invocation: a file may be a stranger's, and a scheduler or job script runs code.
+# How workers elsewhere are reached is a fact of one invocation: a file may be untrusted, and a scheduler or job script runs code.
 CONNECTION_SETTINGS = frozenset({"cluster", "tls_ca_file", "tls_cert", "tls_key", "insecure"})
 # What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
 CHANGEABLE = frozenset({"budget", "trials", "workers", "threads", "data_root", "space"}) | CONNECTION_SETTINGS
 
 
-RUNG_SCHEDULES = ("trunk", "whole")
+RUNG_SCHEDULES = ("warmup_stable_decay", "whole")
 _CLUSTER = re.compile(r"\w+://.+:\d+|slurm:.+")
 
 
@@ -53,40 +53,40 @@ class Experiment:
     """The resolved settings of one run. Field names are the keys of experiment.toml and of `--set`.
 
     Args:
-        space: reference of the search space, as on the command line.
-        data: name of the data source; None where the space evaluates by itself.
-        data_root: folder that holds or receives data sets.
-        data_resident: whether images stay in memory: `always`, `never` (timm's loader reads them each time), or `auto`,
-            where they fit.
-        skip_corrupt: whether unreadable image files are left out rather than refused.
-        image_size: side in pixels that images are resized to; None keeps the source's own.
-        width: factor on the network's channels.
-        validation_fraction: share of the training set held out, stratified, for the search's cost.
-        images_per_class: images of every class that trials train on, drawn from what is not held out; None is all of them.
-        searcher: one of `SEARCHERS`.
-        seed: the one seed from which split, trial and searcher seeds are derived.
-        fidelity: range of fidelities (epochs) that trials are trained for.
-        objective: further objectives of the Pareto front beside `cost`.
+        space: Reference of the search space, as on the command line.
+        data: Name of the data source; None where the space evaluates by itself.
+        data_root: Folder that holds or receives data sets.
+        data_in_memory: Whether images stay in memory: `always`, `never` (timm's loader streams them from their files), or
+            `auto`, where they fit.
+        skip_corrupt: Whether unreadable image files are left out rather than refused.
+        image_size: Side in pixels that images are resized to; None keeps the source's own.
+        width: Factor on the network's channels.
+        validation_fraction: Share of the training set held out, stratified, for the search's cost.
+        images_per_class: Images of every class that trials train on, drawn from what is not held out; None is all of them.
+        searcher: Searcher, one of `SEARCHERS`.
+        seed: The one seed from which split, trial and searcher seeds are derived.
+        fidelity: Range of fidelities (epochs) that trials are trained for.
+        objective: Further objectives of the Pareto front beside `cost`.
         random_share: share of trials suggested by uniform random search, the arm that the searcher is compared with.
-        limits: upper limits on every suggested network.
-        trial_timeout: longest time of one trial, a duration; None is no limit.
-        budget: active time of the whole search, a duration; None is no limit.
-        trials: number of finished trials at which the search ends; None is no limit.
-        workers: number of trials at once, or `auto`.
+        limits: Upper limits on every suggested network.
+        trial_timeout: Longest time of one trial, a duration; None is no limit.
+        budget: Active time of the whole search, a duration; None is no limit.
+        trials: Number of finished trials at which the search ends; None is no limit.
+        workers: Number of trials at once, or `auto`.
         threads: CPU threads of one worker; None shares the cores out.
-        cluster: address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
-        tls_ca_file: certificate of the authority that signed those of the scheduler at `tls://...`; None takes Dask's configuration.
-        tls_cert: this side's own certificate there.
-        tls_key: its private key, where it is not in the certificate's file.
-        insecure: whether a scheduler without TLS may be on another machine.
-        recipe: how a network is trained.
-        rung_schedule: of a search over several fidelities; see `trial_recipe`.
+        cluster: Address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
+        tls_ca_file: Certificate of the authority that signed those of the scheduler at `tls://...`; None takes Dask's configuration.
+        tls_cert: This side's own certificate there.
+        tls_key: Private key, where it is not in the certificate's file.
+        insecure: Whether a scheduler without TLS may be on another machine.
+        recipe: How a network is trained.
+        rung_schedule: Learning-rate schedule of a search over several fidelities; see `trial_recipe`.
     """
 
     space: str
     data: str | None = "cifar100"
     data_root: str = "data"
-    data_resident: str = "auto"
+    data_in_memory: str = "auto"
     skip_corrupt: bool = False
     image_size: int | None = None
     width: float = 1.0
@@ -109,7 +109,7 @@ class Experiment:
     tls_key: str | None = None
     insecure: bool = False
     recipe: Recipe = field(default_factory=Recipe)
-    rung_schedule: str = "trunk"
+    rung_schedule: str = "warmup_stable_decay"
 
     def __post_init__(self) -> None:
         if self.searcher not in SEARCHERS:
@@ -119,8 +119,8 @@ class Experiment:
             )
         if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
-        _require(self.data_resident in RESIDENCES, "data_resident", self.data_resident, "auto, always or never")
-        _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
+        _require(self.data_in_memory in MEMORY_CHOICES, "data_in_memory", self.data_in_memory, "auto, always or never")
+        _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, " or ".join(RUNG_SCHEDULES))
         _require(0 < self.width < math.inf, "width", self.width, "above 0")
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
@@ -157,19 +157,23 @@ class Experiment:
         """How trials are trained: as the recipe says, but for the learning rate of a search over several fidelities.
 
         `whole` writes the recipe's schedule against the highest fidelity, so that a lower rung is the beginning of a long training.
-        `trunk` stays at the highest learning rate and lets it fall at the end of every rung, from before which a promoted trial goes on;
-        its warm-up is that of the lowest rung. Why that is the default: docs/fidelities.md.
+        `warmup_stable_decay` keeps the learning rate constant and decays it at the end of every rung; a promoted trial continues from
+        before the decay. Its warm-up is that of the lowest rung. Why that is the default: docs/fidelities.md.
         """
         if self.fidelity.is_single or self.rung_schedule == "whole":
             return self.recipe
         warmup = self.recipe.warmup_length(self.fidelity.min)
-        return dataclasses.replace(self.recipe, schedule="trunk", warmup_epochs=warmup)
+        return dataclasses.replace(self.recipe, schedule="warmup_stable_decay", warmup_epochs=warmup)
 
     @property
-    def trunk_share(self) -> float:
+    def continued_share(self) -> float:
         """Return the share of a rung's epochs that a promoted trial does not train again."""
         recipe = self.trial_recipe
-        return 1 - recipe.decay_fraction if recipe.schedule == "trunk" and not self.fidelity.is_single else 1.0
+        return (
+            1 - recipe.decay_fraction
+            if recipe.schedule == "warmup_stable_decay" and not self.fidelity.is_single
+            else 1.0
+        )
 
     @property
     def objectives_text(self) -> str:
@@ -215,7 +219,7 @@ class Experiment:
 
 def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, Any]]:
     """Return (setting, stored value, wanted value) for every setting that a run cannot change."""
-    before, after = _flatten(stored.to_settings()), _flatten(wanted.to_settings())
+    before, after = flat_settings(stored.to_settings()), flat_settings(wanted.to_settings())
     return [
         (name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
@@ -235,15 +239,15 @@ def resolve(
     """Return the settings from all sources, the strongest first: `--set`, flags, environment, experiment file, defaults.
 
     Args:
-        flags: settings given on the command line; None means not given.
+        flags: Settings given on the command line; None means not given.
         assignments: `a.b=c` texts of `--set`.
-        experiment_file: path or shipped name; None takes the shipped file named like the data source, where there is one.
-        stored: settings of an existing run, which take the place of file and defaults so that a shorter command resumes it.
+        experiment_file: Path or shipped name; None takes the shipped file named like the data source, where there is one.
+        stored: Settings of an existing run, which take the place of file and defaults so that a shorter command resumes it.
         environment: variables; `NAXCLI_RECIPE__LEARNING_RATE` sets `recipe.learning_rate`.
-        has_networks: whether the space builds networks and so needs data.
+        has_networks: Whether the space builds networks and so needs data.
 
     Raises:
-        NaxcliError: for an unknown setting or a value of the wrong kind, naming it and its source, or a cluster that is not safe.
+        NaxcliError: For an unknown setting or a value of the wrong kind, naming it and its source, or a cluster that is not safe.
     """
     command_line = _nest({name: value for name, value in flags.items() if value is not None})
     for assignment in assignments:
@@ -292,7 +296,7 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
 
     Where `has_networks` is None (a recorded run is read back), settings without data are those of a space that evaluates by itself.
     """
-    values = dict(settings)
+    values = with_present_names(settings)
     if "space" not in values:
         raise NaxcliError("no search space was named", hint="naxcli search --space nexception --budget 90s")
     known = {item.name for item in dataclasses.fields(Experiment)} | {"epochs"}
@@ -448,7 +452,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in OTHER_ENVIRONMENT:
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-        if name.split(".")[0] not in known:
+        if present_name(name.split(".")[0]) not in known:
             names = [ENVIRONMENT_PREFIX + name.upper() for name in known]
             raise NaxcliError(
                 f"the environment variable {variable} is no setting of naxcli",
@@ -474,21 +478,11 @@ def _merge(lower: dict[str, Any], upper: Mapping[str, Any]) -> None:
     for pair in (("epochs", "fidelity"), ("fidelity", "epochs")):
         if pair[0] in upper:
             lower.pop(pair[1], None)
-    for name, value in upper.items():
+    for name, value in with_present_names(upper).items():
         if isinstance(value, Mapping) and isinstance(lower.get(name), dict):
             _merge(lower[name], value)
         else:
             lower[name] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = json.loads(json.dumps(value))
-    return flat
 
 
 def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:

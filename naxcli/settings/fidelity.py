@@ -13,7 +13,7 @@ class FidelityRange:
     """Fidelities min, min·η, …, max; a single one where min equals max.
 
     Raises:
-        NaxcliError: if max is not min·η^k, naming the nearest legal maxima.
+        NaxcliError: If max is not min·η^k, naming the nearest legal maxima.
     """
 
     min: float

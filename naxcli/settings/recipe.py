@@ -12,9 +12,13 @@ from dataclasses import dataclass, fields
 from naxcli.errors import NaxcliError
 
 OPTIMIZERS = ("lamb", "adamw", "sgd")
-SCHEDULES = ("cosine", "trunk", "constant")
+SCHEDULES = ("cosine", "warmup_stable_decay", "constant")
 LOSSES = ("bce", "cross_entropy")
 PRECISIONS = ("auto", "float32", "bfloat16")
+FULL_TRAINING_EPOCHS = 300
+"""Length of a final training in the paper."""
+IMAGENET_RECIPE = {"augmentation_repeats": 3}
+"""Settings that the paper changes for ImageNet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,40 +26,41 @@ class Recipe:
     """Settings of training, as in appendix Table 2 of the paper unless stated otherwise.
 
     Args:
-        optimizer: `lamb`, `adamw` or `sgd` (with Nesterov momentum).
-        learning_rate: highest learning rate, reached after the warm-up.
-        weight_decay: of parameters with two or more dimensions; biases and normalization layers have none.
-        momentum: of `sgd`; the other optimizers ignore it.
-        max_grad_norm: norm that the gradient of all parameters together is clipped to; 0 does not clip.
-        batch_size: images per optimizer step.
-        schedule: after the warm-up, `cosine` from `learning_rate` to `min_learning_rate`; `trunk`, which stays at
-            `learning_rate` and falls over the last `decay_fraction` of a training, as one minus the root of the
-            progress (Hägele et al., 2024): a longer training continues from before the fall; or `constant`.
-        decay_fraction: share of a training of the schedule `trunk` over which the learning rate falls.
-        warmup_epochs: epochs of linear growth of the learning rate from `min_learning_rate`.
-        warmup_max_fraction: largest share of the schedule that is warm-up: a short training shortens `warmup_epochs` to
-            it. (Not of the paper, whose 300 epochs never meet it.)
-        min_learning_rate: where the warm-up starts and the cosine ends.
-        loss: `bce` (one binary problem per class) or `cross_entropy`.
-        bce_target_threshold: mixed targets above it count as 1 in `bce`, the others as 0; 0 keeps them soft.
-        label_smoothing: share of the target spread evenly over all classes.
-        randaugment: timm's description of RandAugment; empty is none.
-        crop_padding: pixels of black border from which a random crop of the original size is taken; 0 does not crop.
-        horizontal_flip: probability of mirroring an image.
-        mixup: alpha of mixup's Beta distribution; 0 is no mixup.
-        cutmix: alpha of CutMix's Beta distribution; 0 is no CutMix.
-        mixup_prob: probability that a batch is mixed at all.
-        switch_prob: probability of CutMix where both are on.
-        drop_path: rate of stochastic depth.
-        augmentation_repeats: times that an image occurs in one epoch, each time augmented anew; the epoch's length
-            stays. The paper's ImageNet training uses 3.
-        precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on CUDA devices that compute in it, float32
-            elsewhere.
-        channels_last: whether tensors lie in memory with channels last.
-        ema_decay: decay of the exponential moving average of the weights that is then evaluated; 0 keeps none.
+        optimizer: Optimizer: `lamb`, `adamw` or `sgd` (with Nesterov momentum).
+        learning_rate: Highest learning rate, reached after the warm-up.
+        weight_decay: Weight decay of parameters with two or more dimensions; biases and normalization layers have none.
+        momentum: Momentum of `sgd`; the other optimizers ignore it.
+        max_grad_norm: Norm that the gradient of all parameters together is clipped to; 0 does not clip.
+        batch_size: Images per optimizer step.
+        schedule: Learning-rate schedule after the warm-up. `cosine` decays from `learning_rate` to `min_learning_rate`.
+            `warmup_stable_decay` stays at `learning_rate` and decays over the last `decay_fraction` of a training, as
+            one minus the root of the progress (Hägele et al., 2024); a longer training continues from before the decay.
+            `constant` stays.
+        decay_fraction: Share of a training over which `warmup_stable_decay` decays the learning rate.
+        warmup_epochs: Epochs of linear growth of the learning rate from `min_learning_rate`.
+        warmup_max_fraction: Largest share of the schedule that is warm-up, to which a short training shortens
+            `warmup_epochs`. (Not of the paper, whose 300 epochs never meet it.)
+        min_learning_rate: Learning rate at which the warm-up starts and the decay ends.
+        loss: Loss: `bce` (one binary problem per class) or `cross_entropy`.
+        bce_target_threshold: Mixed targets above it count as 1 in `bce`, the others as 0; 0 keeps them soft.
+        label_smoothing: Share of the target that is spread evenly over all classes.
+        randaugment: RandAugment in timm's notation; empty does without.
+        crop_padding: Pixels of black border from which a random crop of the original size is taken; 0 does not crop.
+        horizontal_flip: Probability of mirroring an image.
+        mixup: Alpha of mixup's Beta distribution; 0 does without mixup.
+        cutmix: Alpha of CutMix's Beta distribution; 0 does without CutMix.
+        mixup_prob: Probability that a batch is mixed at all.
+        switch_prob: Probability of CutMix where both are on.
+        drop_path: Rate of stochastic depth.
+        augmentation_repeats: Number of times that an image occurs in one epoch, each time augmented anew; the length of
+            the epoch stays. The paper's ImageNet training uses 3.
+        precision: Precision of the computation: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on CUDA devices
+            that compute in it, float32 elsewhere.
+        channels_last: Whether tensors lie in memory with channels last.
+        ema_decay: Decay of the exponential moving average of the weights that is then evaluated; 0 keeps none.
 
     Raises:
-        NaxcliError: naming the field with an impossible value.
+        NaxcliError: If a field has an impossible value; the field is named.
     """
 
     optimizer: str = "lamb"
@@ -136,17 +141,18 @@ class Recipe:
         """Return the learning rate of a step.
 
         Args:
-            epoch: epochs done before the step, a fraction between epochs.
-            schedule_epochs: length of the whole schedule; beyond it the learning rate stays.
-            end: epochs at which this training ends, where `trunk` has fallen; None is `schedule_epochs`.
+            epoch: Epochs done before the step, a fraction between epochs.
+            schedule_epochs: Length of the whole schedule; beyond it the learning rate stays.
+            end: Epochs at which this training ends, and the decay of `warmup_stable_decay` with it; None is
+                `schedule_epochs`.
         """
         warmup = self.warmup_length(schedule_epochs)
         span = self.learning_rate - self.min_learning_rate
         warm = epoch / warmup if epoch < warmup else 1.0
-        if self.schedule == "trunk":
+        if self.schedule == "warmup_stable_decay":
             end = schedule_epochs if end is None else end
-            fall = self.decay_fraction * end
-            progress = min(1.0, max(0.0, (epoch - (end - fall)) / fall)) if fall else 0.0
+            decay = self.decay_fraction * end
+            progress = min(1.0, max(0.0, (epoch - (end - decay)) / decay)) if decay else 0.0
             return self.min_learning_rate + span * min(warm, 1 - math.sqrt(progress))
         if warm < 1 or self.schedule == "constant":
             return self.min_learning_rate + span * warm
@@ -159,12 +165,12 @@ class RandAugmentSettings:
     """RandAugment (Cubuk et al., 2020) as timm describes it: `rand-m7-mstd0.5-inc1`.
 
     Args:
-        magnitude: mean strength of an operation, 0 to `magnitude_max` (`m`).
-        magnitude_std: standard deviation of the strength (`mstd`); infinite draws uniformly from 0 to `magnitude`.
-        magnitude_max: largest strength drawn (`mmax`).
-        num_layers: operations per image (`n`).
-        probability: with which each chosen operation is applied (`p`).
-        is_increasing: whether operations grow stronger with the magnitude (`inc`).
+        magnitude: Mean strength of an operation, 0 to `magnitude_max` (`m`).
+        magnitude_std: Standard deviation of the strength (`mstd`); infinite draws uniformly from 0 to `magnitude`.
+        magnitude_max: Largest strength that is drawn (`mmax`).
+        num_layers: Operations per image (`n`).
+        probability: Probability with which each chosen operation is applied (`p`).
+        is_increasing: Whether operations grow stronger with the magnitude (`inc`).
     """
 
     magnitude: float = 10.0
@@ -176,10 +182,10 @@ class RandAugmentSettings:
 
     @classmethod
     def parse(cls, description: str) -> RandAugmentSettings:
-        """Return the settings of timm's description, whose sections may come in any order.
+        """Return the settings that timm reads in a description such as `rand-m7-mstd0.5-inc1`, its sections in any order.
 
         Raises:
-            NaxcliError: if a section is unknown. timm's other sets of operations (`t...`) are not offered.
+            NaxcliError: If a section is unknown. timm's other sets of operations (`t...`) are not offered.
         """
         head, *sections = description.split("-")
         if head != "rand":

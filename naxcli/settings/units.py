@@ -17,7 +17,7 @@ def parse_duration(text: str) -> float:
     """Return seconds of a duration such as `90s`, `10m`, `2d12h` or `3-00:00:00`.
 
     Raises:
-        NaxcliError: for anything else; a plain number is refused because its unit is a guess.
+        NaxcliError: For anything else; a plain number is refused because its unit is a guess.
     """
     cleaned = text.strip().lower()
     if slurm := re.fullmatch(r"(?:(\d+)-)?(\d{1,2}):(\d{2})(?::(\d{2}))?", cleaned):
@@ -61,7 +61,7 @@ def parse_count(text: str | float, *, what: str) -> float:
     """Return the number in `5M`, `600M`, `4.5G` or a plain number.
 
     Raises:
-        NaxcliError: naming `what` the number was for.
+        NaxcliError: Naming `what` the number was for.
     """
     if isinstance(text, int | float):
         number = float(text)

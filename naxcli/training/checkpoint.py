@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +10,27 @@ import torch
 from torch import Tensor
 
 from naxcli.errors import NaxcliError
+from naxcli.records.files import replaced
 
 FORMAT = 1
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
-    """Write the state whole or not at all: into a temporary file beside `path`, then renamed."""
+    """Write the state whole or not at all.
+
+    Raises:
+        NaxcliError: If the disk is full or cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced(path) as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Return the state written by `save_checkpoint`, its tensors on a device; only plain data is ever unpickled.
 
     Raises:
-        NaxcliError: if the file is missing, damaged, or of another format.
+        NaxcliError: If the file is missing, damaged, or of another format.
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
@@ -53,8 +48,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Return the state dict of the trained network on the CPU, as it was validated.
 
-    Those are the averaged weights where the training kept them, and those at the end of a branch where the training goes on from
-    before it.
+    Those are the averaged weights where the training kept them. In a checkpoint of before the decay, from which a training
+    continues, those after it.
     """
     state = load_checkpoint(path)
     weights: dict[str, Tensor] | None = state.get("evaluated", state["average"])

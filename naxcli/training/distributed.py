@@ -1,8 +1,8 @@
 """Processes: several processes, as torchrun starts them, that train one network together on shares of every batch.
 
 They compute what one process would with the whole batch: gradients and losses are sums over the shares, and batch
-normalizations see the statistics of all of them. What stays apart is the randomness inside the network (stochastic
-depth), which every process draws for its own images.
+normalizations see the statistics of all shares. Only the randomness inside the network (stochastic depth) differs:
+every process draws it for its own images.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from torch import Tensor, distributed, nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """This process among those that train one network. `rank` counts from 0; the first one writes files and prints."""
+    """This process among those that train one network.
+
+    Args:
+        rank: Number of this process, from 0; the main process, 0, writes files and prints.
+        num: Number of processes.
+    """
 
     rank: int = 0
     num: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         return self.rank == 0
 
     def share(self, num_items: int) -> slice:
@@ -45,7 +50,7 @@ class Processes:
         )
 
     def any(self, condition: bool) -> bool:
-        """Return whether the condition holds in any process, so that all of them do the same."""
+        """Return whether the condition holds in any process, the same answer in all of them."""
         if self.num == 1:
             return condition
         flag = torch.tensor(int(condition))  # on the CPU: no accelerator is waited for
@@ -61,18 +66,18 @@ class Processes:
         return torch.stack(gathered)
 
     def broadcast(self, network: nn.Module) -> None:
-        """Give every process the first one's weights."""
+        """Give every process the main one's weights."""
         if self.num > 1:
             for tensor in network.state_dict().values():
                 distributed.broadcast(tensor, 0)
 
     @contextmanager
-    def first_before_others(self) -> Iterator[None]:
-        """Let the first process run the block before the others do, such as to download what all of them read."""
-        if not self.is_first:
+    def main_process_first(self) -> Iterator[None]:
+        """Run the block in the main process before the others, such as to download what all of them read."""
+        if not self.is_main_process:
             self.any(False)
         yield
-        if self.is_first:
+        if self.is_main_process:
             self.any(False)
 
 
@@ -81,7 +86,7 @@ ALONE = Processes()
 
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
-    """Join the other processes that torchrun started for the block; without torchrun this one is alone."""
+    """Join the processes that torchrun started for the duration of the block; without torchrun this one is alone."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield ALONE
         return
@@ -97,7 +102,9 @@ def synchronise_batch_norms(network: nn.Module, device: torch.device) -> nn.Modu
     if device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return converted
-    for module in network.modules():  # torch's own exists for accelerators only
+    # torch's own exists for accelerators only, and without one on CPUs nothing but several GPUs could show that processes
+    # together compute what one does.
+    for module in network.modules():
         for plain, synchronised in _SYNCHRONISED.items():
             if type(module) is plain:
                 module.__class__ = synchronised

@@ -24,6 +24,7 @@ from naxcli.data.streaming import make_batches
 from naxcli.errors import NaxcliError
 from naxcli.measure.memory import PeakMemory
 from naxcli.records.trial import EpochRecord, Status
+from naxcli.settings.former_names import with_present_names
 from naxcli.settings.recipe import Recipe
 from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
 from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
@@ -41,19 +42,56 @@ _NETWORK_SEED_OFFSET = 1 << 32  # stochastic depth draws other numbers than the 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of a training.
+class TrainingRequest:
+    """How one network is trained, and where its checkpoints are.
 
     Args:
-        status: success or diverged; None where `should_stop` ended it early.
-        val_accuracy: share of the validation images classified correctly at the end, None where it was not reached.
-        val_loss: mean over the validation images of the recipe's loss.
-        train_loss: mean over the last epoch.
-        curve: one record per epoch from the start of the training, those of a continued checkpoint included.
-        epochs_run: epochs of this call, without those of the checkpoint.
-        seconds: wall time of this call.
-        peak_memory_bytes: largest memory of this call, on the device for CUDA, of the process for a CPU.
-        num_parts: parts that each batch was cut into for lack of memory.
+        recipe: Optimizer, schedule, loss and augmentation.
+        epochs: Epochs to reach, counted from the start of the training; may be a fraction.
+        seed: Random seed of data order, augmentation and stochastic depth.
+        device: Device that the network is trained on.
+        schedule_epochs: Length of the learning-rate schedule, at least `epochs`; None is `epochs`. A training that is to
+            be continued is given the longest length that it may reach.
+        checkpoint_from: Checkpoint of the training to continue.
+        checkpoint_to: File for the checkpoint at the end, also of a training that is stopped. With the schedule
+            `warmup_stable_decay` and `epochs` below `schedule_epochs` it holds the training before its decay, from where
+            a longer one goes on, and the weights after it.
+        checkpoint_every: Whole epochs between checkpoints on the way; None writes one at the end only.
+        best_to: File for a checkpoint after each whole epoch that is more accurate than all before it.
+        grad_accum_steps: Number of parts that each batch is cut into, to need less memory.
+    """
+
+    recipe: Recipe
+    epochs: float
+    seed: int
+    device: torch.device | str
+    schedule_epochs: float | None = None
+    checkpoint_from: Path | None = None
+    checkpoint_to: Path | None = None
+    checkpoint_every: int | None = None
+    best_to: Path | None = None
+    grad_accum_steps: int = 1
+
+    @property
+    def schedule_length(self) -> float:
+        """The epochs against which the learning-rate schedule is written."""
+        return self.epochs if self.schedule_epochs is None else max(self.epochs, self.schedule_epochs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The result of a training.
+
+    Args:
+        status: Success or diverged; None where `should_stop` ended the training early.
+        val_accuracy: Share of the validation images classified correctly at the end, None where it was not reached.
+        val_loss: Mean of the recipe's loss over the validation images.
+        train_loss: Mean of the loss over the last epoch.
+        curve: One record per epoch from the start of the training, those of a continued checkpoint included.
+        epochs_run: Epochs of this call, without those of the checkpoint.
+        seconds: Wall time of this call.
+        peak_memory_bytes: Largest memory of this call, on the device for CUDA, of the process for a CPU.
+        grad_accum_steps: Number of parts that each batch was cut into at the end: more than requested where memory ran out.
     """
 
     status: Status | None
@@ -64,7 +102,7 @@ class Outcome:
     epochs_run: float
     seconds: float
     peak_memory_bytes: int | None
-    num_parts: int = 1
+    grad_accum_steps: int = 1
 
 
 def seed_everything(seed: int) -> None:
@@ -77,17 +115,8 @@ def seed_everything(seed: int) -> None:
 def train(
     network: nn.Module,
     dataset: Dataset,
-    recipe: Recipe,
+    request: TrainingRequest,
     *,
-    epochs: float,
-    seed: int,
-    device: torch.device | str,
-    schedule_epochs: float | None = None,
-    checkpoint_from: Path | None = None,
-    checkpoint_to: Path | None = None,
-    checkpoint_every: int | None = None,
-    best_to: Path | None = None,
-    num_parts: int = 1,
     processes: Processes = ALONE,
     on_step: Callable[[float], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -99,161 +128,118 @@ def train(
     continued from checkpoints.
 
     Args:
-        network: freshly built after `seed_everything`; a `set_drop_path_rate(rate)` method sets its stochastic depth.
-        epochs: to reach, counted from the start of the training; may be a fraction.
-        seed: of data order, augmentation and stochastic depth.
-        schedule_epochs: length of the learning-rate schedule, at least `epochs`; None is `epochs`. A training that
-            is to be continued is written against the longest length it may get.
-        checkpoint_from: training to continue.
-        checkpoint_to: where to leave the training at its end, also when stopped; of the schedule `trunk` below
-            `schedule_epochs`, where its learning rate begins to fall, as that is where a longer training goes on.
-        checkpoint_every: whole epochs between checkpoints on the way; None writes one at the end only.
-        best_to: where to leave the training after each whole epoch more accurate than all before it.
-        num_parts: parts that each batch is cut into, to need less memory (gradient accumulation).
-        processes: that train the network together; the first one writes the checkpoints.
-        on_step: called before every step with the epochs done.
-        on_epoch: called after every epoch.
-        should_stop: asked before every step; ends the training early, in all processes if in any.
+        network: Network freshly built after `seed_everything`; its method `set_drop_path_rate(rate)`, where it has one,
+            sets its stochastic depth.
+        dataset: Images to train on and to validate with.
+        request: How to train.
+        processes: Processes that train the network together; the main one writes the checkpoints.
+        on_step: Called before every step with the epochs done.
+        on_epoch: Called after every epoch with its record.
+        should_stop: Asked before every step; true ends the training early, in all processes if in any.
 
     Raises:
-        NaxcliError: if the checkpoint belongs to another training.
-        torch.OutOfMemoryError: if not even single images fit.
+        NaxcliError: If the checkpoint belongs to another training.
+        torch.OutOfMemoryError: If not even single images fit.
     """
-    started, device = time.perf_counter(), torch.device(device)
+    started = time.perf_counter()
     return_freed_memory()  # what an earlier training that failed has left
     keep_freed_memory()
-    memory = PeakMemory(device)
-    schedule_epochs = epochs if schedule_epochs is None else max(epochs, schedule_epochs)
-    training = Training(
-        network,
-        dataset,
-        recipe,
-        seed=seed,
-        device=device,
-        schedule_epochs=schedule_epochs,
-        num_parts=num_parts,
-        processes=processes,
-    )
-    if checkpoint_from is not None:
-        training.load_state_dict(load_checkpoint(checkpoint_from), source=checkpoint_from)
-    first_step, last_step = training.step, max(1, round(epochs * training.steps_per_epoch))
-    branch_step = _branch_step(recipe, last_step) if epochs < schedule_epochs else None
-
-    def before_step() -> None:
-        if on_step is not None:
-            on_step(training.step / training.steps_per_epoch)
-        if training.step == branch_step and checkpoint_to is not None:
-            training.save(checkpoint_to)
-
-    status: Status | None = Status.SUCCESS
-    record = training.curve[-1] if training.curve else None
-    while training.step < last_step:
-        if should_stop is not None and processes.any(should_stop()):
-            status = None
-            break
-        before_step()
-        training.take_step(last_step)
-        is_epoch_end = training.is_epoch_end or training.step == last_step
-        if not is_epoch_end and training.step % _STEPS_BETWEEN_CHECKS:
-            continue
-        if not math.isfinite(training.mean_loss()):
-            status = Status.DIVERGED
-            break
-        if not is_epoch_end:
-            continue
-        record = training.finish_epoch()
-        if not math.isfinite(record.val_loss or 0.0):
-            status = Status.DIVERGED
-            break
-        if on_epoch is not None:
-            on_epoch(record)
-        if best_to is not None and training.is_best:
-            training.save(best_to)
-        is_due = checkpoint_every is not None and len(training.curve) % checkpoint_every == 0
-        if checkpoint_to is not None and is_due and training.is_epoch_end and training.step < last_step:
-            training.save(checkpoint_to)
-
+    memory = PeakMemory(request.device)
+    training = Training(network, dataset, request, processes=processes)
+    if request.checkpoint_from is not None:
+        training.load_state_dict(load_checkpoint(request.checkpoint_from), source=request.checkpoint_from)
+    first_step = training.step
+    status = _run(training, on_step=on_step, on_epoch=on_epoch, should_stop=should_stop)
     peak_memory_bytes = memory.read()
     training.close()
     return_freed_memory()
-    if checkpoint_to is not None and status is not Status.DIVERGED:
-        training.save(checkpoint_to, is_branch=branch_step is not None)
-    has_part = record is not None and record not in training.curve
-    last = record if status is Status.SUCCESS else None
+    if status is not Status.DIVERGED:
+        training.save_at_end()
+    last = training.last_record if status is Status.SUCCESS else None
     return Outcome(
         status=status,
         val_accuracy=last.val_accuracy if last else None,
         val_loss=last.val_loss if last else None,
         train_loss=last.train_loss if last else None,
-        curve=(*training.curve, record) if has_part and record else tuple(training.curve),
+        curve=training.records,
         epochs_run=(training.step - first_step) / training.steps_per_epoch,
         seconds=time.perf_counter() - started,
         peak_memory_bytes=peak_memory_bytes,
-        num_parts=training.num_parts,
+        grad_accum_steps=training.grad_accum_steps,
     )
 
 
-def _branch_step(recipe: Recipe, last_step: int) -> int | None:
-    """Return the step from which a longer training of the schedule `trunk` goes on, None for other schedules."""
-    return round((1 - recipe.decay_fraction) * last_step) if recipe.schedule == "trunk" else None
+def _run(
+    training: Training,
+    *,
+    on_step: Callable[[float], None] | None,
+    on_epoch: Callable[[EpochRecord], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> Status | None:
+    """Train to the last step and return success, or diverged where a loss is not finite, or None where stopped."""
+    while training.step < training.last_step:
+        if should_stop is not None and training.processes.any(should_stop()):
+            return None
+        if on_step is not None:
+            on_step(training.step / training.steps_per_epoch)
+        training.save_before_decay()
+        training.take_step()
+        is_record_due = training.is_epoch_end or training.step == training.last_step
+        if not is_record_due and training.step % _STEPS_BETWEEN_CHECKS:
+            continue
+        if not math.isfinite(training.mean_loss()):
+            return Status.DIVERGED
+        if not is_record_due:
+            continue
+        record = training.finish_epoch()
+        if not math.isfinite(record.val_loss or 0.0):
+            return Status.DIVERGED
+        if on_epoch is not None:
+            on_epoch(record)
+        training.save_after_epoch()
+    return Status.SUCCESS
 
 
 class Training:
     """One training under way: network, data, optimizer and where it stands.
 
     Attributes:
-        step: optimizer steps done since the training began.
-        steps_per_epoch: of the data set at the recipe's batch size.
-        curve: records of the whole epochs done.
+        step: Optimizer steps done since the training began.
+        last_step: Step at which the training ends.
+        curve: Records of the whole epochs done.
+        processes: Processes that train the network together.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        dataset: Dataset,
-        recipe: Recipe,
-        *,
-        seed: int,
-        device: torch.device,
-        schedule_epochs: float,
-        num_parts: int = 1,
-        processes: Processes = ALONE,
+        self, network: nn.Module, dataset: Dataset, request: TrainingRequest, *, processes: Processes = ALONE
     ) -> None:
-        torch.manual_seed(seed + _NETWORK_SEED_OFFSET + processes.rank)
-        if device.type == "cuda":
-            torch.backends.cudnn.benchmark = True
-        set_drop_path(network, recipe.drop_path)
-        network.to(device)
-        if recipe.channels_last:
-            network.to(memory_format=torch.channels_last)
-            if device.type == "cpu":
-                speed_up_depthwise(network)
-        if processes.num > 1:
-            processes.broadcast(network)
-            network = synchronise_batch_norms(network, device)
-        self.step = 0
-        self._last_step = 0
-        self.curve: list[EpochRecord] = []
-        self._network = network.train()
-        self._dataset = _placed(dataset, device)
-        self._recipe = recipe
+        recipe, device = request.recipe, torch.device(request.device)
+        torch.manual_seed(request.seed + _NETWORK_SEED_OFFSET + processes.rank)
+        self.processes = processes
+        self._request = request
         self._device = device
-        self._schedule_epochs = schedule_epochs
-        self._batches = make_batches(self._dataset, recipe, seed=seed, device=device)
-        self._optimizer = build_optimizer(network, recipe)
-        self._average = ModelEmaV3(network, decay=recipe.ema_decay) if recipe.ema_decay else None
-        self._processes = processes
-        self._eager = EagerStep(network, recipe, device, num_parts=num_parts, processes=processes)
+        self._network = _prepared(network, recipe, device, processes)
+        self._dataset = _placed(dataset, device)
+        self._batches = make_batches(self._dataset, recipe, seed=request.seed, device=device)
+        self._optimizer = build_optimizer(self._network, recipe)
+        self._average = ModelEmaV3(self._network, decay=recipe.ema_decay) if recipe.ema_decay else None
+        self._eager = EagerStep(
+            self._network, recipe, device, grad_accum_steps=request.grad_accum_steps, processes=processes
+        )
         self._gradient_step: GradientStep | None = None
+        self.step = 0
+        self.last_step = max(1, round(request.epochs * self.steps_per_epoch))
+        self.curve: list[EpochRecord] = []
+        self._partial: EpochRecord | None = None  # of a last epoch that is not whole
         self._loss_sum = torch.zeros((), device=device)  # of the epoch under way
         self._epoch_started = time.perf_counter()
         self._identity = {
             **_identity_of(recipe),
             # Streamed images are augmented by other random numbers.
-            "data": f"{dataset.name} {dataset.content_hash}" + ("" if dataset.is_resident else " streamed"),
+            "data": f"{dataset.name} {dataset.content_hash}" + ("" if dataset.is_in_memory else " streamed"),
             "num_train_images": len(dataset.train_images),
-            "seed": seed,
-            "schedule_epochs": float(schedule_epochs),
+            "seed": request.seed,
+            "schedule_epochs": float(request.schedule_length),
         }
 
     @property
@@ -267,25 +253,36 @@ class Training:
     @property
     def is_best(self) -> bool:
         """Whether an epoch ended now, more accurate than all before it."""
+        if not self.is_epoch_end:
+            return False
         accuracies = [record.val_accuracy or 0.0 for record in self.curve]
-        return self.is_epoch_end and accuracies.index(max(accuracies)) == len(accuracies) - 1
+        return accuracies.index(max(accuracies)) == len(accuracies) - 1
 
     @property
-    def num_parts(self) -> int:
-        """Parts that each batch is cut into for lack of memory."""
-        return self._eager.num_parts
+    def grad_accum_steps(self) -> int:
+        """Number of parts that each batch is cut into."""
+        return self._eager.grad_accum_steps
 
-    def take_step(self, last_step: int) -> None:
-        """Train on the next batch, of a training that ends at `last_step`; asks the device for nothing."""
+    @property
+    def records(self) -> tuple[EpochRecord, ...]:
+        """The records of all epochs, that of a last part of an epoch included."""
+        return tuple(self.curve) if self._partial is None else (*self.curve, self._partial)
+
+    @property
+    def last_record(self) -> EpochRecord | None:
+        return self.records[-1] if self.records else None
+
+    def take_step(self) -> None:
+        """Train on the next batch, without waiting for the device."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.step, last_step)
+            group["lr"] = self._learning_rate(self.step)
         images, targets = self._batches.batch(self.step)
         if self._gradient_step is None:
-            self._gradient_step = choose_step(self._eager, images, targets, num_steps=last_step - self.step)
+            num_steps = self.last_step - self.step
+            self._gradient_step = choose_step(self._eager, images, targets, num_steps=num_steps)
         self._loss_sum += self._gradient_step(images, targets)
         self._optimizer.step()
         self.step += 1
-        self._last_step = last_step
         if self._average is not None:
             self._average.update(self._network, step=self.step)
 
@@ -294,21 +291,23 @@ class Training:
         return self._loss_sum.item() / (self.step % self.steps_per_epoch or self.steps_per_epoch)
 
     def finish_epoch(self) -> EpochRecord:
-        """Validate and return the epoch's record; that of a part of an epoch is superseded if the training goes on."""
+        """Validate and return the epoch's record; that of a part of an epoch is not kept where the training is continued."""
         evaluated = self._network if self._average is None else self._average.module
-        val_accuracy, val_loss = evaluate_network(evaluated, self._dataset, self._recipe, self._processes)
+        val_accuracy, val_loss = evaluate_network(evaluated, self._dataset, self._request.recipe, self.processes)
         record = EpochRecord(
             epoch=math.ceil(self.step / self.steps_per_epoch),
             train_loss=self.mean_loss(),
             val_accuracy=val_accuracy,
             val_loss=val_loss,
-            learning_rate=self._learning_rate(self.step - 1, self._last_step),
+            learning_rate=self._learning_rate(self.step - 1),
             seconds=time.perf_counter() - self._epoch_started,
         )
         if self.is_epoch_end:
             self.curve.append(record)
             self._loss_sum.zero_()
             self._epoch_started = time.perf_counter()
+        else:
+            self._partial = record
         return record
 
     def close(self) -> None:
@@ -316,18 +315,44 @@ class Training:
         self._batches.close()
         restore_convolutions(self._network)
 
-    def save(self, path: Path, *, is_branch: bool = False) -> None:
-        """Write a checkpoint; all processes have to call it.
+    def save_before_decay(self) -> None:
+        """Write the checkpoint that a longer training continues from, where the decay begins with this step."""
+        if self.step == self._decay_step and self._request.checkpoint_to is not None:
+            self._save(self.state_dict(), self._request.checkpoint_to)
 
-        Args:
-            is_branch: adds the weights of now to the checkpoint there is, from which a longer training goes on.
-        """
+    def save_after_epoch(self) -> None:
+        """Write the checkpoints that are due after an epoch."""
+        request = self._request
+        if request.best_to is not None and self.is_best:
+            self._save(self.state_dict(), request.best_to)
+        is_due = request.checkpoint_every is not None and len(self.curve) % request.checkpoint_every == 0
+        if request.checkpoint_to is not None and is_due and self.is_epoch_end and self.step < self.last_step:
+            self._save(self.state_dict(), request.checkpoint_to)
+
+    def save_at_end(self) -> None:
+        """Write the checkpoint of where the training stands, or its weights only into that of before the decay."""
+        path = self._request.checkpoint_to
+        if path is None:
+            return
         state = self.state_dict()
-        if is_branch:
+        if self._decay_step is None:
+            self._save(state, path)
+        elif path.exists():
             weights = state["network"] if state["average"] is None else state["average"]
-            state = {**load_checkpoint(path), "evaluated": weights} if path.exists() else {}
-        if state and self._processes.is_first:
+            self._save({**load_checkpoint(path), "evaluated": weights}, path)
+
+    def _save(self, state: dict[str, Any], path: Path) -> None:
+        # Every process has to call `state_dict`, which gathers from all of them; one writes.
+        if self.processes.is_main_process:
             save_checkpoint(state, path)
+
+    @property
+    def _decay_step(self) -> int | None:
+        """The step before which a longer training leaves this one's schedule, None where it never does."""
+        recipe, request = self._request.recipe, self._request
+        if recipe.schedule != "warmup_stable_decay" or request.epochs >= request.schedule_length:
+            return None
+        return round((1 - recipe.decay_fraction) * self.last_step)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `load_state_dict` needs to go on as if the training had never stopped."""
@@ -342,18 +367,22 @@ class Training:
             "loss_sum": self._loss_sum,
             "epoch_seconds": time.perf_counter() - self._epoch_started,
             # One row per process.
-            "random_state": self._processes.gather(torch.get_rng_state()),
-            "device_random_state": self._processes.gather(torch.cuda.get_rng_state(self._device)) if is_cuda else None,
+            "random_state": self.processes.gather(torch.get_rng_state()),
+            "device_random_state": self.processes.gather(torch.cuda.get_rng_state(self._device)) if is_cuda else None,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, source: Path) -> None:
-        """Go on from a state, of which `source` is named in errors.
+        """Continue from a state.
+
+        Args:
+            state: State of `state_dict`.
+            source: File that the state comes from, named in errors.
 
         Raises:
-            NaxcliError: if it is of another training or network.
+            NaxcliError: If the state is of another training or network.
         """
         # A setting that came after the checkpoint was written had its default then.
-        stored, wanted = {**_identity_of(Recipe()), **state["identity"]}, self._identity
+        stored, wanted = {**_identity_of(Recipe()), **with_present_names(state["identity"])}, self._identity
         different = [
             f"{name} was {stored.get(name)}, is {wanted[name]}" for name in wanted if stored.get(name) != wanted[name]
         ]
@@ -370,16 +399,32 @@ class Training:
         self.curve = [EpochRecord(**record) for record in state["curve"]]
         self._loss_sum.copy_(state["loss_sum"])
         self._epoch_started = time.perf_counter() - state["epoch_seconds"]
-        rank = self._processes.rank
+        rank = self.processes.rank
         if rank < len(state["random_state"]):  # a process that was not there before keeps its fresh seed
             torch.set_rng_state(state["random_state"][rank].clone())  # torch reads from the start of the storage
             if self._device.type == "cuda" and state["device_random_state"] is not None:
                 torch.cuda.set_rng_state(state["device_random_state"][rank].clone(), self._device)
 
-    def _learning_rate(self, step: int, last_step: int) -> float:
-        """Return the learning rate in the middle of a step of a training that ends at `last_step`."""
-        epoch, end = (step + 0.5) / self.steps_per_epoch, last_step / self.steps_per_epoch
-        return self._recipe.learning_rate_at(epoch, self._schedule_epochs, end=end)
+    def _learning_rate(self, step: int) -> float:
+        """Return the learning rate in the middle of a step."""
+        epoch, end = (step + 0.5) / self.steps_per_epoch, self.last_step / self.steps_per_epoch
+        return self._request.recipe.learning_rate_at(epoch, self._request.schedule_length, end=end)
+
+
+def _prepared(network: nn.Module, recipe: Recipe, device: torch.device, processes: Processes) -> nn.Module:
+    """Return the network in training mode on the device, in the recipe's memory format, the same in all processes."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    set_drop_path(network, recipe.drop_path)
+    network.to(device)
+    if recipe.channels_last:
+        network.to(memory_format=torch.channels_last)
+        if device.type == "cpu":
+            speed_up_depthwise(network)
+    if processes.num > 1:
+        processes.broadcast(network)
+        network = synchronise_batch_norms(network, device)
+    return network.train()
 
 
 def _identity_of(recipe: Recipe) -> dict[str, Any]:
@@ -401,7 +446,7 @@ def set_drop_path(network: nn.Module, rate: float) -> None:
 def _placed(dataset: Dataset, device: torch.device) -> Dataset:
     """Return the dataset on the device, kept there for the next trial, or on the host where it would leave no room."""
     if device.type == "cuda":
-        num_bytes = dataset.resident_bytes
+        num_bytes = dataset.in_memory_bytes
         free, _ = torch.cuda.mem_get_info(device)
         if num_bytes > _DATA_SHARE_OF_MEMORY * free:
             _logger.warning("%s does not fit on the device: its images stay on the host", dataset.name)

@@ -52,10 +52,13 @@ class _Buffer:
     """Parameters of one group whose moments lie side by side in memory.
 
     Args:
-        parameters: the k parameters.
-        exp_avg: (total elements,) first moment; `exp_avg_sq` the second.
-        gradient: (total elements,) scratch space, as is `update`.
-        gradients: k views of `gradient` in the parameters' shapes; `updates` likewise of `update`.
+        parameters: The k parameters.
+        exp_avg: First moments of shape (total elements,).
+        exp_avg_sq: Second moments of shape (total elements,).
+        gradient: Scratch space of shape (total elements,) for the gradients.
+        update: Scratch space of shape (total elements,) for the updates.
+        gradients: k views of `gradient` in the parameters' shapes.
+        updates: k views of `update` in the parameters' shapes.
     """
 
     parameters: list[Tensor]
@@ -73,12 +76,12 @@ class Lamb(Optimizer):
     Without weight decay a parameter has no trust ratio. The state has timm's names, one entry per parameter.
 
     Args:
-        params: parameters, or groups of them with their `weight_decay`.
-        lr: learning rate.
-        betas: decay of the running means of gradient and squared gradient.
-        eps: added to the root of the second moment.
-        weight_decay: of groups that do not state their own.
-        max_grad_norm: norm that the gradient of all parameters together is clipped to; 0 does not clip.
+        params: Parameters, or groups of them with their `weight_decay`.
+        lr: Learning rate.
+        betas: Decay of the running means of gradient and squared gradient.
+        eps: Number added to the root of the second moment.
+        weight_decay: Weight decay of groups that do not state their own.
+        max_grad_norm: Norm that the gradient of all parameters together is clipped to; 0 does not clip.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from naxcli.measure.devices import synchronise
 from naxcli.settings.recipe import Recipe
 from naxcli.training.distributed import ALONE, Processes
 
@@ -34,9 +35,12 @@ def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
 
 
 def loss_of(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-    """Return the mean loss of logits (n, classes) for soft targets (n, classes), in float32.
+    """Return the mean loss in float32; to be called outside of autocast.
 
-    The threshold of `bce` applies to mixed targets. To be called outside of autocast.
+    Args:
+        logits: Logits of shape (n, classes).
+        targets: Soft targets of shape (n, classes); `bce` applies the recipe's threshold to them.
+        recipe: Loss and its threshold.
     """
     logits = logits.float()
     if recipe.loss == "cross_entropy":
@@ -54,11 +58,11 @@ class EagerStep:
     the batch, the error propagates.
 
     Args:
-        network: on the device.
-        recipe: loss and precision.
-        device: of the computation.
-        num_parts: that a batch, or a process's share of it, is cut into from the start (gradient accumulation).
-        processes: that share each batch; every one is given the whole batch and gets the whole batch's gradients.
+        network: Network on the device.
+        recipe: Loss and precision.
+        device: Device of the computation.
+        grad_accum_steps: Number of parts that a batch, or a process's share of it, is cut into from the start.
+        processes: Processes that share each batch; each is given the whole batch and gets the whole batch's gradients.
     """
 
     def __init__(
@@ -67,28 +71,28 @@ class EagerStep:
         recipe: Recipe,
         device: torch.device,
         *,
-        num_parts: int = 1,
+        grad_accum_steps: int = 1,
         processes: Processes = ALONE,
     ) -> None:
         self.network = network
-        self.num_parts = num_parts
+        self.grad_accum_steps = grad_accum_steps
         self.processes = processes
         self._recipe = recipe
         self._device = device
         self._dtype = autocast_dtype(recipe, device)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss, detached, and leave the gradients in the parameters."""
+        """Return the mean loss without gradient, and leave the gradients in the parameters."""
         while True:
             self.network.zero_grad(set_to_none=True)
             try:
                 return self._share_work(images, targets)
             except torch.OutOfMemoryError:
                 # Of several processes the others would wait for this one's part in the statistics forever.
-                if self._device.type != "cuda" or self.num_parts >= len(images) or self.processes.num > 1:
+                if self._device.type != "cuda" or self.grad_accum_steps >= len(images) or self.processes.num > 1:
                     raise
             # Outside of the handler, whose exception keeps the failed step's tensors alive.
-            self.num_parts *= 2
+            self.grad_accum_steps *= 2
             torch.cuda.empty_cache()
 
     def _share_work(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -106,11 +110,16 @@ class EagerStep:
         """Add the gradients of the images' mean loss to the parameters' and return that loss, detached.
 
         Args:
-            num_images: that the mean is over, where other processes have the rest of them.
+            images: Images of shape (n, channels, h, w).
+            targets: Soft targets of shape (n, classes).
+            num_images: Number of images that the mean is over, where other processes have the rest; None is n.
+            cache_casts: Whether autocast keeps the weights it has cast; a CUDA graph must not.
         """
         total = torch.zeros((), device=images.device)
         num_images = num_images or len(images)
-        for part_images, part_targets in zip(images.chunk(self.num_parts), targets.chunk(self.num_parts), strict=True):
+        for part_images, part_targets in zip(
+            images.chunk(self.grad_accum_steps), targets.chunk(self.grad_accum_steps), strict=True
+        ):
             with torch.autocast(
                 images.device.type,
                 dtype=self._dtype or torch.bfloat16,
@@ -154,12 +163,15 @@ class GraphedStep:
 
 
 def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps: int) -> GradientStep:
-    """Return the faster of the eager step and its CUDA graph for a batch like this one; eager off CUDA and for parts.
+    """Return the faster of the eager step and its CUDA graph; always the eager one off CUDA and where batches are cut.
 
     Args:
-        num_steps: of the training ahead, which a capture has to be worth.
+        eager: Eager step of the network.
+        images: Images of a typical batch.
+        targets: Targets of that batch.
+        num_steps: Steps of the training ahead; a capture takes time that few steps do not win back.
     """
-    is_whole = eager.num_parts == 1 and eager.processes.num == 1
+    is_whole = eager.grad_accum_steps == 1 and eager.processes.num == 1
     if images.device.type != "cuda" or num_steps < _MIN_STEPS_FOR_GRAPH or not is_whole:
         return eager
     stream = torch.cuda.current_stream(images.device)
@@ -170,7 +182,7 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
             # A capture that fails can leave the process's random numbers unusable, so it is not tried where it would.
             with _synchronisation_refused():
                 eager(images, targets)
-        if eager.num_parts == 1 and _has_room_for_graph(images.device):
+        if eager.grad_accum_steps == 1 and _has_room_for_graph(images.device):
             graphed = GraphedStep(eager, images, targets)
             with _unchanged(eager.network, images.device):
                 graphed_seconds = _seconds(graphed, images, targets)
@@ -206,11 +218,11 @@ def _synchronisation_refused() -> Iterator[None]:
 
 def _seconds(step: GradientStep, images: Tensor, targets: Tensor) -> float:
     step(images, targets)
-    torch.cuda.synchronize(images.device)
+    synchronise(images.device)
     start = time.perf_counter()
     for _ in range(_TIMED_STEPS):
         step(images, targets)
-    torch.cuda.synchronize(images.device)
+    synchronise(images.device)
     return time.perf_counter() - start
 
 

@@ -1,4 +1,4 @@
-"""Trackers: TensorBoard, MLflow and Weights & Biases, told of every epoch of a training where the user wants it."""
+"""Trackers: TensorBoard, MLflow and Weights & Biases, which log every epoch of a training on request."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def make_tracker(
     """Yield the named tracker, continuing that of an earlier session of the same training; None for no name.
 
     Args:
-        name: one of `TRACKERS`.
-        folder: of the training.
-        settings: of the training, nested one level.
-        num_done: epochs before this session; what was logged after them by a killed one is dropped.
+        name: Name of the tracker, one of `TRACKERS`.
+        folder: Folder of the training.
+        settings: Settings of the training, nested one level.
+        num_done: Epochs before this session; what a killed session logged after them is dropped.
 
     Raises:
-        NaxcliError: if the name is unknown, or its package is not installed.
+        NaxcliError: If the name is unknown, or its package is not installed.
     """
     if name is None:
         yield None

@@ -19,8 +19,10 @@ def evaluate_network(
     """Return (accuracy, mean loss) of a network on the validation images as they are; its mode stays.
 
     Args:
-        network: on the device of the computation, which need not be the data's.
-        processes: that share the work; all of them get the result.
+        network: Network on the device of the computation, which need not be the data's.
+        dataset: Dataset whose validation images are classified.
+        recipe: Batch size, precision and loss.
+        processes: Processes that share the work; all of them get the result.
     """
     device = next(network.parameters()).device
     normalisation, dtype = Normalisation(dataset, device), autocast_dtype(recipe, device)

@@ -21,7 +21,7 @@ class Admission:
 
     Args:
         client: Dask's client of the cluster.
-        on_notice: called with why a worker is not used.
+        on_notice: Called with why a worker is not used.
     """
 
     def __init__(self, client: Any, *, on_notice: Callable[[str], None]) -> None:

@@ -1,13 +1,15 @@
-"""A fixed list of trials on a worker pool, in any order: what confirmation and planning run instead of a search."""
+"""A list of tasks on a worker pool, in any order: what confirmation, planning and measurements run instead of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Result, Status
 from naxcli.workers.evaluate import failure
-from naxcli.workers.pool import WorkerLost, WorkerPool
+from naxcli.workers.pool import Finished, WorkerLost, WorkerPool
 from naxcli.workers.task import TrialTask, result_from_dict
 
 MAX_ATTEMPTS = 2
@@ -19,31 +21,64 @@ def run_tasks(
 ) -> Iterator[tuple[TrialTask, Result]]:
     """Yield each task with its result as it ends; a trial lost with its worker is tried once more.
 
-    Tasks are taken from the iterable when a worker is free, so it may decide late what comes next. Once `should_stop` says so,
-    running tasks are left to the pool, which ends them when it is closed.
+    Args:
+        pool: Workers to run on.
+        tasks: Trials, taken from the iterable when a worker is free, so that it may decide late what comes next.
+        should_stop: Asked between results; running tasks are then left to the pool, which ends them when it is closed.
+
+    Raises:
+        NaxcliError: If the space or the data of a task cannot be loaded.
     """
-    waiting, running, attempts = iter(tasks), dict[int, TrialTask](), dict[int, int]()
-    lost: list[TrialTask] = []
+    running: dict[int, TrialTask] = {}
+
+    def payloads() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for task in tasks:
+            running[task.trial_id] = task
+            yield task.trial_id, task.to_dict()
+
+    for finished in run_payloads(pool, payloads(), max_attempts=MAX_ATTEMPTS, should_stop=should_stop):
+        task = running.pop(finished.task_id)
+        if isinstance(finished.outcome, WorkerLost):
+            yield task, Result(status=Status.CRASHED, error=finished.outcome.reason)
+        elif isinstance(finished.outcome, NaxcliError):  # its space or data cannot be loaded
+            raise finished.outcome
+        elif isinstance(finished.outcome, BaseException):
+            yield task, failure(finished.outcome)
+        else:
+            yield task, result_from_dict(finished.outcome)
+
+
+def run_payloads(
+    pool: WorkerPool,
+    payloads: Iterable[tuple[int, Mapping[str, Any]]],
+    *,
+    max_attempts: int = 1,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Finished]:
+    """Yield what came back for each payload, in the order in which they end.
+
+    Args:
+        pool: Workers to run on.
+        payloads: Numbers and arguments of the tasks, taken from the iterable when a worker is free.
+        max_attempts: Workers that a task may lose; one whose loss is not to blame on the task does not count.
+        should_stop: Asked between results; no more is started or waited for then.
+    """
+    waiting, running, losses = iter(payloads), dict[int, Mapping[str, Any]](), Counter[int]()
+    lost: list[tuple[int, Mapping[str, Any]]] = []
     is_open = True
     while (is_open or running or lost) and not should_stop():
         while (is_open or lost) and (worker := pool.free_worker()) is not None:
-            task = lost.pop() if lost else next(waiting, None)
-            if task is None:
+            item = lost.pop() if lost else next(waiting, None)
+            if item is None:
                 is_open = False
                 break
-            running[task.trial_id] = task
-            pool.submit(task.trial_id, task.to_dict(), worker=worker)
+            task_id, running[item[0]] = item
+            pool.submit(task_id, running[task_id], worker=worker)
         for finished in pool.wait(TICK_SECONDS):
-            task = running.pop(finished.task_id)
+            payload = running.pop(finished.task_id)
             if isinstance(finished.outcome, WorkerLost):
-                attempts[task.trial_id] = attempts.get(task.trial_id, 0) + (not finished.outcome.is_blameless)
-                if attempts[task.trial_id] < MAX_ATTEMPTS:
-                    lost.append(task)
+                losses[finished.task_id] += not finished.outcome.is_blameless
+                if losses[finished.task_id] < max_attempts:
+                    lost.append((finished.task_id, payload))
                     continue
-                yield task, Result(status=Status.CRASHED, error=finished.outcome.reason)
-            elif isinstance(finished.outcome, NaxcliError):  # its space or data cannot be loaded
-                raise finished.outcome
-            elif isinstance(finished.outcome, BaseException):
-                yield task, failure(finished.outcome)
-            else:
-                yield task, result_from_dict(finished.outcome)
+            yield finished

@@ -18,26 +18,36 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Result, Status
 from naxcli.search_space.contract import Space, load_space, space_digest
 from naxcli.workers.task import DataRequest, TrialTask
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from naxcli.training.loop import Outcome
+
 Heartbeat = Callable[[Mapping[str, Any]], None]
 
-SECONDS_BETWEEN_SIGNS = 30.0  # of life, within an epoch
+HEARTBEAT_SECONDS = 30.0  # between heartbeats within an epoch
 MAX_ERROR_BYTES = 64_000  # of a traceback in UTF-8
 # Models and statistics square costs, which must stay finite.
 MAX_COST = 1e100
 
 
 def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
-    """Return the result of one trial; whatever the evaluated code raises or returns becomes its status and error.
+    """Return the result of one trial; what the evaluated code raises or returns wrongly becomes its status and error.
+
+    Args:
+        task: Trial to evaluate.
+        heartbeat: Called with what is told of a trial that is running; None tells nothing.
 
     Raises:
-        NaxcliError: if the space or the data cannot be loaded, without which no trial of the run can be evaluated.
+        NaxcliError: If the space or the data cannot be loaded, without which no trial of the run can be evaluated.
     """
     started_at, clock = time.time(), time.perf_counter()
     space = None
@@ -48,9 +58,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         if heartbeat is not None and task.tells_beginning:
             heartbeat({"has_begun": True})
         result = _train(task, space, heartbeat) if space.build else _call(task, space)
-    except (
-        BaseException
-    ) as error:  # the border between the evaluated code, which may raise anything at all, and the records
+    except BaseException as error:  # the evaluated code may raise anything at all, and every end of it is recorded
         if space is None and isinstance(error, NaxcliError):
             raise
         result = failure(error)
@@ -70,12 +78,12 @@ def failure(error: BaseException) -> Result:
 
 
 def error_text(error: BaseException) -> str:
-    """Return the traceback of an error as text that every file can hold: Unicode without NUL, of at most `MAX_ERROR_BYTES`."""
-    # Where naxcli only put into words what the user's code raised, that is what they look for.
+    """Return the traceback of an error as Unicode without NUL, at most `MAX_ERROR_BYTES` long, which every file can hold."""
+    # Where naxcli wraps an error of the user's code, the user looks for that one.
     raised = (error.__cause__ or error) if isinstance(error, NaxcliError) else error
     try:
         text = "".join(traceback.format_exception(raised))
-    except BaseException:  # noqa: BLE001 - of the error's own methods, which may raise anything as well
+    except BaseException:  # noqa: BLE001 - the error's own methods may raise anything as well
         text = f"{type(error).__name__}, which cannot be shown"
     encoded = text.replace("\0", "\\x00").encode(errors="backslashreplace")
     if len(encoded) > MAX_ERROR_BYTES:
@@ -86,7 +94,7 @@ def error_text(error: BaseException) -> str:
 
 
 def _warm_up(task: TrialTask) -> Space:
-    """Return the space, with it, the libraries and the data loaded as far as they were not."""
+    """Return the space, after loading the space, the libraries and the data where that was not done before."""
     space = _space(task.space, task.space_digest)
     if space.build and task.data is not None:
         import naxcli.measure.counts
@@ -127,7 +135,7 @@ def _call(task: TrialTask, space: Space) -> Result:
 
 
 def _number(name: str, value: Any, kind: Callable[[Any], float]) -> float:
-    """Return a value that `evaluate` of a space returned; text is not taken for a number, though Python would."""
+    """Return a value that the space's `evaluate` returned as a number; text is refused, which Python would convert."""
     if isinstance(value, str | bytes):
         raise TypeError(f"evaluate returned {name} = {value!r}, which is no number")
     return kind(value)
@@ -147,10 +155,9 @@ def _too_slow(latency_ms: float | None, task: TrialTask) -> str | None:
 def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result:
     import torch
 
-    from naxcli.measure.counts import latency_ms as measure_latency_ms
     from naxcli.search_space.networks import build_network
     from naxcli.search_space.sizes import measure_config
-    from naxcli.training.loop import seed_everything, train
+    from naxcli.training.loop import TrainingRequest, seed_everything, train
 
     assert task.data is not None and task.recipe is not None
     torch.set_num_threads(task.threads)
@@ -160,65 +167,96 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
     counts = measure_config(space, task.config, width=task.width, **shape)
     seed_everything(task.seed)
     network = build_network(space, dict(task.config), **shape, width=task.width)
-
-    latency_ms = None
-    if task.measure_latency or task.max_latency_ms is not None:
-        input_shape = (dataset.in_channels, dataset.image_size, dataset.image_size)
-        latency_ms = measure_latency_ms(network.to(device), input_shape, device=device)
+    latency_ms = _latency_ms(task, network, (dataset.in_channels, dataset.image_size, dataset.image_size), device)
     measured: dict[str, Any] = {**counts, "latency_ms": latency_ms, "device": _device_name(device)}
     if (reason := _too_slow(latency_ms, task)) is not None:
         return Result(status=Status.INFEASIBLE, error=reason, **measured)
 
-    deadline = None if task.seconds_limit is None else time.monotonic() + task.seconds_limit
+    deadline = Deadline(task.seconds_limit)
     checkpoint = None if task.checkpoint_to is None else Path(task.checkpoint_to)
-    is_over_time = False
-
-    def should_stop() -> bool:
-        nonlocal is_over_time
-        is_over_time = deadline is not None and time.monotonic() > deadline
-        return is_over_time
-
-    signalled_at = -math.inf
-
-    def on_step(epochs: float) -> None:
-        nonlocal signalled_at
-        if heartbeat is not None and time.monotonic() - signalled_at > SECONDS_BETWEEN_SIGNS:
-            heartbeat({"epochs": epochs})
-            signalled_at = time.monotonic()
-
-    outcome = train(
-        network,
-        dataset,
-        task.recipe,
+    request = TrainingRequest(
+        recipe=task.recipe,
         epochs=task.fidelity,
         schedule_epochs=task.schedule_epochs,
         seed=task.seed,
         device=device,
         checkpoint_from=_readable(task.checkpoint_from),
         checkpoint_to=checkpoint,
-        on_step=on_step,
-        on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
-        should_stop=should_stop,
     )
+    outcome = train(
+        network,
+        dataset,
+        request,
+        on_step=None if heartbeat is None else StepHeartbeat(heartbeat),
+        on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
+        should_stop=deadline.has_passed,
+    )
+    result = _result_of(outcome, task, is_over_time=deadline.was_passed, **measured)
+    if checkpoint is not None and not _is_kept(result, task):
+        checkpoint.unlink(missing_ok=True)
+    return result
+
+
+class Deadline:
+    """A limit on the seconds from its making; None is no limit.
+
+    Attributes:
+        was_passed: Whether it had passed when it was last looked at.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._at = math.inf if seconds is None else time.monotonic() + seconds
+        self.was_passed = False
+
+    def has_passed(self) -> bool:
+        self.was_passed = time.monotonic() > self._at
+        return self.was_passed
+
+
+class StepHeartbeat:
+    """Sends a heartbeat with the epochs done, at most one per interval."""
+
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
+        self._sent_at = -math.inf
+
+    def __call__(self, epochs: float) -> None:
+        if time.monotonic() - self._sent_at > HEARTBEAT_SECONDS:
+            self._heartbeat({"epochs": epochs})
+            self._sent_at = time.monotonic()
+
+
+def _latency_ms(
+    task: TrialTask, network: nn.Module, input_shape: tuple[int, ...], device: torch.device
+) -> float | None:
+    """Return the measured latency, None where the task does not ask for it."""
+    from naxcli.measure.counts import latency_ms
+
+    if not task.measure_latency and task.max_latency_ms is None:
+        return None
+    return latency_ms(network.to(device), input_shape, device=device)
+
+
+def _result_of(outcome: Outcome, task: TrialTask, *, is_over_time: bool, **measured: Any) -> Result:
     common: dict[str, Any] = {
         **measured,
         "train_loss": outcome.train_loss,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "curve": outcome.curve,
     }
-    cost = None if outcome.val_accuracy is None else 1.0 - outcome.val_accuracy
-    is_kept = (
-        outcome.status == Status.SUCCESS
-        and not is_over_time
-        and (task.keep_if_cost_below is None or (cost is not None and cost < task.keep_if_cost_below))
-    )
-    if checkpoint is not None and not is_kept:
-        checkpoint.unlink(missing_ok=True)
     if is_over_time:
         return Result(status=Status.TIMEOUT, error=_over_time(task), **common)
     if outcome.status != Status.SUCCESS:
         return Result(status=Status.DIVERGED, error="the loss is not finite", **common)
+    cost = None if outcome.val_accuracy is None else 1.0 - outcome.val_accuracy
     return Result(status=Status.SUCCESS, cost=cost, val_accuracy=outcome.val_accuracy, **common)
+
+
+def _is_kept(result: Result, task: TrialTask) -> bool:
+    """Return whether the checkpoint of a trial stays."""
+    if result.status != Status.SUCCESS or task.keep_if_cost_below is None:
+        return result.status == Status.SUCCESS
+    return result.cost is not None and result.cost < task.keep_if_cost_below
 
 
 def _readable(checkpoint: str | None) -> Path | None:
@@ -252,7 +290,7 @@ def _message(error: BaseException) -> str:
 
 
 def return_memory() -> None:
-    """Give back what a trial of torch allocated: its graph has cycles, and CUDA keeps freed blocks for itself."""
+    """Give back what a trial of torch allocated: its autograd graph has cycles, and CUDA keeps freed blocks for itself."""
     torch = sys.modules.get("torch")
     if torch is None:
         return
@@ -315,6 +353,6 @@ def _dataset(request: DataRequest) -> Any:
         image_size=request.image_size,
         with_test=request.on_test,
         skip_corrupt=request.skip_corrupt,
-        is_lazy=request.is_lazy,
+        is_streaming=request.is_streaming,
     )
     return dataset.with_test_as_validation() if request.on_test else dataset

@@ -103,12 +103,12 @@ class WorkerPool:
     """Worker processes and the tasks on them. Use as a context manager.
 
     Args:
-        function: what a task calls on the worker: `function(payload) -> dict`; importable by name there.
-        slots: the local workers to start; ignored where `cluster` names another.
-        cluster: a running Dask scheduler or SLURM; None is this machine.
-        shared_folder: folder that SLURM's workers see too, where they find their certificates.
-        on_heartbeat: called with each message that a running trial sends.
-        on_notice: called with what the user should know of the cluster.
+        function: Function `function(payload) -> dict` that a task calls on its worker, where it is imported by name.
+        slots: Local workers to start; ignored where `cluster` names another.
+        cluster: A running Dask scheduler or SLURM; None is this machine.
+        shared_folder: Folder that SLURM's workers see too, where they find their certificates.
+        on_heartbeat: Called with each heartbeat of a running trial.
+        on_notice: Called with what the user should know of the cluster.
     """
 
     def __init__(
@@ -416,7 +416,7 @@ def _client_security(connection: Connection) -> Any:
     """Return the certificates that a client shows and trusts: the files that were named, else those of Dask's configuration.
 
     Raises:
-        NaxcliError: if there are none, or they cannot be used.
+        NaxcliError: If there are none, or they cannot be used.
     """
     import dask
     from distributed import Security
@@ -447,7 +447,7 @@ def require_cluster(connection: Connection) -> None:
     """Check what can be checked of a cluster at once, before anything is written or started for it.
 
     Raises:
-        NaxcliError: if nobody listens at the address (Dask would try again for half a minute), or the SLURM file is wrong.
+        NaxcliError: If nobody listens at the address (Dask would try again for half a minute), or the SLURM file is wrong.
     """
     if connection.is_slurm:
         read_settings(connection.address)

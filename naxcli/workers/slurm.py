@@ -108,7 +108,7 @@ def read_settings(cluster: str) -> SlurmSettings:
     """Return the settings of `slurm:FILE`.
 
     Raises:
-        NaxcliError: if the file is missing, or a setting is unknown, missing or of the wrong kind.
+        NaxcliError: If the file is missing, or a setting is unknown, missing or of the wrong kind.
     """
     path = Path(cluster.removeprefix(SLURM_PREFIX))
     if not path.is_file():
@@ -131,11 +131,11 @@ def make_slurm_cluster(settings: SlurmSettings, *, shared_folder: Path) -> Itera
     """Yield a Dask cluster without jobs yet; `scale(jobs=N)` submits them.
 
     Args:
-        settings: what a job asks for.
-        shared_folder: folder that jobs see under the same path; a folder in it that only its user can read holds their certificates.
+        settings: What a job asks for.
+        shared_folder: Folder that jobs see under the same path; a folder in it that only its user can read holds their certificates.
 
     Raises:
-        NaxcliError: if dask-jobqueue is not installed, or this machine has no such network interface.
+        NaxcliError: If dask-jobqueue is not installed, or this machine has no such network interface.
     """
     options = _job_options(settings)
     from dask_jobqueue import SLURMCluster
@@ -178,7 +178,7 @@ def _job_options(settings: SlurmSettings) -> dict[str, Any]:
     """Return the arguments of dask-jobqueue that describe a job.
 
     Raises:
-        NaxcliError: if dask-jobqueue is not installed.
+        NaxcliError: If dask-jobqueue is not installed.
     """
     try:
         import dask_jobqueue  # noqa: F401

@@ -1,4 +1,4 @@
-"""TrialTask: what a worker needs for one trial, and its result, as plain values that travel."""
+"""TrialTask: what a worker needs for one trial, and its result, as plain values that can be sent to another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from naxcli.settings.recipe import Recipe
 class DataRequest:
     """Which images a trial trains on: the arguments of `load_dataset`.
 
-    `on_test` trains on training and validation images together and measures on the test part; no search does.
+    Args:
+        name: Name of the data source.
+        root: Folder that holds or receives data sets.
+        split_seed: Random seed of the split into training and validation images.
+        validation_fraction: Share of every class held out for validation.
+        images_per_class: Training images of every class; None is all.
+        image_size: Side in pixels that images are resized to; None keeps the source's own.
+        on_test: Whether to train on training and validation images together and measure on the test split; a search
+            never does.
+        skip_corrupt: Whether unreadable image files are left out rather than refused.
+        is_streaming: Whether images are read each time they are used rather than kept in memory.
     """
 
     name: str
@@ -26,7 +36,7 @@ class DataRequest:
     image_size: int | None = None
     on_test: bool = False
     skip_corrupt: bool = False
-    is_lazy: bool = False
+    is_streaming: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +44,25 @@ class TrialTask:
     """Everything a worker needs for one trial.
 
     Args:
-        fidelity: epochs to reach, counted from the start of training also when `checkpoint_from` continues an earlier trial.
-        schedule_epochs: epochs against which the learning-rate schedule is written.
-        checkpoint_to: where to leave the trained network; None keeps nothing.
-        keep_if_cost_below: leaves the network only if its cost is below; None always does.
-        seconds_limit: time after which the trial ends as a timeout.
-        tells_beginning: whether it is reported when the trial begins, after what its worker loads first.
-        needed_measures: what `evaluate` of the space has to return beside the cost, because it is an objective.
-        space_digest: of the space that the search walks; a worker that loads another one refuses. None does not compare.
+        trial_id: Number of the trial in its run.
+        space: Reference by which the worker loads the search space.
+        config: Configuration to evaluate.
+        fidelity: Epochs to reach, counted from the start of training also when `checkpoint_from` continues an earlier trial.
+        seed: Random seed of the trial.
+        data: Images to train on; None where the space evaluates by itself, as are `width` and `recipe` then.
+        width: Factor on the channels of the network.
+        recipe: How the network is trained.
+        schedule_epochs: Epochs against which the learning-rate schedule is written.
+        threads: CPU threads of torch.
+        measure_latency: Whether latency is measured, without a limit on it as well.
+        max_latency_ms: Latency above which the trial is infeasible.
+        checkpoint_from: Checkpoint of the trial that this one continues.
+        checkpoint_to: File for the checkpoint of the trained network; None keeps none.
+        keep_if_cost_below: Cost below which the checkpoint is kept; None keeps every one.
+        seconds_limit: Time after which the trial ends as a timeout.
+        tells_beginning: Whether the worker reports when the trial begins, after loading what it loads once.
+        needed_measures: Further objectives that the space's `evaluate` has to return beside the cost.
+        space_digest: Digest of the search's own space; a worker that loads another one refuses. None does not compare.
     """
 
     trial_id: int

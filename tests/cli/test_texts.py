@@ -27,7 +27,7 @@ from naxcli.cli.console import SafeConsole
 from naxcli.cli.output import note, print_error
 from naxcli.cli.progress import LiveProgress, SearchProgress
 from naxcli.commands.search import SearchEnd, SearchRequest, Session, open_session
-from naxcli.commands.validate_space import validate_space
+from naxcli.commands.space import validate_space
 from naxcli.errors import ExitCode, NaxcliError, did_you_mean, printable
 from naxcli.records.directory import RunDirectory
 from naxcli.records.incumbent import Incumbent

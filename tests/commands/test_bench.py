@@ -116,10 +116,10 @@ def test_every_export_of_a_network_is_measured_as_that_network(format: str, tmp_
     exported = export(format, tmp_path / "leaf_bench.py" if format == "python" else tmp_path / "out")
     path = exported.files[0].parent if format == "weights" else exported.files[0]
     entry = run(configs=(str(path),), trusted=format == "torch", **AS_IT_IS)["networks"][0]
-    assert (entry["num_params"], entry["flops"]) == (exported.num_params, exported.flops)
+    assert (entry["num_params"], entry["flops"]) == (exported.num_params, exported.macs)
     assert entry["image_size"] == 16
     assert entry["inference"]["images_per_second"] > 0
-    expected = 2 * exported.flops * entry["inference"]["images_per_second"]  # type: ignore[operator]
+    expected = 2 * exported.macs * entry["inference"]["images_per_second"]  # type: ignore[operator]
     assert entry["inference"]["flops_per_second"] == pytest.approx(expected)
     assert entry["name"].startswith(path.name if format in ("python", "onnx", "torch") else str(path))
     if format in ("onnx", "torch"):
@@ -199,14 +199,14 @@ def test_operations_are_counted_by_hand() -> None:
     operations = list_operations(network, (2, 3, 4, 4), bytes_per_value=2)
     image, feature, convolution, linear = 2 * 3 * 16, 2 * 8 * 16, 8 * 3 * 9, 8 * 16 * 5
     assert operations == [
-        Operation(flops=2 * 2 * 16 * convolution, traffic_bytes=2 * (image + convolution + feature)),
-        Operation(flops=0, traffic_bytes=2 * 2 * feature),
-        Operation(flops=2 * 2 * linear, traffic_bytes=2 * (feature + linear + 2 * 5)),
+        Operation(macs=2 * 16 * convolution, traffic_bytes=2 * (image + convolution + feature)),
+        Operation(macs=0, traffic_bytes=2 * 2 * feature),
+        Operation(macs=2 * linear, traffic_bytes=2 * (feature + linear + 2 * 5)),
     ]
 
 
 def test_the_bound_takes_the_slower_of_arithmetic_and_memory_for_each_operation() -> None:
-    operations = [Operation(flops=100, traffic_bytes=10), Operation(flops=0, traffic_bytes=30)]
+    operations = [Operation(macs=50, traffic_bytes=10), Operation(macs=0, traffic_bytes=30)]
     assert least_seconds(operations, Ceilings(bytes_per_second=10, flops_per_second=50)) == 2 + 3
 
 
@@ -215,7 +215,7 @@ def test_the_reduced_network_counts_as_in_the_study_of_its_cost() -> None:
     space = load_space("nexception")
     network = build_network(space, space.reference["nexception"], num_classes=100, in_channels=3, image_size=32)
     operations = list_operations(network.train(), (256, 3, 32, 32), bytes_per_value=2)
-    assert 3 * sum(operation.flops for operation in operations) / 256 == pytest.approx(4.26e9, rel=0.01)
+    assert 3 * 2 * sum(operation.macs for operation in operations) / 256 == pytest.approx(4.26e9, rel=0.01)
     assert 3 * sum(operation.traffic_bytes for operation in operations) / 256 == pytest.approx(61.7e6, rel=0.06)
 
 

@@ -86,7 +86,9 @@ def export_from(weights: Path, format: str, out: Path, **changes: Any) -> Path:
 
 
 def export(config: str | Path, out: Path, **changes: Any) -> list[str]:
-    return list(export_selection(ExportCommand(config=str(config), out=str(out), **changes)))
+    lines: list[str] = []
+    export_selection(ExportCommand(config=str(config), out=str(out), **changes), lines.append)
+    return lines
 
 
 def outputs_of(network: nn.Module) -> torch.Tensor:
@@ -159,7 +161,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for function in (
         "naxcli.export.bundle.build_network",
-        "naxcli.measure.counts.build_network",
+        "naxcli.search_space.sizes.build_network",
         "naxcli.measure.timing.time_until_stable",
     ):
         monkeypatch.setattr(function, work)
@@ -327,7 +329,7 @@ def test_finished_programs_hold_no_configuration(tmp_path: Path) -> None:
 def test_what_says_something_of_one_network_does_not_go_with_a_whole_run(tmp_path: Path) -> None:
     for name, value in {"fold": True, "config": "a.json", "variant": "T", "target_flops": "1G"}.items():
         with pytest.raises(NaxcliError, match=f"--{name.replace('_', '-')} does not go with --format deepcave"):
-            list(export_selection(ExportCommand(format="deepcave", out=str(tmp_path / "out"), **{name: value})))
+            export_selection(ExportCommand(format="deepcave", out=str(tmp_path / "out"), **{name: value}), print)
 
 
 def test_a_python_export_is_known_without_running_it(python_file: Path, tmp_path: Path) -> None:

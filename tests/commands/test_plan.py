@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,18 @@ def slow_space(slow_space: Path) -> Path:
     return slow_space
 
 
+def plan(space: Path, run: Path, budget: str, *flags: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return naxcli("plan", "--space", space, "--run", run, "--budget", budget, *flags, *WORKERS, **options)
+
+
 def test_a_plan_foresees_the_trials_of_a_search(slow_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--space", slow_space, "--run", run, "--budget", "5m", *WORKERS]
-    done = naxcli("plan", *arguments, "--json")
+    done = plan(slow_space, run, "5m", "--json")
     assert done.returncode == 0, done.stderr
-    plan = json.loads(done.stdout)
-    rung = plan["rungs"][0]
-    assert plan["calibration_trials"] == NUM_CALIBRATION_TRIALS  # for which 5 % of the budget is enough
+    made = json.loads(done.stdout)
+    rung = made["rungs"][0]
+    assert made["calibration_trials"] == NUM_CALIBRATION_TRIALS  # for which 5 % of the budget is enough
     assert rung["low"] <= rung["expected"] <= rung["high"]
     assert rung["expected"] == pytest.approx(300 / 0.2, rel=0.2)
     searched = naxcli("search", *arguments, "--searcher", "random", "--trials", "50")
@@ -39,19 +44,7 @@ def test_a_plan_foresees_the_trials_of_a_search(slow_space: Path, tmp_path: Path
 
 
 def test_a_plan_counts_trials_per_rung(slow_space: Path, tmp_path: Path) -> None:
-    done = naxcli(
-        "plan",
-        "--space",
-        slow_space,
-        "--run",
-        tmp_path / "run",
-        "--budget",
-        "10m",
-        "--fidelity",
-        "1:9:3",
-        *WORKERS,
-        "--json",
-    )
+    done = plan(slow_space, tmp_path / "run", "10m", "--fidelity", "1:9:3", "--json")
     assert done.returncode == 0, done.stderr
     rungs = json.loads(done.stdout)["rungs"]
     assert [rung["fidelity"] for rung in rungs] == [1, 3, 9]
@@ -60,18 +53,7 @@ def test_a_plan_counts_trials_per_rung(slow_space: Path, tmp_path: Path) -> None
 
 def test_too_small_a_budget_exits_with_3(slow_space: Path, tmp_path: Path) -> None:
     for budget in ("1s", "2m"):
-        done = naxcli(
-            "plan",
-            "--space",
-            slow_space,
-            "--run",
-            tmp_path / "run",
-            "--budget",
-            budget,
-            "--fidelity",
-            "1:729:3",
-            *WORKERS,
-        )
+        done = plan(slow_space, tmp_path / "run", budget, "--fidelity", "1:729:3")
         assert done.returncode == 3, done.stderr
         assert "too little" in done.stderr and "Traceback" not in done.stderr
 
@@ -79,7 +61,7 @@ def test_too_small_a_budget_exits_with_3(slow_space: Path, tmp_path: Path) -> No
 def test_a_plan_of_which_every_trial_fails_exits_with_3(slow_space: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text(slow_space.read_text().replace("time.sleep", "time.no_such_function"))
-    done = naxcli("plan", "--space", broken, "--run", tmp_path / "run", "--budget", "2m", "--epochs", "1", *WORKERS)
+    done = plan(broken, tmp_path / "run", "2m", "--epochs", "1")
     assert done.returncode == 3, done.stderr
     assert "no trial could be timed" in done.stderr and "Traceback" not in done.stderr
     assert "12 crashed; the last one: AttributeError: module 'time' has no attribute 'no_such_function'" in done.stderr
@@ -88,8 +70,7 @@ def test_a_plan_of_which_every_trial_fails_exits_with_3(slow_space: Path, tmp_pa
 
 def test_one_timed_trial_gives_an_interval_too(slow_space: Path, tmp_path: Path) -> None:
     slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 3.0"))
-    flags = ["--run", tmp_path / "run", "--budget", "100s", "--epochs", "1", "--json", *WORKERS]
-    made = json.loads(naxcli("plan", "--space", slow_space, *flags).stdout)
+    made = json.loads(plan(slow_space, tmp_path / "run", "100s", "--epochs", "1", "--json").stdout)
     assert made["calibration_trials"] == 1
     rung = made["rungs"][0]
     assert rung["low"] <= rung["expected"] <= rung["high"] and rung["low"] < rung["high"]
@@ -97,7 +78,7 @@ def test_one_timed_trial_gives_an_interval_too(slow_space: Path, tmp_path: Path)
 
 def test_a_trial_that_takes_longer_than_the_plans_share_ends_with_it(slow_space: Path, tmp_path: Path) -> None:
     slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 600.0"))
-    done = naxcli("plan", "--space", slow_space, "--run", tmp_path / "run", "--budget", "20s", *WORKERS, timeout=200)
+    done = plan(slow_space, tmp_path / "run", "20s", timeout=200)
     assert done.returncode == 3, done.stderr
     assert "5% of the budget, 1.0s, and no trial ended" in done.stderr and "a larger --budget" in done.stderr
 

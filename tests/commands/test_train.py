@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from naxcli.commands.select import select
 from naxcli.commands.train import TrainingEnd, _prepare_folder, run_training
-from naxcli.commands.train_settings import Plan, TrainCommand, decided_again, make_plan
+from naxcli.commands.train_settings import TrainCommand, TrainingPlan, decided_again, plan_training
 from naxcli.data.dataset import load_dataset
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export import ExportRequest, export_network
@@ -47,7 +47,7 @@ class Silent:
         self.notices: list[str] = []
         self.stop_after = stop_after
 
-    def started(self, plan: Plan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
+    def started(self, plan: TrainingPlan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
         self.done = list(done)
 
     def notice(self, text: str) -> None:
@@ -76,7 +76,7 @@ def command(out: Path, **changes: Any) -> TrainCommand:
 
 
 def train(out: Path, display: Silent | None = None, **changes: Any) -> TrainingEnd:
-    return run_training(make_plan(command(out, **changes)), display or Silent())
+    return run_training(plan_training(command(out, **changes)), display or Silent())
 
 
 def curve(folder: Path) -> list[dict[str, str]]:
@@ -192,18 +192,18 @@ def test_sigterm_stops_with_its_own_exit_code_and_says_how_to_go_on(tmp_path: Pa
 def test_other_settings_are_refused_with_the_difference(trained: tuple[Path, TrainingEnd]) -> None:
     folder, _ = trained
     with pytest.raises(NaxcliError, match="other settings") as refusal:
-        make_plan(command(folder, epochs=4, flags={"seed": 9}, assignments=(*ASSIGNMENTS, "recipe.mixup=0.2")))
+        plan_training(command(folder, epochs=4, flags={"seed": 9}, assignments=(*ASSIGNMENTS, "recipe.mixup=0.2")))
     assert refusal.value.why == (
         "epochs: 3 in the folder, 4 now; recipe.mixup: 0.0 in the folder, 0.2 now; seed: 3 in the folder, 9 now"
     )
-    assert make_plan(command(folder)).is_new is False
-    assert make_plan(command(folder, epochs=4, overwrite=True)).is_new
+    assert plan_training(command(folder)).is_new is False
+    assert plan_training(command(folder, epochs=4, overwrite=True)).is_new
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(NaxcliError, match="something else"):
-        make_plan(command(tmp_path))
+        plan_training(command(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["README.md", "training.toml", "checkpoints/last.pt", "lock.txt", "best/config.json"])
@@ -212,36 +212,43 @@ def test_overwriting_deletes_nothing_in_a_folder_without_a_training(name: str, t
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("mine = true")
     with pytest.raises(NaxcliError, match="something else"):
-        make_plan(command(tmp_path, overwrite=True))
+        plan_training(command(tmp_path, overwrite=True))
     assert (tmp_path / name).read_text() == (tmp_path / "wandb" / "run").read_text() == "mine = true"
 
 
 def test_overwriting_a_training_keeps_the_files_of_others(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    _prepare_folder(make_plan(command(folder)))
+    _prepare_folder(plan_training(command(folder)))
     others = ("notes.txt", "checkpoints/mine.pt", "tensorboard/notes.txt", "wandb/run", "config.json.orig")
-    own = ("checkpoints/last.pt", "checkpoints/.last.pt.ab_12345.tmp", "best/README.md", "log.csv", "README.md")
+    own = (
+        "checkpoints/last.pt",
+        "checkpoints/.last.pt.ab_12345.tmp",
+        "checkpoints/.best.pt.99.tmp",
+        "best/README.md",
+        "log.csv",
+        "README.md",
+    )
     for file in (*others, *own):
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text("written")
-    _prepare_folder(make_plan(command(folder, epochs=7, overwrite=True)))
+    _prepare_folder(plan_training(command(folder, epochs=7, overwrite=True)))
     assert all((folder / file).exists() for file in others) and not any((folder / file).exists() for file in own)
-    assert not make_plan(command(folder, epochs=7)).is_new
+    assert not plan_training(command(folder, epochs=7)).is_new
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_training_that_another_process_made_meanwhile_is_kept(overwrite: bool, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    first, late = (make_plan(command(folder, overwrite=overwrite)) for _ in range(2))
+    first, late = (plan_training(command(folder, overwrite=overwrite)) for _ in range(2))
     _prepare_folder(decided_again(first))
     with pytest.raises(NaxcliError, match="another process trained"):
         decided_again(late)
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
-    plan = make_plan(command(tmp_path / "out"))
+    plan = plan_training(command(tmp_path / "out"))
     from naxcli.records.directory import RunDirectory
 
     with RunDirectory(path=plan.folder).locked(), pytest.raises(NaxcliError, match="another process"):
@@ -249,11 +256,11 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_size_variant_has_its_own_image_size_width_and_test_crop(tmp_path: Path) -> None:
-    plan = make_plan(
+    plan = plan_training(
         TrainCommand(config="nexception:nexception", flags={"data": "digits"}, variant="T", out=str(tmp_path / "a"))
     )
     assert (plan.image_size, plan.experiment.width, plan.test_crop, plan.command.epochs) == (224, 1.0, 0.95, 300)
-    small = make_plan(command(tmp_path / "b"))
+    small = plan_training(command(tmp_path / "b"))
     assert (small.image_size, small.test_crop) == (8, 1.0)
 
 
@@ -278,7 +285,7 @@ def test_training_continues_from_the_weights_of_an_export(trained: tuple[Path, T
     assert display.notices == []
     assert tuned.facts["train_loss"] < 0.9 * fresh.facts["train_loss"]
     with pytest.raises(NaxcliError, match="no weights to start from"):
-        make_plan(command(tmp_path / "none", pretrained=True))
+        plan_training(command(tmp_path / "none", pretrained=True))
 
 
 def test_weights_of_another_size_are_taken_only_where_asked_for(
@@ -286,8 +293,8 @@ def test_weights_of_another_size_are_taken_only_where_asked_for(
 ) -> None:
     folder, _ = trained
     wider = {"config": str(folder), "flags": {"width": 0.05}}
-    assert make_plan(command(tmp_path / "a", **wider)).initial_weights is None
-    assert make_plan(command(tmp_path / "b", config=str(folder), variant="T")).initial_weights is None
+    assert plan_training(command(tmp_path / "a", **wider)).initial_weights is None
+    assert plan_training(command(tmp_path / "b", config=str(folder), variant="T")).initial_weights is None
     with pytest.raises(NaxcliError, match="belong to another network") as refused:
         train(tmp_path / "c", pretrained=True, epochs=1, **wider)
     assert "--from-scratch" in refused.value.hint
@@ -340,7 +347,7 @@ def test_a_python_export_is_trained_and_reads_the_result(tmp_path: Path) -> None
     display = Silent()
     train(tmp_path / "tuned", display, pretrained=True, **settings)
     assert display.notices == [f"starting from the weights of {file.with_suffix('.safetensors')}"]
-    assert make_plan(command(tmp_path / "out", **settings)).is_new is False
+    assert plan_training(command(tmp_path / "out", **settings)).is_new is False
     # The folder names the file, and does not make naxcli load it.
     with pytest.raises(NaxcliError, match="loaded only when you name it") as refused:
         read_config(tmp_path / "out")
@@ -354,7 +361,7 @@ def test_an_edited_python_export_is_another_training(tmp_path: Path) -> None:
     train(tmp_path / "out", Silent(stop_after=1), **settings)
     file.write_text(file.read_text() + "\n\nEDITED = 1\n")
     with pytest.raises(NaxcliError, match="other settings") as refused:
-        make_plan(command(tmp_path / "out", **settings))
+        plan_training(command(tmp_path / "out", **settings))
     assert "space_code" in refused.value.why
 
 
@@ -367,11 +374,11 @@ def test_accumulating_cuts_the_batch_without_changing_its_mean(tmp_path: Path) -
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     images, targets = torch.randn(30, 1, 8, 8), torch.rand(30, 10)
     gradients = []
-    for num_parts in (1, 4):
-        loss = EagerStep(network, Recipe(), torch.device("cpu"), num_parts=num_parts)(images, targets)
+    for grad_accum_steps in (1, 4):
+        loss = EagerStep(network, Recipe(), torch.device("cpu"), grad_accum_steps=grad_accum_steps)(images, targets)
         gradients.append((loss, network[1].weight.grad.clone()))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-7)
-    end = train(tmp_path / "out", accumulate=4, epochs=1)
+    end = train(tmp_path / "out", grad_accum_steps=4, epochs=1)
     assert end.exit_code is ExitCode.DONE
 
 
@@ -487,9 +494,24 @@ def test_a_missing_or_unknown_tracker_is_named(tmp_path: Path, monkeypatch: pyte
         train(tmp_path / "b", tracker="paper")
 
 
+def test_a_folder_with_the_setting_names_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    settings = {"grad_accum_steps": 2, "assignments": ("recipe.schedule=warmup_stable_decay",)}
+    folder.mkdir()
+    _prepare_folder(plan_training(command(folder, **settings)))
+    file = folder / "training.toml"
+    former = file.read_text().replace("grad_accum_steps", "accumulate").replace("warmup_stable_decay", "trunk")
+    assert "accumulate = 2" in former and '"trunk"' in former
+    file.write_text(former)
+    assert not plan_training(command(folder, **settings)).is_new
+    with pytest.raises(NaxcliError, match="other settings") as refused:
+        plan_training(command(folder, **{**settings, "grad_accum_steps": 4}))
+    assert refused.value.why == "grad_accum_steps: 2 in the folder, 4 now"
+
+
 def test_a_space_without_networks_cannot_be_trained(tiny_space: Path, tmp_path: Path) -> None:
     with pytest.raises(NaxcliError, match="makes no networks"):
-        make_plan(TrainCommand(config=f"{tiny_space}:plain", flags={"data": "digits"}, out=str(tmp_path / "out")))
+        plan_training(TrainCommand(config=f"{tiny_space}:plain", flags={"data": "digits"}, out=str(tmp_path / "out")))
 
 
 @pytest.mark.slow
@@ -525,9 +547,9 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 from naxcli.data.dataset import load_dataset
-from naxcli.training.loop import seed_everything, train
+from naxcli.training.loop import TrainingRequest, seed_everything, train
 from naxcli.training.distributed import joined_processes
-from naxcli.training.recipe import Recipe
+from naxcli.settings.recipe import Recipe
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
@@ -537,7 +559,8 @@ recipe = Recipe(batch_size=256, randaugment="", drop_path=0.5)
 def run(processes, epochs, **options):
     seed_everything(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), DropPath(), nn.BatchNorm1d(64), nn.Linear(64, 10))
-    outcome = train(network, dataset, recipe, epochs=epochs, schedule_epochs=4, seed=1, device="cpu", processes=processes, **options)
+    request = TrainingRequest(recipe=recipe, epochs=epochs, schedule_epochs=4, seed=1, device="cpu", **options)
+    outcome = train(network, dataset, request, processes=processes)
     return [dataclasses.replace(record, seconds=0.0) for record in outcome.curve]
 
 with joined_processes() as processes:
@@ -548,7 +571,7 @@ with joined_processes() as processes:
     states = torch.load(folder / "part.pt", weights_only=True)["random_state"]
     assert len(states) == 2 and not torch.equal(states[0], states[1]), "processes draw the same layers"
     assert resumed == whole and resumed[:2] == first, (resumed, whole)
-    if processes.is_first:
+    if processes.is_main_process:
         print("the same curve")
 """
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from naxcli.data import sources
 from naxcli.data.dataset import Dataset, channel_statistics, load_dataset
-from naxcli.data.sources import describe_dataset, known_names, load_part
+from naxcli.data.sources import describe_dataset, known_names, load_split
 from naxcli.data.splits import stratified_split
 from naxcli.errors import ExitCode, NaxcliError
 from tests.command_line import naxcli
@@ -63,12 +63,13 @@ def test_the_three_parts_of_digits_are_all_images_once(tmp_path: Path) -> None:
 def test_a_search_does_not_load_the_test_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
     monkeypatch.setattr(
-        "naxcli.data.dataset.load_part", lambda *a, part, **k: loaded.append(part) or load_part(*a, part=part, **k)
+        "naxcli.data.dataset.load_split",
+        lambda *a, split, **k: loaded.append(split) or load_split(*a, split=split, **k),
     )
     dataset = load("digits", tmp_path)
     assert loaded == ["train"]
     assert dataset.test_images is None
-    with pytest.raises(NaxcliError, match="test part of digits was not loaded"):
+    with pytest.raises(NaxcliError, match="test split of digits was not loaded"):
         dataset.with_test_as_validation()
 
 
@@ -177,7 +178,7 @@ class Payload:
         return os.system, ("touch pwned",)
 
 
-def test_a_strangers_pickle_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_pickle_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_cifar100(tmp_path)
     (tmp_path / "cifar-100-python" / "train").write_bytes(pickle.dumps({"data": Payload()}))
@@ -258,7 +259,7 @@ def test_image_folders_of_any_size_and_mode_are_read(image_folder: Path) -> None
 
 def test_a_folder_without_a_test_part_holds_a_fixed_fifth_of_every_class_out(image_folder: Path) -> None:
     name = f"folder:{image_folder / 'train'}"
-    train, test = (load_part(name, "", part=part) for part in ("train", "test"))
+    train, test = (load_split(name, "", split=split) for split in ("train", "test"))
     assert (len(train.labels), len(test.labels)) == (16, 4)
     assert np.bincount(test.labels).tolist() == [2, 2]
     images = [image.tobytes() for image in (*train.images, *test.images)]
@@ -323,7 +324,7 @@ def test_transparent_images_lie_on_white_and_deep_ones_keep_their_range(tmp_path
     (tmp_path / "deep").mkdir()
     for index in range(5):
         Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(tmp_path / "deep" / f"{index}.png")
-    part = load_part(f"folder:{tmp_path}", "", part="train")
+    part = load_split(f"folder:{tmp_path}", "", split="train")
     assert set(part.images[part.labels == 0].ravel()) == {255}
     assert set(part.images[part.labels == 2].ravel()) == {40_000 >> 8}
 

@@ -12,14 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from naxcli.commands.data import prepare_data
-from naxcli.data import lazy_images
-from naxcli.data import residency as residence
+from naxcli.commands.search_data import prepare_data
+from naxcli.data import memory_fit, streamed_images
 from naxcli.data.augment import TrainingBatches
 from naxcli.data.dataset import Dataset, load_dataset
 from naxcli.data.image_sources import HfListing
-from naxcli.data.lazy_images import LazyImages
-from naxcli.data.sources import load_part
+from naxcli.data.sources import load_split
+from naxcli.data.streamed_images import StreamedImages
 from naxcli.data.streaming import StreamedBatches, make_batches
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Status
@@ -49,14 +48,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def load(name: str, *, is_lazy: bool, image_size: int | None = None, **arguments: object) -> Dataset:
+def load(name: str, *, is_streaming: bool, image_size: int | None = None, **arguments: object) -> Dataset:
     return load_dataset(
-        name, root="", split_seed=0, validation_fraction=0.25, image_size=image_size, is_lazy=is_lazy, **arguments
+        name,
+        root="",
+        split_seed=0,
+        validation_fraction=0.25,
+        image_size=image_size,
+        is_streaming=is_streaming,
+        **arguments,
     )
 
 
 def both(name: str, **arguments: object) -> tuple[Dataset, Dataset]:
-    return load(name, is_lazy=False, **arguments), load(name, is_lazy=True, **arguments)
+    return load(name, is_streaming=False, **arguments), load(name, is_streaming=True, **arguments)
 
 
 def streamed(dataset: Dataset, recipe: Recipe = RECIPE, *, seed: int = 0, num_processes: int = 0) -> StreamedBatches:
@@ -72,37 +77,40 @@ def same_batch(one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor
 
 @pytest.mark.parametrize("test_crop", [1.0, 0.8])
 def test_images_read_when_asked_for_are_those_read_at_once(folder: Path, test_crop: float) -> None:
-    resident, lazy = both(f"folder:{folder}", image_size=16, with_test=True, test_crop=test_crop)
+    in_memory, streamed_data = both(f"folder:{folder}", image_size=16, with_test=True, test_crop=test_crop)
     for part in ("train", "validation", "test"):
-        expected, found = getattr(resident, f"{part}_images"), getattr(lazy, f"{part}_images")
-        assert isinstance(found, LazyImages) and found.shape == tuple(expected.shape)
+        expected, found = getattr(in_memory, f"{part}_images"), getattr(streamed_data, f"{part}_images")
+        assert isinstance(found, StreamedImages) and found.shape == tuple(expected.shape)
         assert np.array_equal(found.read(slice(None)), expected.numpy())
-        assert torch.equal(getattr(resident, f"{part}_labels"), getattr(lazy, f"{part}_labels"))
-    assert (lazy.mean, lazy.std) == (resident.mean, resident.std)  # the sample is all of so few images
-    assert not lazy.is_resident and lazy.resident_bytes == 0
+        assert torch.equal(getattr(in_memory, f"{part}_labels"), getattr(streamed_data, f"{part}_labels"))
+    assert (streamed_data.mean, streamed_data.std) == (
+        in_memory.mean,
+        in_memory.std,
+    )  # the sample is all of so few images
+    assert not streamed_data.is_in_memory and streamed_data.in_memory_bytes == 0
 
 
 @pytest.mark.parametrize("image_size", [None, 12])
 def test_images_of_a_single_file_are_read_lazily_too(image_size: int | None) -> None:
-    resident, lazy = both("digits", image_size=image_size)
-    assert isinstance(lazy.validation_images, LazyImages)
-    assert np.array_equal(lazy.validation_images.read(slice(5)), resident.validation_images[:5].numpy())
-    assert lazy.in_channels == 1
+    in_memory, streamed_data = both("digits", image_size=image_size)
+    assert isinstance(streamed_data.validation_images, StreamedImages)
+    assert np.array_equal(streamed_data.validation_images.read(slice(5)), in_memory.validation_images[:5].numpy())
+    assert streamed_data.in_channels == 1
 
 
 def test_confirmation_streams_training_and_validation_images_together(folder: Path) -> None:
-    resident, lazy = (
+    in_memory, streamed_data = (
         dataset.with_test_as_validation() for dataset in both(f"folder:{folder}", image_size=8, with_test=True)
     )
-    assert isinstance(lazy.train_images, LazyImages)
-    assert np.array_equal(lazy.train_images.read(slice(None)), resident.train_images.numpy())
-    assert len(lazy.validation_labels) == 8
+    assert isinstance(streamed_data.train_images, StreamedImages)
+    assert np.array_equal(streamed_data.train_images.read(slice(None)), in_memory.train_images.numpy())
+    assert len(streamed_data.validation_labels) == 8
 
 
 def test_statistics_of_many_images_are_those_of_an_even_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy_images, "_SAMPLE_BYTES", 8 * 8 * 100)
-    images = load("digits", is_lazy=True).train_images
-    assert isinstance(images, LazyImages)
+    monkeypatch.setattr(streamed_images, "_SAMPLE_BYTES", 8 * 8 * 100)
+    images = load("digits", is_streaming=True).train_images
+    assert isinstance(images, StreamedImages)
     sample = images.sample()
     assert len(sample) == 100
     assert np.array_equal(sample[[0, -1]], images.read(np.array([0, len(images) - 1])))
@@ -115,7 +123,7 @@ def test_a_folders_hash_tells_another_file_and_another_size(tmp_path: Path) -> N
             Image.new("L", (8, 8), index).save(tmp_path / class_name / f"{index}.png")
 
     def content_hash() -> str:
-        return load_part(f"folder:{tmp_path}", "", part="train", is_lazy=True).content_hash()
+        return load_split(f"folder:{tmp_path}", "", split="train", is_streaming=True).content_hash()
 
     first = content_hash()
     assert content_hash() == first
@@ -128,10 +136,13 @@ def test_a_folders_hash_tells_another_file_and_another_size(tmp_path: Path) -> N
 # Batches
 
 
-def test_without_augmentation_streamed_batches_are_the_resident_ones(folder: Path) -> None:
-    resident, lazy = both(f"folder:{folder}", image_size=16)
+def test_without_augmentation_streamed_batches_are_those_in_memory(folder: Path) -> None:
+    in_memory, streamed_data = both(f"folder:{folder}", image_size=16)
     recipe = dataclasses.replace(PLAIN, label_smoothing=0.1)
-    ours, expected = make_batches(lazy, recipe, seed=3, device=CPU), make_batches(resident, recipe, seed=3, device=CPU)
+    ours, expected = (
+        make_batches(streamed_data, recipe, seed=3, device=CPU),
+        make_batches(in_memory, recipe, seed=3, device=CPU),
+    )
     assert isinstance(ours, StreamedBatches) and isinstance(expected, TrainingBatches)
     assert (ours.batch_size, ours.steps_per_epoch) == (expected.batch_size, expected.steps_per_epoch) == (16, 3)
     for step in range(7):  # over two ends of epochs
@@ -139,7 +150,7 @@ def test_without_augmentation_streamed_batches_are_the_resident_ones(folder: Pat
 
 
 def test_any_step_can_be_asked_for_first_of_any_number_of_processes(folder: Path) -> None:
-    dataset = load(f"folder:{folder}", is_lazy=True, image_size=16)
+    dataset = load(f"folder:{folder}", is_streaming=True, image_size=16)
     recipe = Recipe(batch_size=16)
     batches = streamed(dataset, recipe)
     straight = [batches.batch(step) for step in range(5)]
@@ -151,7 +162,7 @@ def test_any_step_can_be_asked_for_first_of_any_number_of_processes(folder: Path
 
 
 def test_making_batches_leaves_the_random_numbers_of_the_training_alone(folder: Path) -> None:
-    batches = streamed(load(f"folder:{folder}", is_lazy=True, image_size=16), Recipe(batch_size=16))
+    batches = streamed(load(f"folder:{folder}", is_streaming=True, image_size=16), Recipe(batch_size=16))
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     batches.batch(0)
     assert torch.equal(torch.get_rng_state(), states[0])
@@ -162,15 +173,15 @@ def test_making_batches_leaves_the_random_numbers_of_the_training_alone(folder: 
 @pytest.mark.parametrize(
     "only", [{"crop_padding": 4}, {"horizontal_flip": 0.5}, {"randaugment": "rand-m7-mstd0.5-inc1"}], ids=str
 )
-def test_streamed_images_are_augmented_as_much_as_resident_ones(only: dict[str, object]) -> None:
+def test_streamed_images_are_augmented_as_much_as_ones_in_memory(only: dict[str, object]) -> None:
     coarse = np.random.default_rng(0).integers(0, 256, (512, 3, 8, 8), dtype=np.uint8)
     images = coarse.repeat(4, axis=2).repeat(4, axis=3)
     labels = np.arange(512) % 2
-    listing = lazy_images.ArrayListing(images=images, labels=labels, class_names=("a", "b"))
-    lazy = LazyImages(listing=listing, indices=np.arange(512), channels=3, image_size=32, resized=32)
+    listing = streamed_images.ArrayListing(images=images, labels=labels, class_names=("a", "b"))
+    streamed_data = StreamedImages(listing=listing, indices=np.arange(512), channels=3, image_size=32, resized=32)
     recipe = dataclasses.replace(PLAIN, batch_size=512, mixup=0, cutmix=0, **only)  # type: ignore[arg-type]
     changes = []
-    for train_images in (torch.from_numpy(images), lazy):
+    for train_images in (torch.from_numpy(images), streamed_data):
         dataset = Dataset(
             name="test",
             train_images=train_images,
@@ -198,9 +209,9 @@ def test_streamed_images_are_augmented_as_much_as_resident_ones(only: dict[str, 
 
 
 @pytest.fixture(scope="module")
-def lazy_digits() -> Dataset:
-    dataset = load("digits", is_lazy=True)
-    assert isinstance(dataset.train_images, LazyImages) and isinstance(dataset.validation_images, LazyImages)
+def streamed_digits() -> Dataset:
+    dataset = load("digits", is_streaming=True)
+    assert isinstance(dataset.train_images, StreamedImages) and isinstance(dataset.validation_images, StreamedImages)
     few, fewer = np.arange(200), np.arange(40)
     return dataclasses.replace(
         dataset,
@@ -211,35 +222,37 @@ def lazy_digits() -> Dataset:
     )
 
 
-def test_a_streamed_training_continues_bit_for_bit(lazy_digits: Dataset, tmp_path: Path) -> None:
-    straight, expected = train_small(lazy_digits, epochs=2)
+def test_a_streamed_training_continues_bit_for_bit(streamed_digits: Dataset, tmp_path: Path) -> None:
+    straight, expected = train_small(streamed_digits, epochs=2)
     path = tmp_path / "a.pt"
-    train_small(lazy_digits, epochs=0.5, schedule_epochs=2, checkpoint_to=path)
-    network, outcome = train_small(lazy_digits, epochs=2, checkpoint_from=path)
+    train_small(streamed_digits, epochs=0.5, schedule_epochs=2, checkpoint_to=path)
+    network, outcome = train_small(streamed_digits, epochs=2, checkpoint_from=path)
     assert expected.status is Status.SUCCESS
     assert same_weights(straight, network)
     assert without_seconds(outcome) == without_seconds(expected)
 
 
-def test_without_augmentation_a_streamed_training_is_the_resident_one(lazy_digits: Dataset) -> None:
-    assert isinstance(lazy_digits.train_images, LazyImages) and isinstance(lazy_digits.validation_images, LazyImages)
-    resident = dataclasses.replace(
-        lazy_digits,
-        train_images=torch.from_numpy(lazy_digits.train_images.read(slice(None))),
-        validation_images=torch.from_numpy(lazy_digits.validation_images.read(slice(None))),
+def test_without_augmentation_a_streamed_training_is_the_one_in_memory(streamed_digits: Dataset) -> None:
+    assert isinstance(streamed_digits.train_images, StreamedImages) and isinstance(
+        streamed_digits.validation_images, StreamedImages
     )
-    (one, first), (other, second) = (train_small(dataset, PLAIN) for dataset in (resident, lazy_digits))
+    in_memory = dataclasses.replace(
+        streamed_digits,
+        train_images=torch.from_numpy(streamed_digits.train_images.read(slice(None))),
+        validation_images=torch.from_numpy(streamed_digits.validation_images.read(slice(None))),
+    )
+    (one, first), (other, second) = (train_small(dataset, PLAIN) for dataset in (in_memory, streamed_digits))
     assert same_weights(one, other)
     assert without_seconds(first) == without_seconds(second)
-    assert evaluate_network(one, resident, PLAIN) == evaluate_network(one, lazy_digits, PLAIN)
+    assert evaluate_network(one, in_memory, PLAIN) == evaluate_network(one, streamed_digits, PLAIN)
 
 
-def test_a_resident_training_is_not_continued_with_streamed_images(lazy_digits: Dataset, tmp_path: Path) -> None:
-    assert isinstance(lazy_digits.train_images, LazyImages)
-    images = torch.from_numpy(lazy_digits.train_images.read(slice(None)))
-    train_small(dataclasses.replace(lazy_digits, train_images=images), epochs=0.5, checkpoint_to=tmp_path / "a.pt")
+def test_a_training_in_memory_is_not_continued_with_streamed_images(streamed_digits: Dataset, tmp_path: Path) -> None:
+    assert isinstance(streamed_digits.train_images, StreamedImages)
+    images = torch.from_numpy(streamed_digits.train_images.read(slice(None)))
+    train_small(dataclasses.replace(streamed_digits, train_images=images), epochs=0.5, checkpoint_to=tmp_path / "a.pt")
     with pytest.raises(NaxcliError, match=r"data was digits .*streamed"):
-        train_small(lazy_digits, epochs=0.5, checkpoint_from=tmp_path / "a.pt")
+        train_small(streamed_digits, epochs=0.5, checkpoint_from=tmp_path / "a.pt")
 
 
 def test_a_trial_streams_where_its_request_says_so(tmp_path: Path) -> None:
@@ -252,7 +265,7 @@ def test_a_trial_streams_where_its_request_says_so(tmp_path: Path) -> None:
         seed=0,
         width=0.02,
         recipe=Recipe(batch_size=64),
-        data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2, is_lazy=True),
+        data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2, is_streaming=True),
     )
     result = evaluate(TrialTask.from_dict(task.to_dict()))
     assert (result.status, result.error) == (Status.SUCCESS, None)
@@ -261,7 +274,7 @@ def test_a_trial_streams_where_its_request_says_so(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @NEEDS_CUDA
 def test_streamed_batches_on_cuda_are_those_of_a_cpu(folder: Path) -> None:
-    dataset, recipe = load(f"folder:{folder}", is_lazy=True, image_size=16), Recipe(batch_size=16)
+    dataset, recipe = load(f"folder:{folder}", is_streaming=True, image_size=16), Recipe(batch_size=16)
     on_cuda = StreamedBatches(dataset, recipe, seed=0, device=torch.device("cuda"), num_processes=2)
     expected = streamed(dataset, recipe)
     for step in range(4):
@@ -286,8 +299,8 @@ def broken_folder(tmp_path: Path) -> Path:
 
 def broken(folder: Path, **arguments: object) -> Dataset:
     """Return the folder's data set, of which one training image broke after its listing and sample."""
-    dataset = load(f"folder:{folder}", is_lazy=True, image_size=8, **arguments)
-    assert isinstance(dataset.train_images, LazyImages)
+    dataset = load(f"folder:{folder}", is_streaming=True, image_size=8, **arguments)
+    assert isinstance(dataset.train_images, StreamedImages)
     file = Path(dataset.train_images.listing.item_name(int(dataset.train_images.indices[0])))
     file.write_bytes(file.read_bytes()[:40])
     return dataset
@@ -308,7 +321,7 @@ def test_an_unreadable_image_is_named_and_another_of_its_class_shown(
     broken_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dataset = broken(broken_folder, skip_corrupt=True)
-    assert isinstance(dataset.train_images, LazyImages)
+    assert isinstance(dataset.train_images, StreamedImages)
     with caplog.at_level(logging.WARNING):
         dataset.train_images.read(slice(None))
         shown = dataset.train_images.read(slice(None))
@@ -317,10 +330,10 @@ def test_an_unreadable_image_is_named_and_another_of_its_class_shown(
 
 
 def test_a_class_without_a_readable_image_is_refused(broken_folder: Path) -> None:
-    dataset = load(f"folder:{broken_folder}", is_lazy=True, image_size=8, skip_corrupt=True)
+    dataset = load(f"folder:{broken_folder}", is_streaming=True, image_size=8, skip_corrupt=True)
     for file in (broken_folder / "a").iterdir():
         file.write_text("no image")
-    assert isinstance(dataset.train_images, LazyImages)
+    assert isinstance(dataset.train_images, StreamedImages)
     with pytest.raises(NaxcliError, match="no image of a class can be read"):
         dataset.train_images.read(slice(None))
 
@@ -349,7 +362,7 @@ def test_rows_of_a_hugging_face_data_set_are_read_one_by_one() -> None:
         labels=np.array([1, 0, 1]),
         class_names=("a", "b"),
     )
-    images = LazyImages(listing=listing, indices=np.arange(3), channels=3, image_size=8, resized=8)
+    images = StreamedImages(listing=listing, indices=np.arange(3), channels=3, image_size=8, resized=8)
     assert images.read(slice(None))[:, 0, 0, 0].tolist() == [50, 10, 30]
     assert listing.item_name(0) == "image 5"
     assert listing.content_hash() != dataclasses.replace(listing, rows=np.array([5, 1, 2])).content_hash()
@@ -371,8 +384,8 @@ def test_rows_of_a_hugging_face_data_set_are_read_one_by_one() -> None:
 def test_images_stay_in_memory_where_they_fit(
     kept: str, available: int | None, expected: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(residence, "available_memory_bytes", lambda: available)
-    found = residence.is_lazy(f"folder:{folder}", "", image_size=16, residence=kept, num_processes=3)
+    monkeypatch.setattr(memory_fit, "available_memory_bytes", lambda: available)
+    found = memory_fit.needs_streaming(f"folder:{folder}", "", image_size=16, in_memory=kept, num_processes=3)
     assert found is expected
 
 
@@ -381,46 +394,52 @@ def test_what_a_source_needs_grows_with_its_images_size_and_readers(
 ) -> None:
     needed = 80 * 3 * 16**2 * 3  # images, channels, size, copies while reading
     for available, expected in ((2 * needed, False), (2 * needed - 1, True)):
-        monkeypatch.setattr(residence, "available_memory_bytes", lambda available=available: available)
-        assert residence.is_lazy(f"folder:{folder}", "", image_size=16, residence="auto", num_processes=2) is expected
+        monkeypatch.setattr(memory_fit, "available_memory_bytes", lambda available=available: available)
+        assert (
+            memory_fit.needs_streaming(f"folder:{folder}", "", image_size=16, in_memory="auto", num_processes=2)
+            is expected
+        )
 
 
 def test_sources_of_a_single_file_need_memory_only_where_they_are_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residence, "available_memory_bytes", lambda: 10**6)
+    monkeypatch.setattr(memory_fit, "available_memory_bytes", lambda: 10**6)
     found = [
-        residence.is_lazy("cifar100", "", image_size=size, residence="auto", num_processes=1)
+        memory_fit.needs_streaming("cifar100", "", image_size=size, in_memory="auto", num_processes=1)
         for size in (None, 32, 224)
     ]
     assert found == [False, False, True]
 
 
 def test_the_memory_left_is_the_machines_or_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = residence.available_memory_bytes()
+    alone = memory_fit.available_memory_bytes()
     assert alone is not None and alone > 10**7
     for name, text in (("max", "1000000"), ("current", "700000"), ("stat", "anon 1\ninactive_file 200000\n")):
         (tmp_path / f"memory.{name}").write_text(text)
-    monkeypatch.setattr(residence, "_CGROUP", tmp_path)
-    assert residence.available_memory_bytes() == 500_000
+    monkeypatch.setattr(memory_fit, "_CGROUP", tmp_path)
+    assert memory_fit.available_memory_bytes() == 500_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert residence.available_memory_bytes() == pytest.approx(alone, rel=0.5)
+    assert memory_fit.available_memory_bytes() == pytest.approx(alone, rel=0.5)
 
 
 def test_a_search_decides_once_says_so_and_keeps_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = load_space("nexception")
     experiment = Experiment(space="nexception", data=f"folder:{folder}", image_size=16, workers=1)
-    monkeypatch.setattr(residence, "available_memory_bytes", lambda: 10)
+    monkeypatch.setattr(memory_fit, "available_memory_bytes", lambda: 10)
     request, description, _ = prepare_data(experiment, space)
     assert request is not None and description is not None
-    assert request.is_lazy and description["is_lazy"]
+    assert request.is_streaming and description["is_streaming"]
     assert "does not fit into memory" in description["notices"][0]
-    monkeypatch.setattr(residence, "available_memory_bytes", lambda: 10**12)
+    monkeypatch.setattr(memory_fit, "available_memory_bytes", lambda: 10**12)
     request, again, _ = prepare_data(experiment, space, recorded=description)
     assert request is not None and again is not None
-    assert request.is_lazy and again["content_hash"] == description["content_hash"]
+    assert request.is_streaming and again["content_hash"] == description["content_hash"]
+    del description["is_streaming"]
+    request, _, _ = prepare_data(experiment, space, recorded={**description, "is_lazy": True})  # of earlier versions
+    assert request is not None and request.is_streaming
     request, _, _ = prepare_data(experiment, space)
-    assert request is not None and not request.is_lazy
+    assert request is not None and not request.is_streaming
 
 
-def test_an_unknown_residence_is_refused() -> None:
-    with pytest.raises(NaxcliError, match="data_resident is sometimes"):
-        Experiment(space="nexception", data_resident="sometimes")
+def test_an_unknown_choice_of_memory_or_streaming_is_refused() -> None:
+    with pytest.raises(NaxcliError, match="data_in_memory is sometimes"):
+        Experiment(space="nexception", data_in_memory="sometimes")

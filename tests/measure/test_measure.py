@@ -40,7 +40,7 @@ NEXCEPTION = SPACE.reference["nexception"]
     ids=["dense", "depthwise", "grouped", "linear", "norm"],
 )
 def test_multiply_adds_equal_the_textbook_formula(layer: nn.Module, multiply_adds: int) -> None:
-    assert measure.count_flops(layer, (6, 8, 8)) == multiply_adds
+    assert measure.count_macs(layer, (6, 8, 8)) == multiply_adds
 
 
 def test_matrix_products_in_a_forward_pass_are_counted() -> None:
@@ -49,7 +49,7 @@ def test_matrix_products_in_a_forward_pass_are_counted() -> None:
             tokens = x.flatten(2)  # (1, 6, 64)
             return tokens @ tokens.transpose(1, 2)
 
-    assert measure.count_flops(Attention(), (6, 8, 8)) == 6 * 64 * 6
+    assert measure.count_macs(Attention(), (6, 8, 8)) == 6 * 64 * 6
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:
@@ -57,14 +57,14 @@ def test_counting_leaves_the_network_as_it_was() -> None:
     network.stages[0].eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     modes = [module.training for module in network.modules()]
-    measure.count_flops(network, (1, 8, 8))
+    measure.count_macs(network, (1, 8, 8))
     assert [module.training for module in network.modules()] == modes
     after = network.state_dict()
     assert all(after[name].device.type == "cpu" and torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 def test_counting_works_in_half_precision() -> None:
-    assert measure.count_flops(nn.Conv2d(2, 2, 1).bfloat16(), (2, 4, 4)) == 64
+    assert measure.count_macs(nn.Conv2d(2, 2, 1).bfloat16(), (2, 4, 4)) == 64
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_meta_and_real_networks_measure_the_same() -> None:
     measured = measure_config(SPACE, NEXCEPTION, num_classes=5, in_channels=1, image_size=16, width=0.2)
     assert measured == {
         "num_params": measure.num_params(network),
-        "flops": measure.count_flops(network, (1, 16, 16)),
+        "flops": measure.count_macs(network, (1, 16, 16)),
     }
 
 
@@ -113,6 +113,18 @@ def test_spaces_without_networks_and_unknown_variants_are_refused() -> None:
         build_network(SPACE, NEXCEPTION, variant="XXL", num_classes=2, in_channels=3, image_size=8)
     with pytest.raises(NaxcliError, match="built a str"):
         build_network(make_space(lambda config, **_: "net"), {}, num_classes=2, in_channels=3, image_size=8)
+
+
+def test_a_cuda_toolkit_without_a_gpu_is_not_warned_of(tmp_path: Path) -> None:
+    environment = {**os.environ, "CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", "import naxcli.measure.counts"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert "CUDA" not in done.stderr
 
 
 def test_variants_name_their_usual_image_size() -> None:
@@ -235,7 +247,7 @@ def test_the_count_equals_that_of_torchs_own_counter(activation: str, normalizat
     network = build_network(SPACE, config, num_classes=5, in_channels=1, image_size=16, width=0.05).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.randn(1, 1, 16, 16))
-    assert measure.count_flops(network, (1, 16, 16)) == counter.get_total_flops() // 2
+    assert measure.count_macs(network, (1, 16, 16)) == counter.get_total_flops() // 2
 
 
 @pytest.mark.parametrize(("target", "number"), [("target_params", 1e6), ("target_flops", 100e6)])

@@ -34,6 +34,7 @@ USERS_FILES = (
     "confirmation.json",
     "plan.json",
     "packing.json",
+    "trials_per_gpu.json",
     "checkpoints/best.pt",
     "checkpoints/1.pt",
     "checkpoints",
@@ -156,6 +157,7 @@ def test_overwriting_a_run_deletes_what_naxcli_wrote_and_nothing_else(session: S
     own = (
         "checkpoints/7.pt",
         "checkpoints/.7.pt.abcd_123.tmp",
+        "checkpoints/.7.pt.99.tmp",
         ".trials.parquet.99.tmp",
         ".search.db.99.tmp",
         ".search.db.backup.tmp",

@@ -192,9 +192,20 @@ def test_a_configuration_survives_the_database_and_parquet(seed: int, tmp_path_f
     assert plain_config(back) == plain_config(sampled)
 
 
+def test_rows_are_in_the_order_in_which_results_were_recorded_whatever_the_clock_said(run: RunDirectory) -> None:
+    with Records.create(run) as records:
+        for number, ended_at in enumerate((1_000.0, 400.0, 700.0)):
+            suggestion = Suggestion(config={"x": number}, fidelity=3.0, seed=0)
+            trial = records.add_trial(suggestion, searcher="random", state="{}")
+            result = Result(status=Status.SUCCESS, cost=0.5, seconds=1.0, ended_at=ended_at)
+            records.add_result(trial.trial_id, result)
+        assert list(records.trials_frame()["ended_at"]) == [1_000.0, 400.0, 700.0]
+
+
 COSTS = st.one_of(st.none(), st.sampled_from([0.1, 0.2, 0.3]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([1.0, 3.0]), st.integers(0, 2), COSTS), max_size=14))
 def test_the_incumbent_after_each_result_is_that_of_all_results(
     results: list[tuple[int, float, int, float | None]],

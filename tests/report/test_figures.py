@@ -362,8 +362,8 @@ def test_epochs_are_whole_numbers() -> None:
 
 def test_fidelities_of_one_figure_have_different_colours_as_long_as_there_are_any() -> None:
     for count in range(1, 6):
-        assert len({charts.colour_place(index, count) for index in range(count)}) == count
-        assert charts.colour_place(count - 1, count) == charts.NUM_COLOURS
+        assert len({charts.level(index, count) for index in range(count)}) == count
+        assert charts.level(count - 1, count) == f"level-{charts.NUM_COLOURS}"
 
 
 def test_a_hyperparameter_of_a_single_known_value_has_no_panel(data: ReportData) -> None:

@@ -473,7 +473,7 @@ def test_a_trial_that_hangs_without_a_sign_of_life_costs_that_trial_only(tmp_pat
     )
     assert ended.returncode == ExitCode.DONE, ended.stderr
     trials = trials_of(file).set_index("config.a")
-    assert trials.loc[4, "status"] == "crashed" and "no sign of life" in trials.loc[4, "error"]
+    assert trials.loc[4, "status"] == "crashed" and "no heartbeat" in trials.loc[4, "error"]
     assert (trials.drop(index=4)["status"] == "success").all()
 
 

@@ -113,8 +113,8 @@ def test_recipe_and_data_descriptions_are_read_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_trunk_stays_up_and_falls_over_its_last_part() -> None:
-    recipe = Recipe(schedule="trunk", decay_fraction=0.2, warmup_epochs=1.0)
+def test_warmup_stable_decay_decays_over_the_end_of_a_training() -> None:
+    recipe = Recipe(schedule="warmup_stable_decay", decay_fraction=0.2, warmup_epochs=1.0)
     rates = [recipe.learning_rate_at(epoch, 27, end=9) for epoch in (0.5, 1, 7.2, 7.65, 9, 20)]
     low, high = recipe.min_learning_rate, recipe.learning_rate
     assert rates == pytest.approx([(low + high) / 2, high, high, low + (high - low) / 2, low, low], rel=1e-3)

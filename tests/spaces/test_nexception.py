@@ -91,7 +91,7 @@ def test_the_paper_networks_have_the_paper_counts(variant: str, num_params: int,
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
-        network = SPACE.variants[variant](NEXCEPTION, num_classes=1000, in_channels=3)
+        network = SPACE.variant(variant).build(NEXCEPTION, num_classes=1000, in_channels=3)
         network.eval()(torch.empty(1, 3, 224, 224))
     assert sum(p.numel() for p in network.parameters()) == num_params
     assert counter.get_total_flops() // 2 == multiply_adds
@@ -174,7 +174,7 @@ def test_random_configurations_run_on_any_image(
     "reference", [XCEPTION, {**XCEPTION, "normalization": "layer", "se": "yes"}], ids=["x", "layer"]
 )
 def test_variants_build_from_any_configuration(variant: str, reference: dict[str, ConfigValue]) -> None:
-    network = SPACE.variants[variant](reference, num_classes=7, in_channels=1, width=0.1)
+    network = SPACE.variant(variant).build(reference, num_classes=7, in_channels=1, width=0.1)
     logits = network(torch.randn(2, 1, 64, 64))
     assert logits.shape == (2, 7)
     logits.sum().backward()
@@ -184,7 +184,7 @@ def test_variants_build_from_any_configuration(variant: str, reference: dict[str
 def test_stem_and_pooling_do_not_act_in_the_pyramid(name: str) -> None:
     def pyramid(config: dict[str, ConfigValue]) -> nn.Module:
         torch.manual_seed(0)
-        return SPACE.variants["TP"](config, num_classes=5, in_channels=1, width=0.1)
+        return SPACE.variant("TP").build(config, num_classes=5, in_channels=1, width=0.1)
 
     for value in CHOICES[name]:
         assert str(pyramid(NEXCEPTION)) == str(pyramid({**NEXCEPTION, name: value}))
@@ -215,7 +215,7 @@ def test_width_scales_channels_to_even_numbers_of_at_least_eight(width: float) -
 
 def test_stochastic_depth_is_off_until_set_and_ramps_up_in_the_pyramid() -> None:
     for variant in ("T", "TP"):
-        network = SPACE.variants[variant](NEXCEPTION, num_classes=5, in_channels=1, width=0.05)
+        network = SPACE.variant(variant).build(NEXCEPTION, num_classes=5, in_channels=1, width=0.05)
         modules = [m for m in network.modules() if isinstance(m, DropPath)]
         assert [m.drop_prob for m in modules] == [0.0] * len(modules)
         network.set_drop_path_rate(0.1)
@@ -240,7 +240,7 @@ def test_timms_methods_give_features_and_change_the_classifier() -> None:
 
 @pytest.mark.parametrize("variant", ["T", "TP"])
 def test_feature_info_describes_the_feature_maps(variant: str) -> None:
-    network = SPACE.variants[variant](NEXCEPTION, num_classes=5, in_channels=3, width=0.1).eval()
+    network = SPACE.variant(variant).build(NEXCEPTION, num_classes=5, in_channels=3, width=0.1).eval()
     shapes: dict[str, torch.Size] = {}
     for info in network.feature_info:
         module = network.get_submodule(info["module"])

@@ -120,7 +120,7 @@ class PaperNetwork:
 def random_network(variant: str) -> nn.Module:
     """Return the space's network with weights and statistics that leave no layer without effect."""
     torch.manual_seed(0)
-    network = SPACE.variants[variant](SPACE.reference["nexception"], num_classes=NUM_CLASSES, in_channels=3).eval()
+    network = SPACE.variant(variant).build(SPACE.reference["nexception"], num_classes=NUM_CLASSES, in_channels=3).eval()
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -16,7 +16,7 @@ from naxcli.settings.recipe import Recipe
 from naxcli.training import loop, step
 from naxcli.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
-from naxcli.training.loop import Outcome, seed_everything, set_drop_path, train
+from naxcli.training.loop import Outcome, TrainingRequest, seed_everything, set_drop_path, train
 from naxcli.training.step import EagerStep, choose_step, loss_of
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -74,8 +74,9 @@ def few_digits(digits: Dataset) -> Dataset:
 
 def train_small(dataset: Dataset, recipe: Recipe = RECIPE, **arguments: object) -> tuple[nn.Module, Outcome]:
     network = small_network()
-    defaults: dict[str, object] = {"epochs": 2, "seed": 0, "device": "cpu"}
-    return network, train(network, dataset, recipe, **{**defaults, **arguments})  # type: ignore[arg-type]
+    callbacks = {name: arguments.pop(name) for name in ("on_epoch", "should_stop") if name in arguments}
+    settings: dict[str, object] = {"epochs": 2, "seed": 0, "device": "cpu", **arguments}
+    return network, train(network, dataset, TrainingRequest(recipe=recipe, **settings), **callbacks)  # type: ignore[arg-type]
 
 
 def without_seconds(outcome: Outcome) -> list[EpochRecord]:
@@ -112,7 +113,7 @@ def test_training_does_not_depend_on_random_numbers_drawn_before(few_digits: Dat
     one, _ = train_small(few_digits)
     network = small_network()
     torch.rand(100)
-    train(network, few_digits, RECIPE, epochs=2, seed=0, device="cpu")
+    train(network, few_digits, TrainingRequest(recipe=RECIPE, epochs=2, seed=0, device="cpu"))
     assert same_weights(one, network)
 
 
@@ -140,8 +141,8 @@ def test_a_continued_training_equals_one_in_one_go(
     assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
 
 
-def test_a_trunk_is_continued_from_before_its_learning_rate_fell(few_digits: Dataset, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, schedule="trunk", decay_fraction=0.25, warmup_epochs=0.2)
+def test_warmup_stable_decay_is_continued_from_before_its_decay(few_digits: Dataset, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, schedule="warmup_stable_decay", decay_fraction=0.25, warmup_epochs=0.2)
     straight, expected = train_small(few_digits, recipe, epochs=4, checkpoint_to=tmp_path / "straight.pt")
     network, low = train_small(few_digits, recipe, epochs=2, schedule_epochs=4, checkpoint_to=tmp_path / "low.pt")
     network.load_state_dict(load_weights(tmp_path / "low.pt"))
@@ -238,7 +239,7 @@ def test_a_checkpoint_of_another_seed_schedule_or_network_is_refused(few_digits:
         train_small(few_digits, epochs=1, checkpoint_from=path, schedule_epochs=2)
     with pytest.raises(NaxcliError, match="of another network"):
         network = small_network(num_classes=11)
-        train(network, few_digits, RECIPE, epochs=1, seed=0, device="cpu", checkpoint_from=path)
+        train(network, few_digits, TrainingRequest(recipe=RECIPE, epochs=1, seed=0, device="cpu", checkpoint_from=path))
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
@@ -261,6 +262,18 @@ def test_a_setting_that_came_after_a_checkpoint_had_its_default(few_digits: Data
     with pytest.raises(NaxcliError, match="another training") as refused:
         train_small(few_digits, dataclasses.replace(QUICK, label_smoothing=0.1), checkpoint_from=path)
     assert refused.value.why == "recipe.label_smoothing was 0.0, is 0.1"
+
+
+def test_a_checkpoint_that_names_a_setting_as_an_earlier_version_did_is_continued(
+    few_digits: Dataset, tmp_path: Path
+) -> None:
+    path, recipe = tmp_path / "a.pt", dataclasses.replace(QUICK, schedule="warmup_stable_decay")
+    train_small(few_digits, recipe, epochs=1, schedule_epochs=2, checkpoint_to=path)
+    state = torch.load(path, weights_only=True)
+    state["identity"]["recipe.schedule"] = "trunk"
+    save_checkpoint(state, path)
+    _, outcome = train_small(few_digits, recipe, checkpoint_from=path)
+    assert outcome.status is Status.SUCCESS and len(outcome.curve) == 2
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
@@ -357,7 +370,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
     images, targets = torch.randn(7, 1, 8, 8), torch.rand(7, 10)
     eager = EagerStep(network, Recipe(), torch.device("cpu"))
     gradients = []
-    for eager.num_parts in (1, 3):
+    for eager.grad_accum_steps in (1, 3):
         loss = eager(images, targets)
         gradients.append([loss, *(parameter.grad for parameter in network.parameters())])
     assert all(torch.allclose(whole, parts, atol=1e-6) for whole, parts in zip(*gradients, strict=True))
@@ -381,7 +394,7 @@ def test_out_of_memory_cuts_batches_on_cuda_only(monkeypatch: pytest.MonkeyPatch
         Hungry(4, 3), Recipe(), torch.device("cuda")
     )  # the tensors stay on the CPU: only the policy is asked
     assert torch.isfinite(eager(images, targets))
-    assert eager.num_parts == 4
+    assert eager.grad_accum_steps == 4
     largest = 0
     with pytest.raises(torch.OutOfMemoryError):
         eager(images, targets)

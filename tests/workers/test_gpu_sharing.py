@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from naxcli.records.directory import RunDirectory
 from naxcli.search_space.contract import load_space
 from naxcli.settings.experiment import Experiment, resolve
-from naxcli.workers import gpu_sharing as packing
-from naxcli.workers.gpu_sharing import Packing, measure_packing, slots_of_run, trials_per_device
+from naxcli.workers import gpu_sharing
+from naxcli.workers.gpu_sharing import SharedDevice, measure_sharing, slots_of_run, trials_per_device
 from naxcli.workers.pool import Slot
 from naxcli.workers.task import DataRequest, TrialTask
 
@@ -21,11 +22,11 @@ GIB = 1 << 30
 
 def device(
     rates: dict[int, float], *, trial_gib: float = 2.0, context_gib: float = 0.5, total_gib: float = 80.0
-) -> packing.Measure:
+) -> gpu_sharing.Measure:
     """Return the measurement of a made-up device that does so many steps a second with so many processes."""
 
-    def measure(num: int) -> Packing:
-        return Packing(
+    def measure(num: int) -> SharedDevice:
+        return SharedDevice(
             num=num,
             steps_per_second=rates[num],
             used_bytes=int(num * context_gib * GIB),
@@ -40,11 +41,11 @@ def device(
     ("rates", "expected"),
     [({1: 100, 2: 105}, 1), ({1: 100, 2: 160, 4: 170}, 2), ({1: 10, 2: 20, 4: 39, 8: 70}, 8), ({1: 100, 2: 60}, 1)],
 )
-def test_trials_are_packed_while_that_gains(rates: dict[int, float], expected: int) -> None:
+def test_trials_share_a_gpu_while_that_gains(rates: dict[int, float], expected: int) -> None:
     assert trials_per_device(device(rates))[0] == expected
 
 
-def test_trials_are_not_packed_beyond_the_memory() -> None:
+def test_trials_do_not_share_a_gpu_beyond_its_memory() -> None:
     rates = {1: 10.0, 2: 20.0, 4: 40.0, 8: 80.0}
     num, measured = trials_per_device(device(rates, trial_gib=15))
     assert num == 4
@@ -58,7 +59,7 @@ def experiment_on(data: str, **flags: object) -> Experiment:
 
 def test_processes_that_train_side_by_side_are_measured() -> None:
     request = DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2)
-    found = measure_packing(
+    found = measure_sharing(
         2,
         slot=Slot(threads=1),
         experiment=experiment_on("digits"),
@@ -84,28 +85,31 @@ def test_a_measurement_does_not_look_at_the_time_of_day(monkeypatch: pytest.Monk
         data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
     )
     monkeypatch.setattr(time, "time", lambda: 1e12)
-    now = time.monotonic()
-    found = packing.probe({"task": task.to_dict(), "starts_at": now, "ends_at": now + 5.0})
+    looks = itertools.count()  # a clock that goes on whenever it is looked at, however busy the machine is
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(looks)))
+    found = gpu_sharing.probe({"task": task.to_dict(), "starts_at": 4.0, "ends_at": 20.0})
     assert found["steps"] > 0
 
 
 def test_a_run_measures_once_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, notices, asked = RunDirectory(path=tmp_path / "planned"), list[str](), list[int]()
-    monkeypatch.setattr(packing, "cuda_devices", lambda: ["0", "1"])
+    monkeypatch.setattr(gpu_sharing, "cuda_devices", lambda: ["0", "1"])
     monkeypatch.setattr("naxcli.workers.pool.cuda_devices", lambda: ["0", "1"])
 
-    def measure(num: int, **_: object) -> Packing:
+    def measure(num: int, **_: object) -> SharedDevice:
         asked.append(num)
         return device({1: 10, 2: 19, 4: 20})(num)
 
-    monkeypatch.setattr(packing, "measure_packing", measure)
+    monkeypatch.setattr(gpu_sharing, "measure_sharing", measure)
     request = DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2)
     experiment, space = experiment_on("digits", budget="3d"), load_space("nexception")
     for _ in range(2):
         slots = slots_of_run(experiment, space, request, run, notices.append)
         assert [slot.cuda_device for slot in slots] == ["0", "1", "0", "1"]
     assert asked == [1, 2, 4] and len(notices) == 2
-    assert json.loads((run.path / "packing.json").read_text())["per_device"] == 2
+    assert json.loads((run.path / "trials_per_gpu.json").read_text())["per_device"] == 2
+    (run.path / "trials_per_gpu.json").rename(run.path / "packing.json")  # as earlier versions called it
+    assert len(slots_of_run(experiment, space, request, run, notices.append)) == 4 and asked == [1, 2, 4]
     short = slots_of_run(
         experiment_on("digits", budget="10m"), space, request, RunDirectory(path=tmp_path / "b"), notices.append
     )

@@ -32,7 +32,11 @@ class Check:
 
 
 def describe_space(space: Space) -> dict[str, Any]:
-    """Return a space's content as plain values, ready for JSON."""
+    """Return a space's content as plain values: what `naxcli space show --json` prints.
+
+    Args:
+        space: A loaded space.
+    """
     configuration_space = space.configuration_space()
     conditions = {
         name: " and ".join(str(condition) for condition in configuration_space.parent_conditions_of[name])
@@ -69,7 +73,13 @@ def _kind_of(hyperparameter: Any) -> str:
 
 
 def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
-    """Yield the checks of the space contract, on `number` sampled configurations, its default and its references."""
+    """Yield the checks of the space contract, on sampled configurations, the default and the references.
+
+    Args:
+        space: A loaded space.
+        number: Number of configurations to sample.
+        seed: Random seed of the sample.
+    """
     configuration_space = space.configuration_space(seed)
     count = count_configurations(configuration_space)
     yield Check(

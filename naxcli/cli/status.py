@@ -1,26 +1,31 @@
-"""`naxcli status` and `naxcli stop`."""
+"""`naxcli status`."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-SECONDS_BETWEEN_TABLES = 30.0
+from naxcli.cli import options
 
-RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest run.")]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from naxcli.records.directory import RunDirectory
+
+SECONDS_BETWEEN_TABLES = 30.0
+SECONDS_BETWEEN_REFRESHES = 2.0
 
 
 def register(app: typer.Typer) -> None:
     app.command("status")(status)
-    app.command("stop")(stop)
 
 
 def status(
-    run: RunArgument = None,
+    run: options.RunArgument = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until the search ends.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show progress, rate, incumbent and time left of a run, also of one that is running elsewhere."""
     from naxcli.cli.output import print_json, stdout_console
@@ -28,48 +33,33 @@ def status(
     from naxcli.records.directory import open_run
 
     directory = open_run(run)
-    described = describe_run(directory)
     if as_json:
-        print_json(described)
-        return
-    if not watch:
-        stdout_console().print(_status_table(described))
-        return
-    console = stdout_console()
-    if not console.is_terminal:  # a file or a pipe gets one table after another
+        print_json(describe_run(directory))
+    elif watch:
+        _watch(stdout_console(), directory)
+    else:
+        stdout_console().print(_status_table(describe_run(directory)))
+
+
+def _watch(console: Console, run: RunDirectory) -> None:
+    """Show a run until its search ends, in place on a terminal; a file or a pipe gets one table after another."""
+    from rich.live import Live
+
+    from naxcli.commands.status import describe_run
+
+    described = describe_run(run)
+    if not console.is_terminal:
         console.print(_status_table(described))
         while described["is_running"]:
             time.sleep(SECONDS_BETWEEN_TABLES)
-            described = describe_run(directory)
+            described = describe_run(run)
             console.print(_status_table(described))
         return
-    from rich.live import Live
-
     with Live(_status_table(described), console=console, refresh_per_second=2) as live:
         while described["is_running"]:
-            time.sleep(2)
-            described = describe_run(directory)
+            time.sleep(SECONDS_BETWEEN_REFRESHES)
+            described = describe_run(run)
             live.update(_status_table(described))
-
-
-def stop(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Return when the search has ended.")] = False,
-) -> None:
-    """Ask a running search to finish its running trials, start no others, and exit; the same search command resumes it."""
-    from naxcli.cli.output import note
-    from naxcli.errors import ExitCode, NaxcliError
-    from naxcli.records.directory import open_run
-    from naxcli.records.files import guard_disk
-
-    directory = open_run(run)
-    if not directory.is_locked():
-        raise NaxcliError(f"{directory.path} is not running", exit_code=ExitCode.FAILED)
-    with guard_disk(directory.path):
-        directory.stop_file.touch()
-    note(f"{directory.path}: no further trial starts; running trials finish first")
-    while wait and directory.is_locked():
-        time.sleep(0.2)
 
 
 def _status_table(described: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""LazyImages: images read from where they lie each time they are asked for, for data that no memory holds. Imports no torch."""
+"""StreamedImages: images read from their files each time they are used, for data that does not fit into memory. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from naxcli.data.arrays import Images, Labels, hash_of
 from naxcli.errors import NaxcliError
 
-# All that Pillow raises for a file that is no whole image.
+# What Pillow raises for a file that is not a whole image.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 CORRUPT_HINT = "repair or remove them, or have them left out: --set skip_corrupt=true (of train, confirm and data check: --skip-corrupt)"
 
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Listing(Protocol):
-    """Where the images of one part are, none of them read yet. Can be sent to another process."""
+    """Where the images of one split are, before any is read. Can be sent to another process."""
 
     @property
     def labels(self) -> Labels: ...
@@ -40,7 +40,7 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayListing:
-    """Images that lie in memory, (n, 1 or 3, h, w) uint8, to be resized when they are asked for."""
+    """Images in memory of shape (n, 1 or 3, h, w), uint8, that are resized each time they are used."""
 
     images: Images
     labels: Labels
@@ -58,17 +58,16 @@ class ArrayListing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LazyImages:
-    """Square images that are read when they are asked for, in the place of an (n, channels, size, size) uint8 array.
+class StreamedImages:
+    """Square images that are read each time they are used, in place of a uint8 array of shape (n, channels, size, size).
 
     Args:
-        listing: where they come from.
-        indices: (n,) of the listing's images.
-        channels: 1 or 3.
-        image_size: side in pixels.
-        resized: side that images are scaled to, of which the middle `image_size` pixels are kept.
-        skip_corrupt: whether an unreadable image is replaced by the next of its class, and named in the log, rather
-            than refused.
+        listing: Where the images come from.
+        indices: Indices into the listing, of shape (n,).
+        channels: Number of channels, 1 or 3.
+        image_size: Side in pixels.
+        resized: Side that images are scaled to before all but the middle `image_size` pixels are cut off.
+        skip_corrupt: Whether an unreadable image is logged and replaced by the next of its class, rather than refused.
     """
 
     listing: Listing
@@ -85,10 +84,10 @@ class LazyImages:
     def shape(self) -> tuple[int, int, int, int]:
         return (len(self), self.channels, self.image_size, self.image_size)
 
-    def subset(self, indices: npt.NDArray[np.integer[Any]]) -> LazyImages:
+    def subset(self, indices: npt.NDArray[np.integer[Any]]) -> StreamedImages:
         return dataclasses.replace(self, indices=self.indices[indices])
 
-    def followed_by(self, other: LazyImages) -> LazyImages:
+    def followed_by(self, other: StreamedImages) -> StreamedImages:
         """Return these images and then those of another subset of the same listing."""
         assert other.listing is self.listing
         return dataclasses.replace(self, indices=np.concatenate([self.indices, other.indices]))
@@ -97,7 +96,7 @@ class LazyImages:
         """Return one image as a square, RGB or grey.
 
         Raises:
-            NaxcliError: naming it if it cannot be read and is not to be skipped.
+            NaxcliError: If the image cannot be read and `skip_corrupt` is false; it is named.
         """
         for candidate in self._candidates(index):
             try:
@@ -111,7 +110,7 @@ class LazyImages:
         raise NaxcliError("no image of a class can be read", why=named)
 
     def read(self, part: slice | npt.NDArray[np.integer[Any]]) -> Images:
-        """Return the images at a slice or at indices, (n, channels, size, size) uint8; several threads read them."""
+        """Return the images at a slice or at indices, of shape (n, channels, size, size), uint8; several threads read them."""
         chosen = np.arange(len(self))[part]
         images = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -120,7 +119,7 @@ class LazyImages:
         return images
 
     def sample(self) -> Images:
-        """Return evenly spaced images, all of them where they are few."""
+        """Return evenly spaced images for statistics, or all images where they are few."""
         count = max(1, min(len(self), _SAMPLE_BYTES // (self.channels * self.image_size**2)))
         return self.read(np.linspace(0, len(self) - 1, count).round().astype(np.int64))
 
