@@ -54,6 +54,14 @@ RandomShareOption = Annotated[
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
+ReferencesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--references/--no-references",
+        help="Whether smac and ensemble try the space's reference configurations first (default: yes).",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 ObjectiveOption = Annotated[
     str | None,
     typer.Option(
@@ -171,6 +179,7 @@ def search(
     run: RunOption = None,
     searcher: SearcherOption = None,
     random_share: RandomShareOption = None,
+    references: ReferencesOption = None,
     objective: ObjectiveOption = None,
     seed: SeedOption = None,
     data: DataOption = None,
@@ -216,6 +225,7 @@ def search(
         "trials": trials,
         "searcher": searcher,
         "random_share": random_share,
+        "references": references,
         "objective": objective,
         "seed": seed,
         "data": data,

@@ -24,6 +24,7 @@ from naxcli.search_space.recorded import load_recorded_space, read_space
 from naxcli.settings.experiment import (
     ENVIRONMENT_PREFIX,
     Experiment,
+    as_recorded,
     differences,
     find_experiment_file,
     from_settings,
@@ -160,7 +161,7 @@ def _stored_settings(run: RunDirectory, request: SearchRequest) -> dict[str, Any
     with Records.open(run) as records:
         recorded = records.meta("experiment")
         if recorded is not None and records.has_trials():
-            return tomllib.loads(recorded)
+            return as_recorded(tomllib.loads(recorded))
         if records.has_trials():
             raise NaxcliError(
                 f"{run.path} holds records but no experiment.toml",

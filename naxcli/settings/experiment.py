@@ -17,7 +17,7 @@ from typing import Any
 import tomli_w
 
 from naxcli.errors import NaxcliError, did_you_mean
-from naxcli.settings.choices import SEARCHERS
+from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.connection import Connection
 from naxcli.settings.fidelity import FidelityRange
 from naxcli.settings.limits import Limits
@@ -58,6 +58,8 @@ class Experiment:
         validation_fraction: share of the training set held out, stratified, for the search's cost.
         images_per_class: images of every class that trials train on, drawn from what is not held out; None is all of them.
         searcher: one of `SEARCHERS`.
+        searcher_model: of `smac`: `gp`, a Gaussian process of the trials of all rungs, or `forest`, a random forest of those of one.
+        references: whether the space's reference configurations are the first that `smac` and `ensemble` suggest.
         seed: the one seed from which split, trial and searcher seeds are derived.
         fidelity: range of fidelities (epochs) that trials are trained for.
         objective: further objectives of the Pareto front beside `cost`.
@@ -87,6 +89,8 @@ class Experiment:
     validation_fraction: float = 0.1
     images_per_class: int | None = None
     searcher: str = "smac"
+    searcher_model: str = SEARCHER_MODELS[0]
+    references: bool = True
     seed: int = 0
     fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
     objective: tuple[str, ...] = ()
@@ -115,6 +119,8 @@ class Experiment:
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
         _require(self.data_resident in RESIDENCES, "data_resident", self.data_resident, "auto, always or never")
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, "trunk or whole")
+        models = " or ".join(SEARCHER_MODELS)
+        _require(self.searcher_model in SEARCHER_MODELS, "searcher_model", self.searcher_model, models)
         _require(0 < self.width < math.inf, "width", self.width, "above 0")
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
@@ -215,6 +221,11 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
         for name in sorted(before.keys() | after.keys())
         if name.split(".")[0] not in CHANGEABLE and before.get(name) != after.get(name)
     ]
+
+
+def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recorded run, with what runs did before these settings were recorded."""
+    return {"searcher_model": "forest", "references": False, **settings}
 
 
 def resolve(
@@ -357,6 +368,8 @@ _KINDS: dict[str, type] = {
     "validation_fraction": float,
     "images_per_class": int,
     "searcher": str,
+    "searcher_model": str,
+    "references": bool,
     "seed": int,
     "random_share": float,
     "trial_timeout": str,
