@@ -220,6 +220,8 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
     for notice in (description or {}).get("notices", ()):
         progress.notice(notice)
     configuration_space = session.space.configuration_space(experiment.seed)
+    if experiment.references:
+        session.space.legal_references(configuration_space)  # before there is a run
     feasibility = Feasibility(
         session.space, experiment.limits, width=experiment.width, shape=shape, on_notice=progress.notice
     )

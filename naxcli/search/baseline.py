@@ -105,7 +105,7 @@ def make_mixed_searcher(
             max_in_flight=MAX_IN_FLIGHT,
             num_objectives=1 + len(experiment.objective),
             model=experiment.searcher_model,
-            references=space.reference if experiment.references else None,
+            references=space.legal_references(configuration_space) if experiment.references else (),
             history=events,
             state=(states or {}).get(name),
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config, Suggestion
-from naxcli.search_space.contract import Space, plain_config, to_configuration
+from naxcli.search_space.contract import Space
 from naxcli.searchers.history import Asked, Cost, Event, Told
 from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.fidelity import FidelityRange
@@ -71,7 +71,7 @@ def make_searcher(
     max_in_flight: int = 1,
     num_objectives: int = 1,
     model: str = SEARCHER_MODELS[0],
-    references: Mapping[str, Config] | None = None,
+    references: Sequence[Config] = (),
     history: Sequence[Event] = (),
     state: str | None = None,
 ) -> Searcher:
@@ -89,13 +89,12 @@ def make_searcher(
         max_in_flight: `ask` returns None while as many suggestions are untold.
         num_objectives: costs per trial.
         model: of `smac`, one of `SEARCHER_MODELS`.
-        references: configurations by name, which `smac` and `ensemble` suggest first.
+        references: legal configurations that `smac` and `ensemble` suggest after the default one.
         history: asks and tells of the interrupted run, in order.
         state: `Searcher.state()` as saved with the last ask.
 
     Raises:
-        NaxcliError: if there is no such searcher, if it cannot do what is asked, if a reference is not of the space, or if
-            history and state disagree.
+        NaxcliError: if there is no such searcher, if it cannot do what is asked, or if history and state disagree.
     """
     from naxcli.searchers.asktell import AskTell, Proposer
     from naxcli.searchers.candidates import Candidates
@@ -114,10 +113,6 @@ def make_searcher(
             why="successive halving ranks the trials of a rung by one number",
             hint="use --epochs N instead of --fidelity, or a single --objective",
         )
-    known = [
-        plain_config(to_configuration(configuration_space, config, what=f"the space's reference {reference!r}"))
-        for reference, config in (references or {}).items()
-    ]
     proposer: Proposer
     schedule: Schedule = SingleFidelity(fidelity.max)
     if name == "smac":
@@ -127,13 +122,15 @@ def make_searcher(
         if not fidelity.is_single:
             schedule = Hyperband(fidelity)
             min_initial = schedule.first_rung_size
-        proposer = SmacProposer(configuration_space, seed=seed, model=model, min_initial=min_initial, references=known)
+        proposer = SmacProposer(
+            configuration_space, seed=seed, model=model, min_initial=min_initial, references=references
+        )
     elif name == "ensemble":
         from naxcli.searchers.ensemble import EnsembleProposer
 
         if not fidelity.is_single:
             schedule = Hyperband(fidelity)
-        proposer = EnsembleProposer(space, seed=seed, references=known)
+        proposer = EnsembleProposer(space, seed=seed, references=references)
     elif name == "random":
         proposer = RandomProposer()
     elif name == "evolution":

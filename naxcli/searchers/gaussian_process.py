@@ -105,7 +105,7 @@ def fitted_kernel(embedding: Embedding, points: Rows, targets: Values) -> Kernel
     for column, (owner, factor) in enumerate(zip(embedding.owners, embedding.factors, strict=True)):
         distances[owner] += factor * (points[:, column, None] - points[:, column]) ** 2
     varied = np.flatnonzero(distances.any(axis=(1, 2)))
-    distances = distances[varied].reshape(len(varied), num_points**2)
+    flat = distances[varied].reshape(len(varied), num_points**2)
     priors = np.array([NUMBER_WEIGHT if is_number else CHOICE_WEIGHT for is_number in embedding.is_number])
     middle, width = np.array([*priors[varied], NOISE]).T
     scale = float(targets.std())
@@ -114,7 +114,7 @@ def fitted_kernel(embedding: Embedding, points: Rows, targets: Values) -> Kernel
     def loss(logarithms: Values) -> tuple[float, Values]:
         """Return the negative logarithm of the posterior density, and its gradient."""
         weights, noise = np.exp(logarithms[:-1]), float(np.exp(logarithms[-1]))
-        correlation = np.exp(-(weights @ distances)).reshape(num_points, num_points)
+        correlation = np.exp(-(weights @ flat)).reshape(num_points, num_points)
         factor = cholesky(correlation + (noise + MIN_VARIANCE) * np.eye(num_points), lower=True, check_finite=False)
         inverse = cho_solve((factor, True), np.eye(num_points), check_finite=False)
         residual = y - inverse.sum(axis=0) @ y / inverse.sum()
@@ -123,7 +123,7 @@ def fitted_kernel(embedding: Embedding, points: Rows, targets: Values) -> Kernel
         outer = inverse - np.outer(solved, solved) / variance
         deviation = (logarithms - middle) / width
         likelihood = num_points / 2 * np.log(variance) + np.log(np.diag(factor)).sum()
-        slopes = -weights * (distances @ (outer * correlation).ravel()) / 2
+        slopes = -weights * (flat @ (outer * correlation).ravel()) / 2
         gradient = np.array([*slopes, noise * np.trace(outer) / 2]) + deviation / width
         return float(likelihood + (deviation**2).sum() / 2), gradient
 
