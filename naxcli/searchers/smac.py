@@ -57,7 +57,9 @@ Vectors = npt.NDArray[np.float64]  # ConfigSpace's (num_configurations, num_hype
 Values = npt.NDArray[np.float64]  # (num_configurations,)
 
 NUM_TREES = 20
-MAX_TRIALS = 200  # that the Gaussian process learns from
+# The Gaussian process learns from as many trials as keep a suggestion short, whose time is that of the correlations with a table.
+MIN_TRIALS, MAX_TRIALS = 100, 200
+MAX_CORRELATIONS = 12_000_000
 RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design, which keeps the model honest
 FOREST_STREAM = 1  # a suggestion's generator has two numbers for a seed, a forest's a third
 MIN_INITIAL = 10
@@ -135,7 +137,7 @@ class ProcessModel:
     Log-scaled costs count from the mean of their rung, so that epochs are not mistaken for merit. A trial that is still
     running counts as if it had ended as the process expects (the believer of Ginsbourger et al., "Kriging Is Well-Suited to
     Parallelize Optimization", 2010), so that workers that ask together do not look in the same place. Of more than
-    `MAX_TRIALS` results it learns from the `most_telling`, which bounds the time of a suggestion.
+    `MAX_TRIALS` results, or fewer in a large table, it learns from the `most_telling`, which bounds the time of a suggestion.
     """
 
     def __init__(self, configuration_space: ConfigurationSpace) -> None:
@@ -170,7 +172,9 @@ class ProcessModel:
         targets[known] = log_scaled(scalarised([history.told[index] for index in known], rng))
         for rung in rungs:
             targets[fidelities == rung] -= targets[fidelities == rung].mean()
-        chosen = most_telling(fidelities, targets, MAX_TRIALS)
+        num_rows = 0 if candidates.table is None else len(candidates.table)
+        limit = min(MAX_TRIALS, max(MIN_TRIALS, MAX_CORRELATIONS // max(1, num_rows)))
+        chosen = most_telling(fidelities, targets, limit)
         vectors = np.stack([candidates.vector(history.told[index].suggestion.config) for index in chosen])
         points = self._embedding(vectors, _heights(fidelities[chosen], rungs))
         kernel = fitted_kernel(self._embedding, points, targets[chosen])

@@ -142,7 +142,7 @@ def test_rungs_branch_from_a_trunk_unless_the_whole_schedule_is_asked_for() -> N
 
 def test_a_run_from_before_a_setting_was_recorded_goes_on_as_it_was() -> None:
     """Neither another model nor references may come into the middle of a search; new runs and users' files get the defaults."""
-    old = as_recorded({"space": "nexception", "searcher": "smac"})
+    old = as_recorded({"space": "nexception", "data": "cifar100", "searcher": "smac"})
     assert (from_settings(old).searcher_model, from_settings(old).references) == ("forest", False)
     resumed = settings(stored=old)
     assert (resumed.searcher_model, resumed.references) == ("forest", False)
