@@ -28,7 +28,8 @@ Values = npt.NDArray[np.float64]  # (num_rows,)
 CHOICE_WEIGHT = (np.log(0.5), 1.0)
 NUMBER_WEIGHT = (np.log(2.0), 1.0)
 NOISE = (np.log(0.01), 1.5)
-LOG_BOUNDS = (-14.0, 7.0)
+LOG_BOUNDS = (-14.0, 4.0)
+MIN_EXPONENT = -50.0  # products of smaller correlations are denormal numbers, which processors are slow with
 MAX_ITERATIONS = 40
 MIN_VARIANCE = 1e-10
 INACTIVE_PLACE = 0.5  # of a number; that it is inactive is in another column
@@ -188,7 +189,7 @@ class GaussianProcess:
         place = points * self._stretch
         left = np.column_stack([2 * place, -np.square(place).sum(axis=1), np.ones(len(place))])
         exponent = left @ self._right
-        np.minimum(exponent, 0.0, out=exponent)
+        np.clip(exponent, MIN_EXPONENT, 0.0, out=exponent)
         correlation: Rows = np.exp(exponent, out=exponent)
         return correlation
 
