@@ -66,6 +66,14 @@ RandomShareOption = Annotated[
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
+ReferencesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--references/--no-references",
+        help="Whether smac and ensemble try the space's reference configurations first (default: yes).",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 ObjectiveOption = Annotated[
     str | None,
     typer.Option(

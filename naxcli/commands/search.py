@@ -24,6 +24,7 @@ from naxcli.search_space.recorded import load_recorded_space, read_space
 from naxcli.settings.experiment import (
     ENVIRONMENT_PREFIX,
     Experiment,
+    as_recorded,
     differences,
     find_experiment_file,
     from_settings,
@@ -180,7 +181,7 @@ def _stored_settings(run: RunDirectory, request: SearchRequest) -> dict[str, Any
     with Records.open(run) as records:
         recorded = records.meta("experiment")
         if recorded is not None and records.has_trials():
-            return tomllib.loads(recorded)
+            return as_recorded(tomllib.loads(recorded))
         if records.has_trials():
             raise NaxcliError(
                 f"{run.path} holds records but no experiment.toml",
@@ -266,6 +267,8 @@ def _prepare(session: Session, progress: Progress) -> _Prepared:
     for notice in (description or {}).get("notices", ()):
         progress.notice(notice)
     configuration_space = session.space.configuration_space(experiment.seed)
+    if experiment.references:
+        session.space.legal_references(configuration_space)  # before there is a run
     feasibility = Feasibility(
         session.space, experiment.limits, width=experiment.width, shape=shape, on_notice=progress.notice
     )

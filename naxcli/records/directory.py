@@ -16,7 +16,7 @@ from typing import Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.files import guard_disk
-from naxcli.settings.experiment import Experiment, from_settings
+from naxcli.settings.experiment import Experiment, as_recorded, from_settings
 from naxcli.settings.toml import read_toml
 
 FileState = tuple[int, int, int]
@@ -129,7 +129,7 @@ class RunDirectory:
                 why=f"{self.experiment_file} is missing" if self.database.exists() else "",
                 hint="naxcli search starts one, or restores one that lost its settings; --run DIR names one",
             )
-        return read_toml(self.experiment_file)
+        return as_recorded(read_toml(self.experiment_file))
 
     def experiment(self) -> Experiment:
         return from_settings(self.settings())

@@ -104,6 +104,8 @@ def make_mixed_searcher(
             is_feasible=is_feasible,
             max_in_flight=MAX_IN_FLIGHT,
             num_objectives=1 + len(experiment.objective),
+            model=experiment.searcher_model,
+            references=space.legal_references(configuration_space) if experiment.references else (),
             history=events,
             state=(states or {}).get(name),
         )

@@ -170,6 +170,19 @@ class Space:
                     merged.append(f"{name}={value}")
         return merged
 
+    def legal_references(self, configuration_space: ConfigurationSpace) -> list[dict[str, ConfigValue]]:
+        """Return the reference configurations as plain values.
+
+        Raises:
+            NaxcliError: naming a reference that is not of the space, and why.
+        """
+        return [
+            plain_config(
+                to_configuration(configuration_space, config, what=f"reference {name!r} of space {self.name!r}")
+            )
+            for name, config in self.reference.items()
+        ]
+
     def default_config(self) -> dict[str, ConfigValue]:
         """Return the space's default configuration as plain values."""
         return plain_config(self.configuration_space().get_default_configuration())

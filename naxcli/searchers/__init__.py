@@ -9,7 +9,7 @@ from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config, Suggestion
 from naxcli.search_space.contract import Space
 from naxcli.searchers.history import Asked, Cost, Event, Told
-from naxcli.settings.choices import SEARCHERS
+from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.fidelity import FidelityRange
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def make_searcher(
     is_feasible: Callable[[Config], bool] | None = None,
     max_in_flight: int = 1,
     num_objectives: int = 1,
+    model: str = SEARCHER_MODELS[0],
+    references: Sequence[Config] = (),
     history: Sequence[Event] = (),
     state: str | None = None,
 ) -> Searcher:
@@ -86,6 +88,8 @@ def make_searcher(
         is_feasible: whether a canonical configuration keeps all limits; asked only of what is about to be suggested.
         max_in_flight: `ask` returns None while as many suggestions are untold.
         num_objectives: costs per trial.
+        model: of `smac`, one of `SEARCHER_MODELS`.
+        references: legal configurations that `smac` and `ensemble` suggest after the default one.
         history: asks and tells of the interrupted run, in order.
         state: `Searcher.state()` as saved with the last ask.
 
@@ -118,13 +122,15 @@ def make_searcher(
         if not fidelity.is_single:
             schedule = Hyperband(fidelity)
             min_initial = schedule.first_rung_size
-        proposer = SmacProposer(configuration_space, seed=seed, min_initial=min_initial)
+        proposer = SmacProposer(
+            configuration_space, seed=seed, model=model, min_initial=min_initial, references=references
+        )
     elif name == "ensemble":
         from naxcli.searchers.ensemble import EnsembleProposer
 
         if not fidelity.is_single:
             schedule = Hyperband(fidelity)
-        proposer = EnsembleProposer(space, seed=seed)
+        proposer = EnsembleProposer(space, seed=seed, references=references)
     elif name == "random":
         proposer = RandomProposer()
     elif name == "evolution":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from naxcli.records.trial import ConfigValue
 from naxcli.search_space.enumeration import sample_vectors
@@ -48,6 +49,16 @@ class Surrogate:
             vectors = (candidates.table.vectors(slice(start, start + ROWS_AT_ONCE)) for start in starts)
             self._scores = np.concatenate([self._acquisition(rows) for rows in vectors])
         return candidates.best(self._scores, rng)
+
+
+def expected_improvement(mean: Values, std: Values, best: float) -> Values:
+    """Return the expected improvement on the best cost of costs with a normal distribution each.
+
+    SMAC's own raises an exception where rounding makes that of a hopeless configuration a little less than 0.
+    """
+    z = (best - mean) / std
+    improvement: Values = std * (z * ndtr(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
+    return improvement
 
 
 def _highest_sampled(

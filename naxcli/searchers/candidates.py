@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -99,9 +99,9 @@ class Candidates:
             self._feasible[identity] = self._is_feasible is None or self._is_feasible(canonical)
         return canonical if self._feasible[identity] else None
 
-    def default(self) -> dict[str, ConfigValue] | None:
-        """Return the space's default configuration if it is open."""
-        return self.accept(plain_config(self.configuration_space.get_default_configuration()))
+    def first_open(self, configs: Iterable[Config]) -> dict[str, ConfigValue] | None:
+        """Return the canonical form of the first of some legal configurations that is open."""
+        return next((config for config in map(self.accept, configs) if config is not None), None)
 
     def draw(self, rng: np.random.Generator) -> dict[str, ConfigValue] | None:
         """Return an open configuration at random, None if none is left.

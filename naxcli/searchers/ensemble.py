@@ -11,19 +11,18 @@ tenth of the suggestions is drawn at random, as with the other model-based searc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from naxcli.errors import NaxcliError
-from naxcli.records.trial import ConfigValue
+from naxcli.records.trial import Config, ConfigValue
 from naxcli.search_space.contract import Space
 from naxcli.search_space.enumeration import sample_vectors
-from naxcli.searchers.acquisition import Surrogate, Values, Vectors
+from naxcli.searchers.acquisition import Surrogate, Values, Vectors, expected_improvement
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.costs import has_random_weights, log_scaled, scalarised
 from naxcli.searchers.history import History, Told
@@ -49,15 +48,17 @@ Parameters = list["Tensor"]
 
 
 class EnsembleProposer:
-    """Proposes the default configuration, nine random ones, then by expected improvement at the highest fidelity tried.
+    """Proposes the default and the references, random configurations up to ten, then by expected improvement at the highest fidelity tried.
 
     Args:
         space: whose zero-cost metrics the members are pretrained on; without any they start from random weights.
         seed: of the sample of the space and of the first weights.
+        references: legal configurations that are to be compared with.
     """
 
-    def __init__(self, space: Space, *, seed: int) -> None:
+    def __init__(self, space: Space, *, seed: int, references: Sequence[Config] = ()) -> None:
         self._space = space
+        self._first = [space.default_config(), *references]
         self._seed = seed
         self._start: Ensemble | None = None  # pretrained, at the first suggestion that needs it
         self._surrogate: Surrogate | None = None
@@ -65,10 +66,14 @@ class EnsembleProposer:
     def propose(
         self, history: History, candidates: Candidates, rng: np.random.Generator
     ) -> dict[str, ConfigValue] | None:
-        position = len(history.asked)
-        if position == 0 and (default := candidates.default()) is not None:
-            return default
-        if position < NUM_INITIAL or rng.random() < RANDOM_SHARE or all(told.cost is None for told in history.told):
+        first = candidates.first_open(self._first)
+        if first is not None:
+            return first
+        if (
+            len(history.asked) < NUM_INITIAL
+            or rng.random() < RANDOM_SHARE
+            or all(told.cost is None for told in history.told)
+        ):
             return candidates.draw(rng)
         with _one_thread():
             surrogate = self._surrogate
@@ -89,15 +94,11 @@ class EnsembleProposer:
         is_full = fidelities == fidelities.max()
         best = ensemble.predict(encoder(vectors[is_full]))[0].min()
 
-        def expected_improvement(rows: Vectors) -> Values:
-            mean, std = ensemble.predict(encoder(rows))
-            z = (best - mean) / std
-            density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-            improvement: Values = std * (z * ndtr(z) + density)
-            return improvement
+        def acquisition(rows: Vectors) -> Values:
+            return expected_improvement(*ensemble.predict(encoder(rows)), best)
 
         order = np.lexsort((costs, ~is_full))
-        return Surrogate(expected_improvement, best_first=vectors[order], num_told=len(history.told))
+        return Surrogate(acquisition, best_first=vectors[order], num_told=len(history.told))
 
     def _pretrained(self, configuration_space: ConfigurationSpace) -> Ensemble:
         if self._start is None:

@@ -1,12 +1,13 @@
-"""SMAC: the only module that imports smac. A random forest of the costs, and the configuration of highest expected improvement.
+"""SMAC: the only module that imports smac. A model of the costs, and the configuration of highest expected improvement.
 
 Papers: Hutter, Hoos, Leyton-Brown, "Sequential Model-Based Optimization for General Algorithm Configuration", LION 5
 (2011); Lindauer et al., "SMAC3: A Versatile Bayesian Optimization Package for Hyperparameter Optimization", JMLR 23 (2022).
 
-The parts are those of SMAC's `HyperparameterOptimizationFacade`: its random forest, log-scaled costs, log expected
-improvement against the best predicted cost, scrambled Sobol initial design, and a share of random configurations. What
-differs, and why:
+The parts are those of SMAC's facades: a Gaussian process or a random forest of log-scaled costs, expected improvement against
+the best predicted cost, scrambled Sobol initial design, and a share of random configurations. What differs, and why:
 
+* The Gaussian process is `naxcli.searchers.gaussian_process`: SMAC's own has one length scale for all choices, does not know
+  fidelities, and ranks tables worse than the forest.
 * The forest does not preallocate 2^20 leaves per tree, and predicts in one thread: both only cost time at these sizes.
   Its `log_y`, which averages a leaf's costs before the logarithm, is off: leaves hold a single trial each, so that it
   changes nothing but the time of a fit.
@@ -28,10 +29,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import gettempdir
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,11 +42,12 @@ from smac.acquisition.function import EI
 from smac.initial_design import SobolInitialDesign
 from smac.model.random_forest import RandomForest
 
-from naxcli.records.trial import ConfigValue
+from naxcli.records.trial import Config, ConfigValue
 from naxcli.search_space.contract import plain_config
-from naxcli.searchers.acquisition import Surrogate
+from naxcli.searchers.acquisition import Surrogate, expected_improvement
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.costs import has_random_weights, log_scaled, scalarised
+from naxcli.searchers.gaussian_process import Embedding, GaussianProcess, fitted_kernel
 from naxcli.searchers.history import History, Told
 
 if TYPE_CHECKING:
@@ -54,6 +57,9 @@ Vectors = npt.NDArray[np.float64]  # ConfigSpace's (num_configurations, num_hype
 Values = npt.NDArray[np.float64]  # (num_configurations,)
 
 NUM_TREES = 20
+# The Gaussian process learns from as many trials as keep a suggestion short, whose time is that of the correlations with a table.
+MIN_TRIALS, MAX_TRIALS = 100, 200
+MAX_CORRELATIONS = 12_000_000
 RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design, which keeps the model honest
 FOREST_STREAM = 1  # a suggestion's generator has two numbers for a seed, a forest's a third
 MIN_INITIAL = 10
@@ -62,17 +68,23 @@ MAX_INITIAL = 30
 logging.getLogger("smac").setLevel(logging.ERROR)  # its warnings are about its own defaults
 
 
+class Model(Protocol):
+    """What the results so far say of all configurations."""
+
+    def surrogate(self, history: History, candidates: Candidates, rng: np.random.Generator) -> Surrogate | None:
+        """Return the model's opinion, None where there are no successes to learn from."""
+
+
 class SmacProposer:
-    """Proposes the default configuration, then an initial design, then by expected improvement.
+    """Proposes the default configuration and the references, then an initial design, then by expected improvement.
 
     Args:
         configuration_space: of the search.
         seed: of the initial design.
-        min_initial: at least this many configurations before the model is asked. The default one is the first; there
+        model: `gp` is a Gaussian process of the trials of all rungs, `forest` a random forest of those of one rung.
+        min_initial: at least this many configurations before the model is asked, default and references included. There
             are as many as hyperparameters, but 10 to 30.
-
-    The model learns from the highest fidelity with more successes than hyperparameters (as BOHB, Falkner et al., ICML
-    2018), and where there is none, from the one with most.
+        references: legal configurations that are to be compared with.
     """
 
     def __init__(
@@ -80,31 +92,165 @@ class SmacProposer:
         configuration_space: ConfigurationSpace,
         *,
         seed: int,
+        model: str = "gp",
         min_initial: int = 0,
+        references: Sequence[Config] = (),
     ) -> None:
         num_variable = sum(hyperparameter.size > 1 for hyperparameter in configuration_space.values())
         self._configuration_space = configuration_space
         self._seed = seed
-        self._num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial)
-        self._min_trials = num_variable + 1
-        self._vectors: list[Values] = []  # of the trials told, in their order
-        self._surrogate: Surrogate | None = None
+        self._first = [plain_config(configuration_space.get_default_configuration()), *references]
+        self._num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial, len(self._first))
+        self._model: Model = (
+            ForestModel(configuration_space, seed=seed, min_trials=num_variable + 1)
+            if model == "forest"
+            else ProcessModel(configuration_space)
+        )
 
     def propose(
         self, history: History, candidates: Candidates, rng: np.random.Generator
     ) -> dict[str, ConfigValue] | None:
+        first = candidates.first_open(self._first)
+        if first is not None:
+            return first
         position = len(history.asked)
         if position < self._num_initial:
-            return self._initial(position, candidates) or candidates.draw(rng)
+            return self._designed(position - len(self._first), candidates) or candidates.draw(rng)
         if rng.random() < RANDOM_SHARE:
             return candidates.draw(rng)
+        surrogate = self._model.surrogate(history, candidates, rng)
+        highest = None if surrogate is None else surrogate.highest(candidates, rng)
+        return highest or candidates.draw(rng)
+
+    def _designed(self, position: int, candidates: Candidates) -> dict[str, ConfigValue] | None:
+        return candidates.accept(self._design[position]) if 0 <= position < len(self._design) else None
+
+    @cached_property
+    def _design(self) -> list[dict[str, ConfigValue]]:
+        num_configs = self._num_initial - len(self._first)
+        return sobol_design(self._configuration_space, num_configs=num_configs, seed=self._seed)
+
+
+class ProcessModel:
+    """A Gaussian process of the trials of all rungs, which predicts costs at the highest rung that has a success.
+
+    Log-scaled costs count from the mean of their rung, so that epochs are not mistaken for merit. A trial that is still
+    running counts as if it had ended as the process expects (the believer of Ginsbourger et al., "Kriging Is Well-Suited to
+    Parallelize Optimization", 2010), so that workers that ask together do not look in the same place. Of more than
+    `MAX_TRIALS` results, or fewer in a large table, it learns from the `most_telling`, which bounds the time of a suggestion.
+    """
+
+    def __init__(self, configuration_space: ConfigurationSpace) -> None:
+        self._embedding = Embedding(configuration_space)
+        self._learned: _Learned | None = None
+
+    def surrogate(self, history: History, candidates: Candidates, rng: np.random.Generator) -> Surrogate | None:
+        if not history.successes:
+            return None
+        num_told = len(history.told)
+        if self._learned is None or self._learned.num_told != num_told or has_random_weights(history.told):
+            self._learned = self._learn(history, candidates, rng)
+        process, known, rungs = self._learned.process, self._learned.best_first, self._learned.rungs
+        running = history.running[-MAX_TRIALS:]
+        if running:
+            vectors = np.stack([candidates.vector(suggestion.config) for suggestion in running])
+            heights = _heights(np.array([suggestion.fidelity for suggestion in running]), rungs)
+            process = process.believing(self._embedding(vectors, heights))
+            known = np.concatenate([known, vectors])
+        best = process.predict(self._embedding(known, 1.0))[0].min()
+
+        def acquisition(vectors: Vectors) -> Values:
+            return expected_improvement(*process.predict(self._embedding(vectors, 1.0)), best)
+
+        return Surrogate(acquisition, best_first=self._learned.best_first, num_told=num_told)
+
+    def _learn(self, history: History, candidates: Candidates, rng: np.random.Generator) -> _Learned:
+        rungs = np.unique([told.suggestion.fidelity for told in history.successes])
+        fidelities = np.array([told.suggestion.fidelity for told in history.told])
+        targets = np.full(len(fidelities), np.nan)
+        known = np.flatnonzero(np.isin(fidelities, rungs))
+        targets[known] = log_scaled(scalarised([history.told[index] for index in known], rng))
+        for rung in rungs:
+            targets[fidelities == rung] -= targets[fidelities == rung].mean()
+        num_rows = 0 if candidates.table is None else len(candidates.table)
+        limit = min(MAX_TRIALS, max(MIN_TRIALS, MAX_CORRELATIONS // max(1, num_rows)))
+        chosen = most_telling(fidelities, targets, limit)
+        vectors = np.stack([candidates.vector(history.told[index].suggestion.config) for index in chosen])
+        points = self._embedding(vectors, _heights(fidelities[chosen], rungs))
+        kernel = fitted_kernel(self._embedding, points, targets[chosen])
+        return _Learned(
+            process=GaussianProcess(self._embedding, kernel, points=points, targets=targets[chosen]),
+            best_first=vectors[np.lexsort((targets[chosen], -fidelities[chosen]))],
+            rungs=rungs,
+            num_told=len(history.told),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Learned:
+    """A process after `num_told` results, the trials it knows from the best of the highest rung on, and all rungs, ascending."""
+
+    process: GaussianProcess
+    best_first: Vectors
+    rungs: Values
+    num_told: int
+
+
+def _heights(fidelities: Values, rungs: Values) -> Values:
+    """Return the logarithms of fidelities on the unit scale: 0 is the lowest rung, 1 the highest."""
+    if len(rungs) == 1:
+        return np.ones(len(fidelities))
+    heights: Values = np.clip(np.log(fidelities / rungs[0]) / np.log(rungs[-1] / rungs[0]), 0.0, 1.0)
+    return heights
+
+
+def most_telling(fidelities: Values, targets: Values, limit: int) -> npt.NDArray[np.intp]:
+    """Return which trials to learn from, at most `limit` of those with a target.
+
+    From the highest rung on, a rung takes up to half of the places that are left, the lowest all of them: half of them for its
+    best trials, the others evenly from the best to the worst of the rest.
+    """
+    known = np.flatnonzero(np.isfinite(targets))
+    if len(known) <= limit:
+        return known
+    chosen: list[int] = []
+    rungs = np.unique(fidelities[known])[::-1]
+    for rung in rungs:
+        members = known[fidelities[known] == rung]
+        ranked = members[np.argsort(targets[members], kind="stable")]
+        places = limit - len(chosen)
+        if rung != rungs[-1]:
+            places -= places // 2
+        if len(ranked) > places:
+            num_best = places // 2
+            spread = np.linspace(num_best, len(ranked) - 1, places - num_best).round().astype(np.intp)
+            ranked = ranked[[*range(num_best), *spread]]
+        chosen += ranked.tolist()
+    return np.array(chosen)
+
+
+class ForestModel:
+    """SMAC's forest of the trials of one rung.
+
+    That is the highest fidelity with more successes than hyperparameters (as BOHB, Falkner et al., ICML 2018), and where there
+    is none, the one with most.
+    """
+
+    def __init__(self, configuration_space: ConfigurationSpace, *, seed: int, min_trials: int) -> None:
+        self._configuration_space = configuration_space
+        self._seed = seed
+        self._min_trials = min_trials
+        self._vectors: list[Values] = []  # of the trials told, in their order
+        self._surrogate: Surrogate | None = None
+
+    def surrogate(self, history: History, candidates: Candidates, rng: np.random.Generator) -> Surrogate | None:
         chosen = self._training_trials(history.told)
         if not chosen:
-            return candidates.draw(rng)
+            return None
         surrogate = self._surrogate
         if surrogate is None or surrogate.num_told != len(history.told) or has_random_weights(history.told):
             surrogate = self._surrogate = self._fitted(history, chosen, candidates, rng)
-        return surrogate.highest(candidates, rng) or candidates.draw(rng)
+        return surrogate
 
     def _fitted(
         self, history: History, chosen: list[int], candidates: Candidates, rng: np.random.Generator
@@ -121,15 +267,6 @@ class SmacProposer:
         )
         best_first = vectors[np.argsort(costs, kind="stable")]
         return Surrogate(improvement, best_first=best_first, num_told=len(history.told))
-
-    def _initial(self, position: int, candidates: Candidates) -> dict[str, ConfigValue] | None:
-        if position == 0:
-            return candidates.default()
-        return candidates.accept(self._design[position - 1]) if position <= len(self._design) else None
-
-    @cached_property
-    def _design(self) -> list[dict[str, ConfigValue]]:
-        return sobol_design(self._configuration_space, num_configs=self._num_initial - 1, seed=self._seed)
 
     def _training_trials(self, told: Sequence[Told]) -> list[int]:
         """Return which trials the model learns from, failures included; none where there are no successes."""

@@ -2,10 +2,5 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
 SEARCHERS = ("smac", "random", "evolution", "ensemble")
+SEARCHER_MODELS = ("gp", "forest")

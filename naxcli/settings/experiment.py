@@ -22,7 +22,7 @@ from typing import Any
 import tomli_w
 
 from naxcli.errors import NaxcliError, did_you_mean
-from naxcli.settings.choices import SEARCHERS
+from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.connection import Connection
 from naxcli.settings.fidelity import FidelityRange
 from naxcli.settings.former_names import present_name, with_present_names
@@ -64,10 +64,12 @@ class Experiment:
         validation_fraction: Share of the training set held out, stratified, for the search's cost.
         images_per_class: Images of every class that trials train on, drawn from what is not held out; None is all of them.
         searcher: Searcher, one of `SEARCHERS`.
+        searcher_model: Model of `smac`: `gp`, a Gaussian process of the trials of all rungs, or `forest`, a random forest of one rung's.
+        references: Whether the space's reference configurations are the first that `smac` and `ensemble` suggest.
         seed: The one seed from which split, trial and searcher seeds are derived.
         fidelity: Range of fidelities (epochs) that trials are trained for.
         objective: Further objectives of the Pareto front beside `cost`.
-        random_share: share of trials suggested by uniform random search, the arm that the searcher is compared with.
+        random_share: Share of trials suggested by the random baseline, which the searcher is compared with.
         limits: Upper limits on every suggested network.
         trial_timeout: Longest time of one trial, a duration; None is no limit.
         budget: Active time of the whole search, a duration; None is no limit.
@@ -93,6 +95,8 @@ class Experiment:
     validation_fraction: float = 0.1
     images_per_class: int | None = None
     searcher: str = "smac"
+    searcher_model: str = SEARCHER_MODELS[0]
+    references: bool = True
     seed: int = 0
     fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
     objective: tuple[str, ...] = ()
@@ -121,6 +125,8 @@ class Experiment:
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
         _require(self.data_in_memory in MEMORY_CHOICES, "data_in_memory", self.data_in_memory, "auto, always or never")
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, " or ".join(RUNG_SCHEDULES))
+        models = " or ".join(SEARCHER_MODELS)
+        _require(self.searcher_model in SEARCHER_MODELS, "searcher_model", self.searcher_model, models)
         _require(0 < self.width < math.inf, "width", self.width, "above 0")
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
@@ -225,6 +231,11 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
         for name in sorted(before.keys() | after.keys())
         if name.split(".")[0] not in CHANGEABLE and before.get(name) != after.get(name)
     ]
+
+
+def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recorded run, with what runs did before these settings were recorded."""
+    return {"searcher_model": "forest", "references": False, **settings}
 
 
 def resolve(

@@ -54,6 +54,10 @@ SEARCH = [
     (f"search {TINY} --random-share -0.1", "random_share"),
     (f"search {TINY} --random-share nan", "random_share"),
     (f"search {TINY} --random-share half", "--random-share"),
+    (f"search {TINY} --set searcher_model=tree", "gp or forest"),
+    (f"search {TINY} --set searcher_model=3", "searcher_model"),
+    (f"search {TINY} --set references=maybe", "references"),
+    ("search --space {odd_reference} --trials 1", "reference 'odd' of space"),
     (f"search {TINY} --seed -1", "seed"),
     (f"search {TINY} --seed one", "--seed"),
     (f"search {TINY} --epochs 0", "epochs"),
@@ -303,6 +307,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "not_python": ("broken.py", "def configspace(:\n"),
         "no_space": ("no_space.py", "VALUE = 3\n"),
         "wrong_space": ("wrong_space.py", "SPACE = 3\n"),
+        "odd_reference": (
+            "odd_reference.py",
+            TINY_SPACE.replace(
+                "reference={", "reference={'odd': {'depth': 9, 'kind': 'x', 'flag': 'no', 'noise': 'p'}, "
+            ),
+        ),
         "raises": ("raises.py", "raise RuntimeError('not today')\n"),
         "empty_space": (
             "empty_space.py",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from naxcli.errors import NaxcliError
-from naxcli.settings.experiment import Experiment, differences, from_settings, resolve
+from naxcli.settings.experiment import Experiment, as_recorded, differences, from_settings, resolve
 from naxcli.settings.fidelity import FidelityRange
 
 
@@ -138,3 +138,16 @@ def test_rungs_branch_from_a_trunk_unless_the_whole_schedule_is_asked_for() -> N
         assert (experiment.trial_recipe, experiment.continued_share) == (experiment.recipe, 1.0)
     with pytest.raises(NaxcliError, match="rung_schedule"):
         settings(fidelity="1:9:3", assignments=["rung_schedule=steps"])
+
+
+def test_a_run_from_before_a_setting_was_recorded_goes_on_as_it_was() -> None:
+    """Neither another model nor references may come into the middle of a search; new runs and users' files get the defaults."""
+    old = as_recorded({"space": "nexception", "data": "cifar100", "searcher": "smac"})
+    assert (from_settings(old).searcher_model, from_settings(old).references) == ("forest", False)
+    resumed = settings(stored=old)
+    assert (resumed.searcher_model, resumed.references) == ("forest", False)
+    assert differences(from_settings(old), resumed) == []
+    new = settings()
+    assert (new.searcher_model, new.references) == ("gp", True)
+    again = from_settings(as_recorded(new.to_settings()))
+    assert (again.searcher_model, again.references) == ("gp", True)
