@@ -206,4 +206,4 @@ def test_nothing_unpickles_but_the_restricted_reader() -> None:
                 ), path
             # Programs of torch are unpickled whatever one asks for: our own after writing, and those that a user vouches for.
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.export.load":
-                assert path.name in ("torch_program.py", "bench_programs.py"), path
+                assert path.name in ("torch_program.py", "read_program.py"), path
