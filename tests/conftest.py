@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 CIFAR_PACKS = REPOSITORY.parent / "shared" / "data" / "cifar100"
+
+# As nohup leaves it: what the tests start would inherit it, and ignore a lost terminal as it should.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TINY_SPACE = '''
 """A space of 60 configurations whose cost is known."""
