@@ -112,7 +112,10 @@ def estimate(forest: Forest, question: Question) -> tuple[dict[Key, Estimate], E
 
 
 def rank_groups(estimates: Sequence[Estimate]) -> list[int | None]:
-    """Return the rank group of each estimate: 1 for the largest; estimates whose intervals overlap share one (unresolved)."""
+    """Return the rank group of each estimate: 1 for the largest; estimates whose intervals overlap share one (unresolved).
+
+    What is not shown to matter has the last group to itself: its interval, which begins at 0, would join all others.
+    """
     groups: list[int | None] = [None] * len(estimates)
     intervals = [
         (found.high, found.low, number)
@@ -121,10 +124,15 @@ def rank_groups(estimates: Sequence[Estimate]) -> list[int | None]:
     ]
     group, lowest = 0, np.inf
     for high, low, number in sorted(intervals, reverse=True):
+        if estimates[number].matters is False:
+            continue
         if high < lowest:
             group += 1
         lowest = min(lowest, low)
         groups[number] = group
+    for *_, number in intervals:
+        if estimates[number].matters is False:
+            groups[number] = group + 1
     return groups
 
 

@@ -393,6 +393,6 @@ def _bound(network: nn.Module, images: Tensor, protocol: Protocol) -> float | No
     dtype = autocast_dtype(protocol.recipe, protocol.device) or torch.float32
     try:
         operations = list_operations(network, tuple(images.shape), bytes_per_value=dtype.itemsize)
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:
         return None
     return least_seconds(operations, protocol.ceilings)

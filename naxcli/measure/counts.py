@@ -39,16 +39,31 @@ def count_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
         input_shape: Shape of one image, (channels, height, width).
 
     Raises:
-        RuntimeError, NotImplementedError: If the forward pass needs the values of tensors, not only their shapes.
+        RuntimeError: If the forward pass needs the values of tensors, not only their shapes.
+    """
+    counter = _MacCounter()
+    with _evaluation_mode(network):
+        pass_shapes(network, (1, *input_shape), watcher=counter)
+    return counter.macs
+
+
+def pass_shapes(network: nn.Module, input_shape: tuple[int, ...], *, watcher: TorchDispatchMode) -> None:
+    """Let shapes alone flow through a network on torch's meta device, and a dispatch mode watch the operations.
+
+    Args:
+        network: Network in the mode to be watched; it is not changed.
+        input_shape: Shape of a batch, (n, channels, height, width).
+        watcher: Mode that sees every operation of the forward pass.
+
+    Raises:
+        RuntimeError: If the forward pass needs the values of tensors, not only their shapes.
     """
     # Shapes take the place of all weights, so that neither a copy of the network nor its activations are allocated.
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
-    with _evaluation_mode(network), torch.device("meta"), torch.no_grad(), _MacCounter() as counter:
-        torch.func.functional_call(network, shapes, (torch.empty(1, *input_shape, dtype=dtype),))
-    macs: int = counter.macs
-    return macs
+    with torch.device("meta"), torch.no_grad(), watcher:
+        torch.func.functional_call(network, shapes, (torch.empty(input_shape, dtype=dtype),))
 
 
 def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> float:

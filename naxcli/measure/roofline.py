@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from naxcli.measure.counts import FLOPS_PER_MAC, macs_of
+from naxcli.measure.counts import FLOPS_PER_MAC, macs_of, pass_shapes
 from naxcli.measure.devices import synchronise
 
 TRAINING_FACTOR = 3
@@ -71,14 +71,11 @@ def list_operations(network: nn.Module, input_shape: tuple[int, ...], *, bytes_p
         bytes_per_value: Size of a number in the precision: 4 in float32, 2 in bfloat16.
 
     Raises:
-        RuntimeError, NotImplementedError: If the forward pass needs the values of tensors.
+        RuntimeError: If the forward pass needs the values of tensors.
     """
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    with torch.device("meta"), torch.no_grad(), _OperationList(bytes_per_value) as found:
-        torch.func.functional_call(network, shapes, (torch.empty(input_shape),))
-    operations: list[Operation] = found.operations
-    return operations
+    found = _OperationList(bytes_per_value)
+    pass_shapes(network, input_shape, watcher=found)
+    return found.operations
 
 
 def least_seconds(operations: list[Operation], ceilings: Ceilings) -> float:

@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from naxcli.analysis.encoding import Encoding
+from naxcli.analysis.importance import NOT_AVAILABLE, Estimate, rank_groups
 from naxcli.analysis.summary import summarise
 from naxcli.analysis.table import normalise_table
 from naxcli.errors import NaxcliError
@@ -128,7 +129,15 @@ def test_hyperparameters_whose_intervals_overlap_share_a_rank_group(summary: dic
     for row in rows:
         for other in rows:
             overlap = row["low"] <= other["high"] and other["low"] <= row["high"]
-            assert not overlap or row["rank_group"] == other["rank_group"]
+            if row["matters"] == other["matters"]:
+                assert not overlap or row["rank_group"] == other["rank_group"]
+
+
+def test_what_is_not_shown_joins_no_ranks_and_has_the_last_one() -> None:
+    shown = [Estimate(mean=0.7, low=0.3, high=0.9, matters=True), Estimate(mean=0.1, low=0.01, high=0.2, matters=True)]
+    wide = Estimate(mean=0.2, low=0.0, high=0.8, matters=False)
+    nothing = Estimate(mean=0.0, low=0.0, high=0.05, matters=False)
+    assert rank_groups([*shown, wide, nothing, NOT_AVAILABLE]) == [1, 2, 3, 3, None]
 
 
 def test_the_same_seed_gives_the_same_summary_and_another_seed_another() -> None:

@@ -178,7 +178,7 @@ def test_a_network_interface_that_is_not_there_is_refused(tmp_path: Path) -> Non
         pytest.raises(NaxcliError, match="no network interface ib77"),
         make_slurm_cluster(settings, shared_folder=tmp_path),
     ):
-        pass  # pragma: no cover
+        pass
 
 
 @pytest.mark.slow
@@ -311,7 +311,7 @@ def test_certificates_that_are_missing_or_would_do_nothing_are_refused(
         ),
     ):
         with pytest.raises(NaxcliError) as error, WorkerPool(len, slots=[], cluster=connection):
-            pass  # pragma: no cover
+            pass
         assert named in str(error.value)
 
 
