@@ -63,7 +63,7 @@ def ask(
     lpi_incumbent: Floats | None = None,
     seed: int = 0,
 ) -> Question:
-    """Return the question for a forest: the ablation path is that of this forest and stays the same for resampled ones.
+    """Return the question for a forest: the ablation path is that of this forest and stays the same for drawn functions.
 
     Local importance is asked around `lpi_incumbent`, or around the incumbent where that is None.
     """

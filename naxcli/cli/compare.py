@@ -17,7 +17,7 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Run directory.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Run directory.")],
     bootstrap: Annotated[
-        int, typer.Option("--bootstrap", min=0, help="Resamples behind the intervals of importance.")
+        int, typer.Option("--bootstrap", min=0, help="Number of draws behind the intervals of importance.")
     ] = 0,
     seed: options.ForestSeedOption = 0,
     as_json: options.JsonOption = False,

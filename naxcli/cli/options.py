@@ -16,7 +16,7 @@ CodeOption = Annotated[
     str | None, typer.Option("--space", help="The space, where it does not ship with naxcli: its file is code.")
 ]
 WidthOption = Annotated[float | None, typer.Option("--width", help="Factor on the channels.")]
-ForestSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed of the forests and resamples.")]
+ForestSeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed of the forests and draws.")]
 SampleSeedOption = Annotated[int, typer.Option("--seed", min=0)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 

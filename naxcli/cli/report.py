@@ -43,12 +43,12 @@ def report(
     bootstrap: Annotated[
         int,
         typer.Option(
-            "--bootstrap", min=0, help="Number of resamples of the trials behind the intervals; 0 for no intervals."
+            "--bootstrap", min=0, help="Number of draws from the posterior behind the intervals; 0 for no intervals."
         ),
     ] = 100,
     seed: options.ForestSeedOption = 0,
     exact_model: Annotated[
-        bool, typer.Option("--exact-model", help="For complete factorials: one tree of full depth and no resampling.")
+        bool, typer.Option("--exact-model", help="For complete factorials: one tree of full depth and no intervals.")
     ] = False,
     trials: Annotated[
         str | None, typer.Option("--trials", help="Parquet table of trials to report on instead of a run.")
@@ -110,7 +110,7 @@ def _analyse(
     from naxcli.commands.report import report_run, report_table
     from naxcli.records.directory import open_run
 
-    with _bootstrap_progress(quiet) as progress:
+    with _DrawProgress(quiet) as progress:
         if trials is not None and space_json is not None:
             return report_table(Path(trials), Path(space_json), request, progress)
         return report_run(open_run(run), request, progress)
@@ -170,7 +170,7 @@ WRITERS: dict[str, tuple[Writer, bool]] = {
 }
 
 
-class _bootstrap_progress:
+class _DrawProgress:
     """A progress bar of the draws on stderr, where stderr is a terminal."""
 
     def __init__(self, is_quiet: bool) -> None:

@@ -16,8 +16,8 @@ def compare_runs(first: RunDirectory, second: RunDirectory, *, bootstrap: int = 
     Args:
         first: Directory of a run.
         second: Directory of the run it is compared with.
-        bootstrap: Resamples behind the intervals of importance; 0 gives none.
-        seed: Random seed of forests and resamples.
+        bootstrap: Number of draws behind the intervals of importance; 0 gives none.
+        seed: Random seed of forests and draws.
 
     Returns:
         What `naxcli compare --json` prints, as `naxcli.analysis.compare.compare_runs` describes it.

@@ -42,8 +42,8 @@ class ReportRequest:
         methods: Methods of importance: any of `METHODS`.
         lpi: Definition of local parameter importance, `naxcli` or `deepcave`.
         at: Fidelity that is analysed, as a number or `all`; None analyses all.
-        bootstrap: Resamples of the trials behind the intervals; 0 gives none.
-        seed: Random seed of forests and resamples.
+        bootstrap: Number of draws from the posterior behind the intervals; 0 gives none.
+        seed: Random seed of forests and draws.
         is_exact: Whether the table is a complete factorial without noise: one tree of full depth, and no intervals.
 
     Raises:
@@ -142,7 +142,7 @@ def report_run(
     Args:
         run: Directory of the run.
         request: What is computed.
-        progress: Called with the number of resamples that are done, and of all.
+        progress: Called with the number of draws that are done, and of all.
 
     Raises:
         NaxcliError: If the run's files cannot be read.
@@ -186,7 +186,7 @@ def report_table(
         trials_file: Parquet table of trials, a column per hyperparameter.
         space_file: ConfigSpace of the table, as its `to_json` writes it.
         request: What is computed.
-        progress: Called with the number of resamples that are done, and of all.
+        progress: Called with the number of draws that are done, and of all.
 
     Raises:
         NaxcliError: If a file cannot be read, or its columns do not fit the space.

@@ -90,10 +90,10 @@ class Run:
             methods: Methods of importance: any of `lpi`, `fanova`, `ablation` and `shapley`.
             lpi: Definition of local parameter importance, `naxcli` or `deepcave`.
             at: Fidelity that is analysed, or `all`; None analyses all.
-            bootstrap: Resamples of the trials behind the intervals; 0 gives none.
-            seed: Random seed of forests and resamples.
+            bootstrap: Number of draws from the posterior behind the intervals; 0 gives none.
+            seed: Random seed of forests and draws.
             exact_model: Whether the trials are a complete factorial without noise: one tree of full depth, and no intervals.
-            on_progress: Called with the number of resamples that are done, and of all.
+            on_progress: Called with the number of draws that are done, and of all.
 
         Raises:
             NaxcliError: If the records cannot be read, or there is no such method or fidelity.
