@@ -18,7 +18,7 @@ import torch
 
 from naxcli.data.dataset import load_dataset
 from naxcli.search_space.contract import load_space
-from naxcli.settings.experiment import resolve
+from naxcli.settings.sources import resolve
 from naxcli.training.loop import TrainingRequest, seed_everything, train
 
 

@@ -22,7 +22,8 @@ from rich.console import Console
 
 from benchmarks.results import add_json_option, keep
 from naxcli.cli.progress import SearchProgress
-from naxcli.commands.search import SearchRequest, open_session, run_session
+from naxcli.commands.search import run_session
+from naxcli.commands.session import SearchRequest, open_session
 from naxcli.records.incumbent import Incumbent
 from naxcli.records.trial import Result, Trial
 

@@ -10,7 +10,8 @@ import pytest
 
 from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
-from naxcli.commands.search import SearchEnd, SearchRequest, Session, open_session, run_session
+from naxcli.commands.search import SearchEnd, run_session
+from naxcli.commands.session import SearchRequest, Session, open_session
 from naxcli.workers.evaluate import evaluate
 from naxcli.workers.pool import BATCH, Finished
 from naxcli.workers.task import TrialTask, result_to_dict

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu, gpu_profile, gpu_study
-from naxcli.settings.experiment import resolve
+from naxcli.settings.sources import resolve
 
 
 def test_the_study_searches_the_whole_space_on_cifar100_with_the_papers_recipe() -> None:

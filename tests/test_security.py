@@ -18,8 +18,8 @@ import torch
 from typer.testing import CliRunner
 
 from naxcli.cli import app
-from naxcli.commands.search import SearchRequest, open_session
 from naxcli.commands.select import select
+from naxcli.commands.session import SearchRequest, open_session
 from naxcli.data.dataset import load_dataset
 from naxcli.errors import NaxcliError
 from naxcli.export.bundle import read_weights

@@ -10,7 +10,7 @@ from naxcli.cli import options
 from naxcli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from naxcli.commands.search import SearchRequest, Session
+    from naxcli.commands.session import SearchRequest, Session
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def plan(
 
     Trains a few random configurations for one epoch, in at most 5 % of the budget once the workers have started.
     """
-    from naxcli.commands.search import SearchRequest
+    from naxcli.commands.session import SearchRequest
 
     options.refuse_two_fidelities(epochs, fidelity)
     flags = {
@@ -71,7 +71,7 @@ def plan(
 def _plan(request: SearchRequest, *, as_json: bool) -> None:
     from naxcli.cli.output import note, print_json, reserved_stdout, stdout_console
     from naxcli.commands.plan import plan_search
-    from naxcli.commands.search import open_session
+    from naxcli.commands.session import open_session
 
     with reserved_stdout(as_json):
         session = open_session(request)

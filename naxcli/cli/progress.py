@@ -27,7 +27,8 @@ from naxcli.search.loop import EndReason
 from naxcli.settings.units import counted, format_config, format_duration
 
 if TYPE_CHECKING:
-    from naxcli.commands.search import SearchEnd, Session
+    from naxcli.commands.search import SearchEnd
+    from naxcli.commands.session import Session
     from naxcli.records.incumbent import Incumbent
     from naxcli.search.loop import Search
 

@@ -10,7 +10,7 @@ from naxcli.cli import options
 from naxcli.errors import ExitCode, NaxcliError
 
 if TYPE_CHECKING:
-    from naxcli.commands.search import SearchRequest, Session
+    from naxcli.commands.session import SearchRequest, Session
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +54,7 @@ def search(
 
     Killed or stopped, the same command goes on where the records end. Ctrl-C finishes writing and exits with 130.
     """
-    from naxcli.commands.search import SearchRequest
+    from naxcli.commands.session import SearchRequest
 
     flags = {
         "budget": budget,
@@ -97,7 +97,7 @@ def search(
 def _search(request: SearchRequest, *, shown: str, quiet: bool, as_json: bool) -> None:
     """Run the search of a request, or only print what `shown` names of it."""
     from naxcli.cli.output import print_text, reserved_stdout
-    from naxcli.commands.search import open_session
+    from naxcli.commands.session import open_session
 
     with reserved_stdout(as_json):
         session = open_session(request)

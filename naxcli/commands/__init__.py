@@ -3,7 +3,7 @@
 | module | public functions |
 |---|---|
 | `run` | `run_search`, `open_run`, and the `Run` they return: the API in one object, also as `naxcli.run_search`, `naxcli.open_run` |
-| `search` | `open_session`, `run_session` |
+| `session`, `search` | `open_session`, `run_session` |
 | `plan` | `plan_search` |
 | `status` | `describe_run` |
 | `stop` | `stop_run`, `wait_for_end` |

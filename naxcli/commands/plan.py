@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from naxcli.commands.search import Session
 from naxcli.commands.search_data import prepare_data
+from naxcli.commands.session import Session
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.files import guard_disk, write_atomically
 from naxcli.records.trial import Result, Status, config_id

@@ -274,7 +274,8 @@ def run_search(
         SystemExit: After a signal to end, likewise.
     """
     from naxcli.commands.bar import SearchBar
-    from naxcli.commands.search import SearchRequest, open_session, run_session
+    from naxcli.commands.search import run_session
+    from naxcli.commands.session import SearchRequest, open_session
     from naxcli.search.loop import EndReason
 
     named = {"budget": budget, "trials": trials, "data": data, "searcher": searcher, "fidelity": fidelity}

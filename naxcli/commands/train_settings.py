@@ -19,9 +19,10 @@ from naxcli.records.directory import FileState, file_state
 from naxcli.records.trial import config_id
 from naxcli.search_space.contract import LARGE_TEST_CROP, space_source
 from naxcli.search_space.networks import REDUCED, usual_image_size, variant_names
-from naxcli.settings.experiment import Experiment, resolve
+from naxcli.settings.experiment import Experiment
 from naxcli.settings.former_names import with_present_names
 from naxcli.settings.recipe import FULL_TRAINING_EPOCHS
+from naxcli.settings.sources import resolve
 from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.training.trackers import require_tracker
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from naxcli.records.trial import Status, Trial
-
-if TYPE_CHECKING:
-    pass
-
 
 # Of `--objective`, and the columns that hold them.
 OBJECTIVE_COLUMNS = {"params": "num_params", "flops": "flops", "latency_ms": "latency_ms"}

@@ -14,11 +14,6 @@ from naxcli.search_space.contract import Space, load_space, shipped_spaces
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ConfigSpace import ConfigurationSpace
-
 
 def load_recorded_space(settings: Mapping[str, Any], *, named: str | None = None) -> Space:
     """Return the space of a recorded run: the one the user names, else the recorded one if it ships with naxcli.

@@ -26,7 +26,8 @@ from naxcli.cli import app
 from naxcli.cli.console import SafeConsole
 from naxcli.cli.output import note, print_error
 from naxcli.cli.progress import LiveProgress, SearchProgress
-from naxcli.commands.search import SearchEnd, SearchRequest, Session, open_session
+from naxcli.commands.search import SearchEnd
+from naxcli.commands.session import SearchRequest, Session, open_session
 from naxcli.commands.space import validate_space
 from naxcli.errors import ExitCode, NaxcliError, did_you_mean, printable
 from naxcli.records.directory import RunDirectory
@@ -36,7 +37,7 @@ from naxcli.report.csv import write_csv
 from naxcli.search.loop import EndReason
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.recorded import load_recorded_space
-from naxcli.settings.experiment import resolve
+from naxcli.settings.sources import resolve
 from naxcli.settings.units import counted
 from tests.command_line import ENVIRONMENT, naxcli
 from tests.report.examples import example_data

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from naxcli.commands.plan import NUM_CALIBRATION_TRIALS, Share, ways_to_more_trials
-from naxcli.commands.search import SearchRequest, Session, open_session
+from naxcli.commands.session import SearchRequest, Session, open_session
 from tests.command_line import naxcli
 
 WORKERS = ["--workers", "1"]

@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from naxcli.commands.search import SearchRequest, Session, _create, open_session
+from naxcli.commands.search import _create
+from naxcli.commands.session import SearchRequest, Session, open_session
 from naxcli.errors import NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
@@ -322,7 +323,8 @@ import sys
 from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
 from naxcli.errors import NaxcliError
-from naxcli.commands.search import SearchRequest, open_session, run_session
+from naxcli.commands.search import run_session
+from naxcli.commands.session import SearchRequest, open_session
 
 space, run, trials, overwrite = sys.argv[1:]
 flags = {"trials": int(trials), "searcher": "random", "workers": 1}

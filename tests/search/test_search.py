@@ -20,7 +20,7 @@ import pytest
 
 from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
-from naxcli.commands.search import SearchRequest, open_session
+from naxcli.commands.session import SearchRequest, open_session
 from naxcli.search.loop import TIMEOUT_GRACE_SECONDS, EndReason
 from naxcli.workers.pool import BATCH
 from tests.command_line import naxcli, start

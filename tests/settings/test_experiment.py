@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from naxcli.errors import NaxcliError
-from naxcli.settings.experiment import Experiment, as_recorded, differences, from_settings, resolve
+from naxcli.settings.experiment import Experiment, as_recorded, differences, from_settings
 from naxcli.settings.fidelity import FidelityRange
+from naxcli.settings.sources import resolve
 
 
 def settings(**flags: Any) -> Experiment:

@@ -8,7 +8,8 @@ import pytest
 
 from naxcli.errors import NaxcliError
 from naxcli.records.directory import RunDirectory
-from naxcli.settings.experiment import Experiment, differences, resolve
+from naxcli.settings.experiment import Experiment, differences
+from naxcli.settings.sources import resolve
 
 FORMER = """\
 space = "nexception"

@@ -22,7 +22,7 @@ from distributed import LocalCluster, Security
 from naxcli import __version__
 from naxcli.errors import NaxcliError
 from naxcli.settings.connection import Connection
-from naxcli.settings.experiment import resolve
+from naxcli.settings.sources import resolve
 from naxcli.workers import pool as workers
 from naxcli.workers.admission import refusal
 from naxcli.workers.pool import WorkerPool

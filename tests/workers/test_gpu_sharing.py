@@ -11,7 +11,8 @@ import pytest
 
 from naxcli.records.directory import RunDirectory
 from naxcli.search_space.contract import load_space
-from naxcli.settings.experiment import Experiment, resolve
+from naxcli.settings.experiment import Experiment
+from naxcli.settings.sources import resolve
 from naxcli.workers import gpu_sharing
 from naxcli.workers.gpu_sharing import SharedDevice, measure_sharing, slots_of_run, trials_per_device
 from naxcli.workers.pool import Slot
