@@ -1,4 +1,4 @@
-"""The incumbent: the configuration with the lowest mean cost at the highest fidelity, among those with the most seeds there."""
+"""The incumbent of a table of trials, by the rule of `naxcli.records.incumbent`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from naxcli.analysis.encoding import Floats, Parts, distinct_rows
+from naxcli.records.incumbent import Ranking
 from naxcli.records.trial import CONFIG_PREFIX, ConfigValue, config_id
 
 
@@ -44,36 +45,30 @@ def group_means(values: Floats, numbers: Parts) -> Floats:
 def find_incumbent(table: pd.DataFrame, vectors: Floats) -> Incumbent | None:
     """Return the incumbent of a normalised table and its vectors, or None where no trial succeeded.
 
-    Of equal costs, the configuration whose first trial has the lowest id wins, or the lowest configuration id without trial ids.
+    Of equal costs, the configuration whose first trial stands first in the table wins.
     """
-    succeeded = (table["status"] == "success").to_numpy(dtype=bool)
-    if not succeeded.any():
+    succeeded = np.flatnonzero((table["status"] == "success").to_numpy(dtype=bool))
+    if len(succeeded) == 0:
         return None
-    fidelity = float(table["fidelity"][succeeded].max())
-    rows = np.flatnonzero(succeeded & (table["fidelity"] == fidelity).to_numpy())
-    costs = table["cost"].to_numpy(dtype=float)
-    has_ids = "trial_id" in table
-    trial_ids = table["trial_id"].to_numpy(dtype=float) if has_ids else np.zeros(len(table))
+    fidelities, costs = (table[name].to_numpy(dtype=float)[succeeded] for name in ("fidelity", "cost"))
+    highest = float(fidelities.max())
+    rows = succeeded[fidelities == highest]
     _, numbers = distinct_rows(vectors[rows])
-    first_of_seed, _ = distinct_rows(np.column_stack([numbers, table["seed"].to_numpy(dtype=float)[rows]]))
-    num_seeds = np.bincount(numbers[first_of_seed])
-    most = int(num_seeds.max())
-    means = group_means(costs[rows], numbers)
-    lowest = means[num_seeds == most].min()
-    tied = [rows[numbers == number] for number in np.flatnonzero((num_seeds == most) & (means == lowest))]
-
-    def preference(group: Parts) -> tuple[float, str]:
-        return float(trial_ids[group].min()), "" if has_ids else config_id(config_of_row(table, group[0]))
-
-    chosen = min(tied, key=preference) if len(tied) > 1 else tied[0]
-    row = int(min(chosen, key=lambda r: (costs[r], trial_ids[r], r)))
+    ranking = Ranking[int]()
+    seeds = table["seed"].to_numpy(dtype=float)[rows]
+    for row, number, seed, cost in zip(rows, numbers, seeds, costs[fidelities == highest], strict=True):
+        ranking.add(int(row), config=int(number), fidelity=highest, seed=int(seed), cost=float(cost))
+    leader = ranking.leader
+    assert leader is not None
+    row = leader.best_result
     config = config_of_row(table, row)
+    trial_id = float(table["trial_id"].iloc[row]) if "trial_id" in table else np.nan
     return Incumbent(
         config=config,
         config_id=config_id(config),
-        cost=float(costs[chosen].mean()),
-        fidelity=fidelity,
-        num_seeds=most,
-        trial_id=int(trial_ids[row]) if has_ids and np.isfinite(trial_ids[row]) else None,
+        cost=leader.mean_cost,
+        fidelity=highest,
+        num_seeds=len(leader.seeds),
+        trial_id=int(trial_id) if np.isfinite(trial_id) else None,
         row=row,
     )

@@ -1,11 +1,11 @@
-"""Incumbent: the best configuration of a search so far, the one definition that search, status and export share."""
+"""Incumbent: the best configuration of a search so far, by the one rule that search, status, export and report share."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from naxcli.records.history import FinishedTrial
 from naxcli.records.trial import Config, Status, Trial
@@ -38,54 +38,89 @@ class Incumbent:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """The results of one configuration; of configurations with equal means the one that was finished first leads."""
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing(Generic[T]):
+    """The results of one configuration at the highest fidelity, each as (cost, what was told), and their different seeds."""
 
     order: int
-    results: list[FinishedTrial]
+    results: list[tuple[float, T]] = field(default_factory=list)
+    seeds: set[int] = field(default_factory=set)
 
     @property
     def mean_cost(self) -> float:
-        return statistics.fmean(item.cost for item in self.results if item.cost is not None)
+        return statistics.fmean(cost for cost, _ in self.results)
 
-    def is_ahead_of(self, other: _Entry) -> bool:
-        if len(self.results) != len(other.results):
-            return len(self.results) > len(other.results)
-        return (self.mean_cost, self.order) < (other.mean_cost, other.order)
+    @property
+    def best_result(self) -> T:
+        """The result of the lowest cost, the first of equal ones."""
+        return min(self.results, key=lambda result: result[0])[1]
+
+    def rank(self) -> tuple[int, float, int]:
+        """Return what tells which of two configurations is ahead: the lower one."""
+        return -len(self.seeds), self.mean_cost, self.order
+
+
+class Ranking(Generic[T]):
+    """The one rule of who leads: the most different seeds at the highest fidelity, then the lowest mean cost, then the first.
+
+    Seeds are counted and not trials: the searcher and its random baseline may evaluate one configuration with the same seed,
+    which says nothing new of it. Results come in the order in which they were recorded; each takes the same time, however
+    many came before.
+    """
+
+    def __init__(self) -> None:
+        self._fidelity = 0.0
+        self._standings: dict[Hashable, Standing[T]] = {}
+        self.leader: Standing[T] | None = None
+
+    def add(self, result: T, *, config: Hashable, fidelity: float, seed: int, cost: float) -> None:
+        """Take one more success into account.
+
+        Args:
+            result: What stands for it, for instance its trial.
+            config: Identity of the configuration.
+            fidelity: Fidelity of the trial.
+            seed: Training seed of the trial.
+            cost: Cost of the trial.
+        """
+        if fidelity < self._fidelity:
+            return
+        if fidelity > self._fidelity:
+            self._fidelity, self._standings, self.leader = fidelity, {}, None
+        standing = self._standings.setdefault(config, Standing(order=len(self._standings)))
+        standing.results.append((cost, result))
+        standing.seeds.add(seed)
+        if standing is self.leader:
+            # A result that raised the leader's mean may have put another one ahead.
+            self.leader = min(self._standings.values(), key=Standing.rank)
+        elif self.leader is None or standing.rank() < self.leader.rank():
+            self.leader = standing
 
 
 class Leaderboard:
-    """The results at the highest fidelity by configuration; finds the incumbent anew with each, however many came before."""
+    """The incumbent among finished trials, found anew with each."""
 
     def __init__(self, finished: Iterable[FinishedTrial] = ()) -> None:
-        self._fidelity = 0.0
-        self._entries: dict[str, _Entry] = {}
-        self._best: _Entry | None = None
+        self._ranking = Ranking[FinishedTrial]()
         for item in finished:
             self.add(item)
 
     def add(self, item: FinishedTrial) -> None:
         """Take one more result into account."""
-        if item.status != Status.SUCCESS or item.cost is None or item.trial.fidelity < self._fidelity:
-            return
-        if item.trial.fidelity > self._fidelity:
-            self._fidelity, self._entries, self._best = item.trial.fidelity, {}, None
-        fresh = _Entry(order=len(self._entries), results=[])
-        entry = self._entries.setdefault(item.trial.config_id, fresh)
-        entry.results.append(item)
-        if self._best is None or entry.is_ahead_of(self._best):
-            self._best = entry
+        if item.status == Status.SUCCESS and item.cost is not None:
+            trial = item.trial
+            self._ranking.add(item, config=trial.config_id, fidelity=trial.fidelity, seed=trial.seed, cost=item.cost)
 
     @property
     def incumbent(self) -> Incumbent | None:
         """The best configuration, None without a success."""
-        if self._best is None:
+        leader = self._ranking.leader
+        if leader is None:
             return None
-        results = self._best.results
-        first = min(results, key=lambda item: item.cost or 0.0)
-        num_seeds = len({item.trial.seed for item in results})
-        return Incumbent(trial=first.trial, cost=self._best.mean_cost, num_seeds=num_seeds)
+        return Incumbent(trial=leader.best_result.trial, cost=leader.mean_cost, num_seeds=len(leader.seeds))
 
 
 def find_incumbent(finished: Iterable[FinishedTrial]) -> Incumbent | None:

@@ -221,7 +221,7 @@ def test_the_incumbent_after_each_result_is_that_of_all_results(
 
 
 def by_definition(finished: list[FinishedTrial]) -> Incumbent | None:
-    """The lowest mean cost at the highest fidelity, among the configurations with the most results there, the first if equal."""
+    """The lowest mean cost at the highest fidelity, among the configurations with the most seeds there, the first if equal."""
     successes = [item for item in finished if item.status == Status.SUCCESS]
     highest = max((item.trial.fidelity for item in successes), default=None)
     groups: dict[str, list[FinishedTrial]] = {}
@@ -230,9 +230,11 @@ def by_definition(finished: list[FinishedTrial]) -> Incumbent | None:
             groups.setdefault(item.trial.config_id, []).append(item)
     if not groups:
         return None
-    most = max(map(len, groups.values()))
+    num_seeds = {name: len({item.trial.seed for item in group}) for name, group in groups.items()}
     means = [
-        (statistics.fmean(item.cost or 0.0 for item in group), group) for group in groups.values() if len(group) == most
+        (statistics.fmean(item.cost or 0.0 for item in group), group)
+        for name, group in groups.items()
+        if num_seeds[name] == max(num_seeds.values())
     ]
     mean, best = min(means, key=lambda pair: pair[0])
     first = min(best, key=lambda item: item.cost or 0.0)

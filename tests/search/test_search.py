@@ -18,8 +18,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from naxcli import open_run
 from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
+from naxcli.commands.select import select
 from naxcli.commands.session import SearchRequest, open_session
 from naxcli.search.loop import TIMEOUT_GRACE_SECONDS, EndReason
 from naxcli.workers.pool import BATCH
@@ -431,3 +433,33 @@ def test_a_space_file_that_does_not_import_is_named_with_its_line(tmp_path: Path
     done = naxcli("search", "--space", broken, "--trials", "3", "--run", tmp_path / "run")
     assert done.returncode == 2
     assert "undefined_name" in done.stderr and "line 2" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("trials", [13, 15, 17, 19])
+def test_a_configuration_that_searcher_and_random_baseline_both_evaluate_is_no_better_for_it(
+    trials: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "ten.py"
+    file.write_text(
+        "from ConfigSpace import Categorical, ConfigurationSpace\n"
+        "from naxcli import Space\n"
+        "def configspace(seed=None):\n"
+        "    space = ConfigurationSpace(seed=seed)\n"
+        "    space.add(Categorical('a', list(range(12))))\n"
+        "    return space\n"
+        "def evaluate(config, *, fidelity, seed):\n"
+        "    return abs(config['a'] - 7) / 10\n"
+        "SPACE = Space(name='ten', configspace=configspace, evaluate=evaluate)\n"
+    )
+    flags = {"trials": trials, "random_share": 0.5, "searcher": "evolution"}
+    end = search_inline(file, tmp_path / "run", monkeypatch, **flags)
+    run = open_run(tmp_path / "run", space=file)
+    is_repeated = run.trials.duplicated(["config_id", "seed"])
+    assert is_repeated.any()  # the two have met
+    assert end.incumbent is not None
+    shown = end.incumbent.to_json()
+    assert (shown["cost"], shown["num_seeds"]) == (run.trials["cost"].min(), 1)
+    reported = run.report(methods=("lpi",), bootstrap=0).to_dict()["incumbent"]
+    selected = select(run=str(tmp_path / "run"), trial="best", config=None, space=str(file))
+    assert reported == shown
+    assert run.status()["incumbent"]["trial_id"] == selected.trial_id == shown["trial_id"]
