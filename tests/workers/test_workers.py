@@ -282,3 +282,21 @@ def test_a_batch_ends_where_the_device_broke(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(workers, "run_trial", run)
     outcome = run({BATCH: [{"number": number} for number in (1, 2, 3)]})
     assert outcome == {BATCH: [{"number": 1}, {"number": 2}], IS_BROKEN: True} and done == [1, 2]
+
+
+def test_what_a_worker_has_loaded_is_not_looked_through_after_each_trial(tiny_space: Path) -> None:
+    tiny_space.write_text("import torch\n" + tiny_space.read_text())
+    # A process of its own, whose objects are no other test's.
+    code = f"""
+import gc
+from naxcli.workers.evaluate import evaluate
+from naxcli.workers.task import TrialTask
+config = {{"depth": 1, "kind": "x", "flag": "no", "noise": "p"}}
+for number in range(3):
+    evaluate(TrialTask(trial_id=number, space={str(tiny_space)!r}, config=config, fidelity=1.0, seed=0))
+    print(len(gc.get_objects()), gc.get_freeze_count())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    counts = [[int(number) for number in line.split()] for line in done.stdout.splitlines()]
+    assert all(looked_at < left_out / 10 for looked_at, left_out in counts)
+    assert len({left_out for _, left_out in counts}) == 1  # trials themselves are collected
