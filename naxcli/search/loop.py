@@ -415,7 +415,7 @@ class Search:
         self._refuse_only_failures(result)
 
     def _refuse_only_failures(self, result: Result) -> None:
-        """Stop a search whose first trials all failed; who resumes it insists."""
+        """Stop a search whose first trials all failed, unless it was resumed since: its user wants it to go on."""
         counts = self.status_counts
         if counts.total() not in (MAX_LEADING_CRASHES, MAX_LEADING_FAILURES) or counts[Status.SUCCESS]:
             return

@@ -24,7 +24,7 @@ MAX_STEPS = 10
 
 
 class Surrogate:
-    """A model's opinion of a space after a number of results, for all the suggestions that are made before the next one.
+    """The acquisition function after a number of results, for all the suggestions that are made before the next result.
 
     Workers that end together ask together; over a table the model is then evaluated once and not once per suggestion.
 

@@ -72,7 +72,7 @@ class Model(Protocol):
     """What the results so far say of all configurations."""
 
     def surrogate(self, history: History, candidates: Candidates, rng: np.random.Generator) -> Surrogate | None:
-        """Return the model's opinion, None where there are no successes to learn from."""
+        """Return the acquisition function, None where there are no successes to learn from."""
 
 
 class SmacProposer:
