@@ -24,6 +24,7 @@ PACKAGES = (
     "distributed",
 )
 MAX_PATCH_CHARACTERS = 200_000
+COMMIT_VARIABLE = "NAXCLI_COMMIT"
 
 
 def describe_environment(data: dict[str, Any] | None) -> dict[str, Any]:
@@ -55,7 +56,9 @@ def _version(package: str) -> str | None:
 
 def _git(folder: Path) -> dict[str, str | None]:
     commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
-    patch = _output("git", "-C", str(folder), "diff", "HEAD") if commit else None
+    if commit is None:  # of a copy without its history, whoever made it can say
+        return {"commit": os.environ.get(COMMIT_VARIABLE) or None, "patch": None}
+    patch = _output("git", "-C", str(folder), "diff", "HEAD")
     return {"commit": commit, "patch": patch[:MAX_PATCH_CHARACTERS] if patch else None}
 
 

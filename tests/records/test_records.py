@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records, read_trials_parquet
 from naxcli.records.directory import RunDirectory
+from naxcli.records.environment import describe_environment
 from naxcli.records.files import write_atomically
 from naxcli.records.history import FinishedTrial
 from naxcli.records.incumbent import Incumbent, Leaderboard
 from naxcli.records.trial import TRIAL_COLUMNS, EpochRecord, Result, Status, Suggestion, Trial, config_id
 from naxcli.search.pace import MAX_WARM_UP_SECONDS, Pace
+from naxcli.settings.sources import resolve
 
 
 @pytest.fixture
@@ -267,3 +269,14 @@ def test_a_failure_warms_its_worker_up_and_has_no_length() -> None:
 def test_no_warm_up_takes_hours() -> None:
     """A day's trial is not started for the last hour of a budget because it was its worker's first."""
     assert Pace([ended(86_400.0, worker="a")]).shortest_seconds() == 86_400.0 - MAX_WARM_UP_SECONDS
+
+
+def test_a_copy_without_git_is_named_by_the_commit_that_its_user_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NAXCLI_COMMIT", raising=False)
+    assert describe_environment(None)["git"] == {"commit": None, "patch": None}
+    monkeypatch.setenv("NAXCLI_COMMIT", "0123abcd")
+    assert describe_environment(None)["git"] == {"commit": "0123abcd", "patch": None}
+    assert resolve(flags={"space": "nexception"}, has_networks=True).space == "nexception"  # it is no setting
