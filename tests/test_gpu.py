@@ -37,6 +37,12 @@ pytestmark = [
 CUDA = torch.device("cuda")
 
 
+@pytest.fixture(autouse=True)
+def full_float32() -> None:
+    """Float32 is not rounded to TF32 before a training says otherwise: steps are compared with those of a CPU."""
+    step.set_float32_precision(Recipe(precision="float32"))
+
+
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     return load_dataset("digits", root="", split_seed=0, validation_fraction=0.2)

@@ -31,7 +31,7 @@ from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
 from naxcli.training.distributed import ALONE, Processes, synchronise_batch_norms
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.step import EagerStep, GradientStep, choose_step
+from naxcli.training.step import EagerStep, GradientStep, choose_step, set_float32_precision
 from naxcli.training.validation import evaluate_network
 
 _logger = logging.getLogger(__name__)
@@ -415,6 +415,7 @@ def _prepared(network: nn.Module, recipe: Recipe, device: torch.device, processe
     """Return the network in training mode on the device, in the recipe's memory format, the same in all processes."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+    set_float32_precision(recipe)
     set_drop_path(network, recipe.drop_path)
     network.to(device)
     if recipe.channels_last:

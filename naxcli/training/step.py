@@ -7,6 +7,7 @@ a capture would freeze.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,26 @@ def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
         is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if is_native else None
     return torch.bfloat16 if recipe.precision == "bfloat16" else None
+
+
+def set_float32_precision(recipe: Recipe) -> None:
+    """Let this process's CUDA devices compute float32 in TF32 where the recipe says so, and only there.
+
+    Torch's own setting is TF32 for convolutions and float32 for matrix products.
+    """
+    is_tf32 = recipe.precision == "tf32"
+    with warnings.catch_warnings():
+        # The newer names of these settings leave the older ones contradictory, at which parts of torch raise.
+        warnings.filterwarnings("ignore", message=".*TF32", category=UserWarning)
+        torch.backends.cudnn.allow_tf32 = is_tf32
+        torch.backends.cuda.matmul.allow_tf32 = is_tf32
+
+
+def computed_precision(recipe: Recipe, device: torch.device) -> str:
+    """Return the precision that a recipe means on a device: `float32`, `tf32` or `bfloat16`."""
+    if autocast_dtype(recipe, device) is not None:
+        return "bfloat16"
+    return "tf32" if recipe.precision == "tf32" and device.type == "cuda" else "float32"
 
 
 def loss_of(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:

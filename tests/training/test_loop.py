@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -400,6 +401,25 @@ def test_out_of_memory_cuts_batches_on_cuda_only(monkeypatch: pytest.MonkeyPatch
         eager(images, targets)
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32", "auto", "bfloat16"])
+def test_float32_is_rounded_to_tf32_only_where_the_recipe_says_so(precision: str) -> None:
+    torch.backends.cudnn.allow_tf32 = precision != "tf32"
+    recipe = Recipe(precision=precision)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step.set_float32_precision(recipe)
+    assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")
+    assert step.computed_precision(recipe, torch.device("cpu")) == (
+        "bfloat16" if precision == "bfloat16" else "float32"
+    )
+
+
+def test_a_training_sets_the_precision_of_float32(few_digits: Dataset) -> None:
+    torch.backends.cudnn.allow_tf32 = True  # torch's own
+    train_small(few_digits, dataclasses.replace(QUICK, precision="float32"), epochs=0.01)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_a_step_off_cuda_is_eager() -> None:
     eager = EagerStep(small_network(), Recipe(), torch.device("cpu"))
     assert choose_step(eager, torch.randn(2, 1, 8, 8), torch.rand(2, 10), num_steps=10**6) is eager
@@ -411,7 +431,9 @@ def test_a_graphed_step_leaves_the_eager_steps_gradients_and_statistics() -> Non
     results = []
     for is_graphed in (False, True):
         network = small_network().cuda().train()
-        eager = EagerStep(network, Recipe(precision="float32"), torch.device("cuda"))
+        recipe = Recipe(precision="float32")
+        step.set_float32_precision(recipe)
+        eager = EagerStep(network, recipe, torch.device("cuda"))
         generator = torch.Generator().manual_seed(0)
         batches = [
             (torch.randn(8, 1, 8, 8, generator=generator), torch.rand(8, 10, generator=generator)) for _ in range(4)
