@@ -59,6 +59,8 @@ class TrainingRequest:
         checkpoint_every: Whole epochs between checkpoints on the way; None writes one at the end only.
         best_to: File for a checkpoint after each whole epoch that is more accurate than all before it.
         grad_accum_steps: Number of parts that each batch is cut into, to need less memory.
+        may_cut_batches: Whether batches may be cut into more parts where a CUDA device runs out of memory, which changes
+            what batch normalization sees; if not, the error propagates.
     """
 
     recipe: Recipe
@@ -71,6 +73,7 @@ class TrainingRequest:
     checkpoint_every: int | None = None
     best_to: Path | None = None
     grad_accum_steps: int = 1
+    may_cut_batches: bool = True
 
     @property
     def schedule_length(self) -> float:
@@ -224,7 +227,12 @@ class Training:
         self._optimizer = build_optimizer(self._network, recipe)
         self._average = ModelEmaV3(self._network, decay=recipe.ema_decay) if recipe.ema_decay else None
         self._eager = EagerStep(
-            self._network, recipe, device, grad_accum_steps=request.grad_accum_steps, processes=processes
+            self._network,
+            recipe,
+            device,
+            grad_accum_steps=request.grad_accum_steps,
+            processes=processes,
+            may_cut=request.may_cut_batches,
         )
         self._gradient_step: GradientStep | None = None
         self.step = 0

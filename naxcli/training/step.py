@@ -84,6 +84,7 @@ class EagerStep:
         device: Device of the computation.
         grad_accum_steps: Number of parts that a batch, or a process's share of it, is cut into from the start.
         processes: Processes that share each batch; each is given the whole batch and gets the whole batch's gradients.
+        may_cut: Whether a batch may be cut into more parts where memory runs out; if not, the error propagates.
     """
 
     def __init__(
@@ -94,12 +95,13 @@ class EagerStep:
         *,
         grad_accum_steps: int = 1,
         processes: Processes = ALONE,
+        may_cut: bool = True,
     ) -> None:
         self.network = network
         self.grad_accum_steps = grad_accum_steps
         self.processes = processes
+        self._may_cut = may_cut and device.type == "cuda" and processes.num == 1
         self._recipe = recipe
-        self._device = device
         self._dtype = autocast_dtype(recipe, device)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -110,7 +112,7 @@ class EagerStep:
                 return self._share_work(images, targets)
             except torch.OutOfMemoryError:
                 # Of several processes the others would wait for this one's part in the statistics forever.
-                if self._device.type != "cuda" or self.grad_accum_steps >= len(images) or self.processes.num > 1:
+                if not self._may_cut or self.grad_accum_steps >= len(images):
                     raise
             # Outside of the handler, whose exception keeps the failed step's tensors alive.
             self.grad_accum_steps *= 2

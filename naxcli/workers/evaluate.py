@@ -193,6 +193,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         device=device,
         checkpoint_from=_readable(task.checkpoint_from),
         checkpoint_to=checkpoint,
+        may_cut_batches=task.may_cut_batches,
     )
     outcome = train(
         network,
@@ -253,6 +254,7 @@ def _result_of(outcome: Outcome, task: TrialTask, *, is_over_time: bool, **measu
         **measured,
         "train_loss": outcome.train_loss,
         "peak_memory_bytes": outcome.peak_memory_bytes,
+        "grad_accum_steps": outcome.grad_accum_steps,
         "curve": outcome.curve,
     }
     if is_over_time:

@@ -132,6 +132,7 @@ class WorkerPool:
         self._running: dict[int, tuple[Any, str]] = {}  # task id -> (future, worker address)
         self._next_check_at = 0.0
         self._known_workers: list[str] = []
+        self._lone: set[str] = set()  # workers beside which none on their GPU gets a task
         self._admission: Admission | None = None
         self._had_workers_at = time.monotonic()
         self._is_absence_said = False
@@ -274,8 +275,33 @@ class WorkerPool:
         """Return the address of a worker without a trial, or None."""
         if self._client.status == "connecting":
             return None
-        busy = {address for _, address in self._running.values()}
-        return next((address for address in self._usable_workers() if address not in busy), None)
+        busy = self._busy()
+        self._lone &= busy
+        shut = {self._device(address) for address in self._lone}
+        return next((one for one in self._usable_workers() if one not in busy and self._device(one) not in shut), None)
+
+    def lone_worker(self) -> str | None:
+        """Return the address of a worker on whose GPU no trial runs, and none will beside its next one; None while there is none."""
+        busy = self._busy()
+        used = {self._device(address) for address in busy}
+        worker = next((one for one in self._usable_workers() if self._device(one) not in used), None)
+        if worker is not None:
+            self._lone.add(worker)
+        return worker
+
+    @property
+    def shares_devices(self) -> bool:
+        """Whether several local workers compute on one GPU."""
+        devices = [slot.cuda_device for slot in self._slots if slot.cuda_device is not None]
+        return self._connection is None and len(set(devices)) < len(devices)
+
+    def _busy(self) -> set[str]:
+        return {address for _, address in self._running.values()}
+
+    def _device(self, address: str) -> str:
+        """Return what the workers on one GPU have in common; a worker elsewhere is taken to have its own."""
+        state = self._cluster.scheduler.workers.get(address) if self._connection is None else None
+        return address if state is None else str(self._slots[state.name].cuda_device)
 
     def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
         """Start a task on a worker."""

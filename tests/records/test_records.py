@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import statistics
 from pathlib import Path
@@ -64,6 +65,22 @@ def test_parquet_has_the_contract_columns_and_the_types_of_the_space(
     frame = pd.read_parquet(run.trials_file)
     assert frame["config.rate"].isna().tolist() == [False, True]
     assert frame["status"].tolist() == ["success", "crashed"]
+
+
+def test_a_run_from_before_a_column_came_is_read_and_goes_on(run: RunDirectory, space: ConfigurationSpace) -> None:
+    with Records.create(run) as records:
+        add(records)
+    with contextlib.closing(sqlite3.connect(run.database)) as connection:
+        connection.execute("ALTER TABLE trials DROP COLUMN grad_accum_steps")
+    with Records.open(run) as records:
+        assert records.trials_frame()["grad_accum_steps"].isna().all()
+        assert not records.finished()[0].is_cut
+    with Records.open(run, to_write=True) as records:
+        trial = records.add_trial(Suggestion(config=CONFIG, fidelity=1, seed=1), searcher="s", state="a")
+        records.add_result(trial.trial_id, Result(status=Status.SUCCESS, cost=0.2, grad_accum_steps=2))
+        records.write_parquet(run, space)
+        assert [item.is_cut for item in records.finished()] == [False, True]
+    assert pd.read_parquet(run.trials_file)["grad_accum_steps"].tolist()[1] == 2
 
 
 def test_an_empty_run_has_a_readable_table(run: RunDirectory, space: ConfigurationSpace) -> None:

@@ -420,6 +420,17 @@ def test_a_training_sets_the_precision_of_float32(few_digits: Dataset) -> None:
     assert not torch.backends.cudnn.allow_tf32
 
 
+def test_a_batch_that_may_not_be_cut_runs_out_of_memory() -> None:
+    class TooLarge(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    eager = EagerStep(TooLarge(4, 2), Recipe(), torch.device("cuda"), may_cut=False)
+    with pytest.raises(torch.OutOfMemoryError):
+        eager(torch.randn(8, 4), torch.rand(8, 2))
+    assert eager.grad_accum_steps == 1
+
+
 def test_a_step_off_cuda_is_eager() -> None:
     eager = EagerStep(small_network(), Recipe(), torch.device("cpu"))
     assert choose_step(eager, torch.randn(2, 1, 8, 8), torch.rand(2, 10), num_steps=10**6) is eager

@@ -41,6 +41,26 @@ def test_a_worker_whose_device_broke_is_replaced_after_its_result() -> None:
     assert pids[0] == pids[1] != pids[2]
 
 
+def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
+    slots = [Slot(threads=1, cuda_device=device) for device in ("0", "0", "1")]
+    with WorkerPool(report_process, slots=slots) as pool:
+        while pool.free_worker() is None or len(pool._usable_workers()) < 3:
+            time.sleep(0.05)
+        assert pool.shares_devices
+        workers_of = {device: [one for one in pool._usable_workers() if pool._device(one) == device] for device in "01"}
+        assert [len(found) for found in workers_of.values()] == [2, 1]
+        pool.submit(1, {}, worker=workers_of["1"][0])
+        lone = pool.lone_worker()
+        assert lone in workers_of["0"]
+        pool.submit(2, {}, worker=lone)
+        assert pool.free_worker() is None  # that beside it stays empty
+        assert pool.lone_worker() is None
+        while pool.num_running:
+            list(pool.wait(0.5))
+        assert pool.free_worker() is not None
+    assert not WorkerPool(report_process, slots=[Slot(threads=1), Slot(threads=1)]).shares_devices
+
+
 class StopsItsProcess:
     """A result in whose sending the worker stalls."""
 
