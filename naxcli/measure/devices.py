@@ -37,6 +37,35 @@ def choose_device(name: str, *, num_processes: int = 1) -> torch.device:
     return torch.device("cuda", index)
 
 
+def named_devices() -> list[str] | None:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names for this process, None where it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return None
+    return [device.strip() for device in visible.split(",") if device.strip() and device.strip() != "-1"]
+
+
+def device_of_worker() -> torch.device:
+    """Return the device that this worker process trains on: the GPU that torch finds, else the CPU.
+
+    Raises:
+        NaxcliError: If the worker was given a GPU that torch does not find: on the CPU a trial would take a hundred times as long.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if given := named_devices():
+        raise NaxcliError(
+            f"a worker was given the GPU {', '.join(given)}, and torch finds none",
+            why="torch was built without CUDA"
+            if torch.version.cuda is None
+            else "the driver or the device does not answer",
+            hint="nvidia-smi tells of the device; CUDA_VISIBLE_DEVICES= before the command trains on the CPU",
+        )
+    return torch.device("cpu")
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     import torch

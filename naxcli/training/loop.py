@@ -93,7 +93,9 @@ class Outcome:
         curve: One record per epoch from the start of the training, those of a continued checkpoint included.
         epochs_run: Epochs of this call, without those of the checkpoint.
         seconds: Wall time of this call.
-        peak_memory_bytes: Largest memory of this call, on the device for CUDA, of the process for a CPU.
+        peak_memory_bytes: Largest memory of this call, on the device for CUDA, of the process for a CPU. On CUDA without that
+            of the first step, in which cuDNN searches for plans, unless it is the only one.
+        reserved_memory_bytes: Largest memory on the device that was kept from other processes, None on a CPU.
         grad_accum_steps: Number of parts that each batch was cut into at the end: more than requested where memory ran out.
     """
 
@@ -105,6 +107,7 @@ class Outcome:
     epochs_run: float
     seconds: float
     peak_memory_bytes: int | None
+    reserved_memory_bytes: int | None = None
     grad_accum_steps: int = 1
 
 
@@ -152,8 +155,8 @@ def train(
     if request.checkpoint_from is not None:
         training.load_state_dict(load_checkpoint(request.checkpoint_from), source=request.checkpoint_from)
     first_step = training.step
-    status = _run(training, on_step=on_step, on_epoch=on_epoch, should_stop=should_stop)
-    peak_memory_bytes = memory.read()
+    status = _run(training, memory, on_step=on_step, on_epoch=on_epoch, should_stop=should_stop)
+    peak_memory_bytes, reserved_memory_bytes = memory.read(), memory.read_reserved()
     training.close()
     return_freed_memory()
     if status is not Status.DIVERGED:
@@ -168,19 +171,24 @@ def train(
         epochs_run=(training.step - first_step) / training.steps_per_epoch,
         seconds=time.perf_counter() - started,
         peak_memory_bytes=peak_memory_bytes,
+        reserved_memory_bytes=reserved_memory_bytes,
         grad_accum_steps=training.grad_accum_steps,
     )
 
 
 def _run(
     training: Training,
+    memory: PeakMemory,
     *,
     on_step: Callable[[float], None] | None,
     on_epoch: Callable[[EpochRecord], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> Status | None:
     """Train to the last step and return success, or diverged where a loss is not finite, or None where stopped."""
+    second_step = training.step + 1
     while training.step < training.last_step:
+        if training.step == second_step:
+            memory.forget_first_step()
         if should_stop is not None and training.processes.any(should_stop()):
             return None
         if on_step is not None:

@@ -6,6 +6,7 @@ a capture would freeze.
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -164,7 +165,7 @@ class GraphedStep:
         self._graph = torch.cuda.CUDAGraph()
         network = eager.network
         with _unchanged(network, images.device):
-            stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
+            stream = capture_stream(images.device)
             stream.wait_stream(torch.cuda.current_stream(images.device))
             with torch.cuda.stream(stream):
                 for _ in range(_WARMUP_STEPS):
@@ -185,6 +186,12 @@ class GraphedStep:
         return self._loss
 
 
+@functools.cache
+def capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of this process on which graphs are captured: cuBLAS keeps a workspace for every stream it has seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps: int) -> GradientStep:
     """Return the faster of the eager step and its CUDA graph; always the eager one off CUDA and where batches are cut.
 
@@ -202,6 +209,7 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
     try:
         with _unchanged(eager.network, images.device):
             eager_seconds = _seconds(eager, images, targets)
+            torch.cuda.reset_peak_memory_stats(images.device)  # that of cuDNN's search for plans is no step's
             # A capture that fails can leave the process's random numbers unusable, so it is not tried where it would.
             with _synchronisation_refused():
                 eager(images, targets)

@@ -47,7 +47,8 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         heartbeat: Called with what is told of a trial that is running; None tells nothing.
 
     Raises:
-        NaxcliError: If the space or the data cannot be loaded, without which no trial of the run can be evaluated.
+        NaxcliError: If the space or the data cannot be loaded, or the worker's GPU is gone, so that no trial of the run can
+            be evaluated.
     """
     started_at, clock = time.time(), time.perf_counter()
     space = None
@@ -99,7 +100,9 @@ def _warm_up(task: TrialTask) -> Space:
     if space.build and task.data is not None:
         import naxcli.measure.counts
         import naxcli.training.loop  # noqa: F401
+        from naxcli.measure.devices import device_of_worker
 
+        device_of_worker()
         _dataset(task.data)
     _leave_out_of_collection(task.space, task.data)
     return space
@@ -166,13 +169,14 @@ def _too_slow(latency_ms: float | None, task: TrialTask) -> str | None:
 def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result:
     import torch
 
+    from naxcli.measure.devices import device_of_worker
     from naxcli.search_space.networks import build_network
     from naxcli.search_space.sizes import measure_config
     from naxcli.training.loop import TrainingRequest, seed_everything, train
 
     assert task.data is not None and task.recipe is not None
     torch.set_num_threads(task.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of_worker()
     dataset = _dataset(task.data)
     shape = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": dataset.image_size}
     counts = measure_config(space, task.config, width=task.width, **shape)

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.measure.devices import named_devices
+from naxcli.records.environment import output_of
 from naxcli.settings.connection import Connection
 from naxcli.settings.units import format_duration
 from naxcli.workers.admission import Admission
@@ -90,13 +92,19 @@ def local_slots(*, workers: int | str, threads: int | None) -> list[Slot]:
 
 def cuda_devices() -> list[str]:
     """Return the ids of the visible CUDA devices, without importing torch or creating a CUDA context."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [device.strip() for device in visible.split(",") if device.strip() and device.strip() != "-1"]
-    # A container sees the device files of its own GPUs only; the driver's folder lists the machine's, or is missing.
+    named = named_devices()
+    if named is not None:
+        return named
+    # A container sees the device files of its own GPUs only, or none; the driver's folder lists the machine's, or is missing.
     found = [path for path in DEVICE_FOLDER.glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
-    found = found or list(DRIVER_FOLDER.glob("*"))
-    return [str(index) for index in range(len(found))]
+    num = len(found) or _num_listed_devices() or len(list(DRIVER_FOLDER.glob("*")))
+    return [str(index) for index in range(num)]
+
+
+@functools.cache
+def _num_listed_devices() -> int:
+    """Return the number of GPUs that the driver's own tool lists, such as `GPU 0: NVIDIA H200 (UUID: GPU-...)`."""
+    return sum(line.startswith("GPU ") for line in (output_of("nvidia-smi", "-L") or "").splitlines())
 
 
 class WorkerPool:
@@ -165,6 +173,7 @@ class WorkerPool:
                     "distributed.worker.memory.pause": False,
                     "distributed.worker.memory.terminate": False,
                     "distributed.worker.profile.enabled": False,
+                    "distributed.diagnostics.nvml": False,  # of every GPU of the machine, in each process
                     "distributed.admin.log-format": "%(message)s",
                     "distributed.comm.timeouts.connect": "60s",
                     "distributed.scheduler.worker-ttl": None,  # a long convolution holds the interpreter lock, it is not dead

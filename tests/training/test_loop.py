@@ -75,7 +75,7 @@ def few_digits(digits: Dataset) -> Dataset:
 
 def train_small(dataset: Dataset, recipe: Recipe = RECIPE, **arguments: object) -> tuple[nn.Module, Outcome]:
     network = small_network()
-    callbacks = {name: arguments.pop(name) for name in ("on_epoch", "should_stop") if name in arguments}
+    callbacks = {name: arguments.pop(name) for name in ("on_step", "on_epoch", "should_stop") if name in arguments}
     settings: dict[str, object] = {"epochs": 2, "seed": 0, "device": "cpu", **arguments}
     return network, train(network, dataset, TrainingRequest(recipe=recipe, **settings), **callbacks)  # type: ignore[arg-type]
 
@@ -429,6 +429,38 @@ def test_a_batch_that_may_not_be_cut_runs_out_of_memory() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         eager(torch.randn(8, 4), torch.rand(8, 2))
     assert eager.grad_accum_steps == 1
+
+
+def test_graphs_of_a_process_are_captured_on_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or object())
+    step.capture_stream.cache_clear()
+    devices = [torch.device("cuda", 0), torch.device("cuda", 1), torch.device("cuda", 0)]
+    streams = [step.capture_stream(device) for device in devices]
+    step.capture_stream.cache_clear()
+    assert streams[0] is streams[2] is not streams[1]
+    assert made == devices[:2]
+
+
+def test_the_peak_of_memory_is_measured_after_the_first_step(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    class Noting(loop.PeakMemory):
+        def forget_first_step(self) -> None:
+            events.append("forget")
+
+        def read(self) -> int | None:
+            events.append("read")
+            return 1
+
+    monkeypatch.setattr(loop, "PeakMemory", Noting)
+    train_small(few_digits, QUICK, epochs=1, on_step=lambda _: events.append("step"))
+    assert events[:3] == ["step", "forget", "step"] and events.count("forget") == 1 and events[-1] == "read"
+    events.clear()
+    train_small(few_digits, QUICK, epochs=0.01, on_step=lambda _: events.append("step"))
+    assert events == ["step", "read"]  # its one step is all there is to measure
 
 
 def test_a_step_off_cuda_is_eager() -> None:

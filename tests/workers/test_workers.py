@@ -7,18 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
 import torch
 
+from naxcli.errors import NaxcliError
 from naxcli.records.trial import Status
 from naxcli.workers import evaluate, worker_guard
 from naxcli.workers import pool as workers
 from naxcli.workers.pool import BATCH, IS_BROKEN, Slot, WorkerLost, WorkerPool, cuda_devices, local_slots
+from naxcli.workers.task import DataRequest, TrialTask
 from naxcli.workers.worker_setup import AUTOGROUP
 from tests.command_line import ENVIRONMENT, start
 
@@ -43,7 +46,8 @@ def test_a_worker_whose_device_broke_is_replaced_after_its_result() -> None:
 
 def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
     slots = [Slot(threads=1, cuda_device=device) for device in ("0", "0", "1")]
-    with WorkerPool(report_process, slots=slots) as pool:
+    with WorkerPool(dict, slots=slots) as pool:
+        assert not dask.config.get("distributed.diagnostics.nvml")  # which the workers' processes inherit
         while pool.free_worker() is None or len(pool._usable_workers()) < 3:
             time.sleep(0.05)
         assert pool.shares_devices
@@ -58,7 +62,7 @@ def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
         while pool.num_running:
             list(pool.wait(0.5))
         assert pool.free_worker() is not None
-    assert not WorkerPool(report_process, slots=[Slot(threads=1), Slot(threads=1)]).shares_devices
+    assert not WorkerPool(dict, slots=[Slot(threads=1), Slot(threads=1)]).shares_devices
 
 
 class StopsItsProcess:
@@ -156,11 +160,64 @@ def test_errors_that_mean_too_little_memory_are_told_from_others(error: Exceptio
     assert evaluate._status_of(error) is expected
 
 
-def test_gpus_are_counted_by_device_file_then_by_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder first in PATH, where a program may take the place of nvidia-smi; what it said is forgotten afterwards."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(workers, "DEVICE_FOLDER", tmp_path / "dev")
+    monkeypatch.setattr(workers, "DRIVER_FOLDER", tmp_path / "gpus")
+    workers._num_listed_devices.cache_clear()
+    yield folder / "nvidia-smi"
+    workers._num_listed_devices.cache_clear()
+
+
+def test_gpus_without_device_files_are_those_that_the_drivers_tool_lists(nvidia_smi: Path, tmp_path: Path) -> None:
+    nvidia_smi.write_text(
+        "#!/bin/sh\n[ $1 = -L ] || exit 1\n"
+        "echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'; echo '  MIG 1g.18gb Device 0: (UUID: MIG-1)'; echo 'GPU 1: NVIDIA H200'\n"
+    )
+    nvidia_smi.chmod(0o755)
+    for address in ("0000:01:00.0", "0000:02:00.0", "0000:03:00.0"):  # the machine's, of which a container has two
+        (tmp_path / "gpus" / address).mkdir(parents=True)
+    assert cuda_devices() == ["0", "1"]
+    workers._num_listed_devices.cache_clear()
+    nvidia_smi.write_text(
+        "#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9\n"
+    )
+    assert cuda_devices() == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("given", ["0", "GPU-1, GPU-2", "", "-1", None])
+def test_a_worker_with_a_gpu_never_trains_on_the_cpu_in_silence(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    task = TrialTask(
+        trial_id=0,
+        space="nexception",
+        config={},
+        fidelity=1.0,
+        seed=0,
+        data=DataRequest(name="nowhere", root="", split_seed=0, validation_fraction=0.2),
+    )
+    # Without a GPU it goes on to the data, which is not there.
+    message = "given the GPU" if given not in ("", "-1", None) else "nowhere"
+    with pytest.raises(NaxcliError, match=message):  # which ends the search: no trial could be evaluated
+        evaluate.evaluate(task)
+
+
+def test_gpus_are_counted_by_device_file_then_by_driver(
+    nvidia_smi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     devices, driver = tmp_path / "dev", tmp_path / "gpus"
-    monkeypatch.setattr(workers, "DEVICE_FOLDER", devices)
-    monkeypatch.setattr(workers, "DRIVER_FOLDER", driver)
+    nvidia_smi.write_text("#!/bin/sh\nexit 9\n")
+    nvidia_smi.chmod(0o755)
     assert cuda_devices() == []
     for address in ("0000:01:00.0", "0000:02:00.0", "0000:03:00.0"):
         (driver / address).mkdir(parents=True)
