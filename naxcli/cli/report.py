@@ -140,8 +140,8 @@ def _write(files: list[tuple[Path, Writer]], data: ReportData, *, quiet: bool) -
         else:
             if not quiet:
                 note(f"wrote {path}")
-    for error in errors[1:]:
-        note(error.what)
+    for further in errors[1:]:
+        note(further.what)
     if errors:
         raise errors[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 from naxcli.errors import NaxcliError
@@ -64,6 +65,20 @@ def device_of_worker() -> torch.device:
             hint="nvidia-smi tells of the device; CUDA_VISIBLE_DEVICES= before the command trains on the CPU",
         )
     return torch.device("cpu")
+
+
+def set_tf32(is_allowed: bool) -> None:
+    """Say whether CUDA devices may round the float32 operands of this process's matrix products and convolutions to TF32.
+
+    Torch's own setting is TF32 for convolutions and float32 for matrix products.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        # The newer names of these settings leave the older ones contradictory, at which parts of torch raise.
+        warnings.filterwarnings("ignore", message=".*TF32", category=UserWarning)
+        torch.backends.cudnn.allow_tf32 = is_allowed
+        torch.backends.cuda.matmul.allow_tf32 = is_allowed
 
 
 def synchronise(device: torch.device) -> None:

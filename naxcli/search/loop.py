@@ -212,9 +212,9 @@ class Search:
             worker = self._pool.lone_worker()
             if worker is None:
                 return None  # those that run end first
-            trial = self._crowded_out.pop(0)
-            self._had_own_device.add(trial.trial_id)
-            self._submit([trial], worker)
+            crowded = self._crowded_out.pop(0)
+            self._had_own_device.add(crowded.trial_id)
+            self._submit([crowded], worker)
         while (worker := self._pool.free_worker()) is not None:
             if self._waiting:  # alone, for it may be what its worker died of
                 self._submit([self._waiting.pop(0)], worker)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from naxcli.measure.devices import synchronise
+from naxcli.measure.devices import set_tf32, synchronise
 from naxcli.settings.recipe import Recipe
 from naxcli.training.distributed import ALONE, Processes
 
@@ -37,16 +36,8 @@ def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
 
 
 def set_float32_precision(recipe: Recipe) -> None:
-    """Let this process's CUDA devices compute float32 in TF32 where the recipe says so, and only there.
-
-    Torch's own setting is TF32 for convolutions and float32 for matrix products.
-    """
-    is_tf32 = recipe.precision == "tf32"
-    with warnings.catch_warnings():
-        # The newer names of these settings leave the older ones contradictory, at which parts of torch raise.
-        warnings.filterwarnings("ignore", message=".*TF32", category=UserWarning)
-        torch.backends.cudnn.allow_tf32 = is_tf32
-        torch.backends.cuda.matmul.allow_tf32 = is_tf32
+    """Let this process's CUDA devices compute float32 in TF32 where the recipe says so, and only there."""
+    set_tf32(recipe.precision == "tf32")
 
 
 def computed_precision(recipe: Recipe, device: torch.device) -> str:

@@ -16,13 +16,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Result, Status
 from naxcli.search_space.contract import Space, load_space, space_digest
+from naxcli.workers.device_lock import DeviceLock
 from naxcli.workers.task import DataRequest, TrialTask
 
 if TYPE_CHECKING:
@@ -199,18 +200,35 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         checkpoint_to=checkpoint,
         may_cut_batches=task.may_cut_batches,
     )
-    outcome = train(
-        network,
-        dataset,
-        request,
-        on_step=None if heartbeat is None else StepHeartbeat(heartbeat),
-        on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
-        should_stop=deadline.has_passed,
-    )
+    with _beside_others(device, heartbeat) as before_step:
+        outcome = train(
+            network,
+            dataset,
+            request,
+            on_step=before_step,
+            on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
+            should_stop=deadline.has_passed,
+        )
     result = _result_of(outcome, task, is_over_time=deadline.was_passed, **measured)
     if checkpoint is not None and not _is_kept(result, task):
         checkpoint.unlink(missing_ok=True)
     return result
+
+
+@contextlib.contextmanager
+def _beside_others(device: torch.device, heartbeat: Heartbeat | None) -> Iterator[Callable[[float], None]]:
+    """Yield what a training on a device calls before each step: it lets measurements pass, and sends a heartbeat now and then."""
+    from naxcli.measure.devices import synchronise
+
+    beat = None if heartbeat is None else StepHeartbeat(heartbeat)
+    with DeviceLock.of_worker().together(functools.partial(synchronise, device)) as give_way:
+
+        def before_step(epochs: float) -> None:
+            give_way()
+            if beat is not None:
+                beat(epochs)
+
+        yield before_step
 
 
 class Deadline:
@@ -245,12 +263,13 @@ class StepHeartbeat:
 def _latency_ms(
     task: TrialTask, network: nn.Module, input_shape: tuple[int, ...], device: torch.device
 ) -> float | None:
-    """Return the measured latency, None where the task does not ask for it."""
+    """Return the latency, measured without trainings beside it on the device; None where the task does not ask for it."""
     from naxcli.measure.counts import latency_ms
 
     if not task.measure_latency and task.max_latency_ms is None:
         return None
-    return latency_ms(network.to(device), input_shape, device=device)
+    with DeviceLock.of_worker().alone():
+        return latency_ms(network.to(device), input_shape, device=device)
 
 
 def _result_of(outcome: Outcome, task: TrialTask, *, is_over_time: bool, **measured: Any) -> Result:

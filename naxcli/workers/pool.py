@@ -30,6 +30,7 @@ from naxcli.records.environment import output_of
 from naxcli.settings.connection import Connection
 from naxcli.settings.units import format_duration
 from naxcli.workers.admission import Admission
+from naxcli.workers.device_lock import LOCK_VARIABLE
 from naxcli.workers.slurm import SlurmSettings, make_slurm_cluster, read_settings
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
@@ -229,6 +230,7 @@ class WorkerPool:
             yield Finished(task_id=task_id, outcome=outcome)
 
     def _start_local(self) -> Any:
+        import dask
         from distributed import Nanny, SpecCluster
 
         from naxcli.workers.certificates import make_security
@@ -236,6 +238,14 @@ class WorkerPool:
 
         start_resource_tracker()
         security = make_security()
+        # In Dask's scratch folder, which is this pool's own.
+        locks = Path(dask.config.get("temporary-directory"))
+        devices = [slot.cuda_device for slot in self._slots]
+        environments = [
+            slot.environment()
+            | ({LOCK_VARIABLE: str(locks / f"gpu-{devices.index(slot.cuda_device)}")} if self.shares_devices else {})
+            for slot in self._slots
+        ]
         common = {"host": "127.0.0.1", "port": 0, "protocol": "tls://", "security": security, "dashboard": False}
         specification = {
             index: {
@@ -244,13 +254,13 @@ class WorkerPool:
                     **common,
                     "worker_class": LocalWorker,
                     "nthreads": 1,
-                    "env": slot.environment(),
+                    "env": environment,
                     "memory_limit": 0,
                     "silence_logs": logging.CRITICAL,
                     "preload": "naxcli.workers.worker_setup",
                 },
             }
-            for index, slot in enumerate(self._slots)
+            for index, environment in enumerate(environments)
         }
         scheduler = {"cls": LocalScheduler, "options": common}
         return SpecCluster(workers=specification, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from naxcli.errors import NaxcliError
 from naxcli.records.trial import Status
 from naxcli.workers import evaluate, worker_guard
 from naxcli.workers import pool as workers
+from naxcli.workers.device_lock import LOCK_VARIABLE
 from naxcli.workers.pool import BATCH, IS_BROKEN, Slot, WorkerLost, WorkerPool, cuda_devices, local_slots
 from naxcli.workers.task import DataRequest, TrialTask
 from naxcli.workers.worker_setup import AUTOGROUP
@@ -46,7 +48,8 @@ def test_a_worker_whose_device_broke_is_replaced_after_its_result() -> None:
 
 def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
     slots = [Slot(threads=1, cuda_device=device) for device in ("0", "0", "1")]
-    with WorkerPool(dict, slots=slots) as pool:
+    # Returns the variable; its payload where there is none.
+    with WorkerPool(functools.partial(os.getenv, LOCK_VARIABLE), slots=slots) as pool:  # type: ignore[arg-type]
         assert not dask.config.get("distributed.diagnostics.nvml")  # which the workers' processes inherit
         while pool.free_worker() is None or len(pool._usable_workers()) < 3:
             time.sleep(0.05)
@@ -59,9 +62,10 @@ def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
         pool.submit(2, {}, worker=lone)
         assert pool.free_worker() is None  # that beside it stays empty
         assert pool.lone_worker() is None
-        while pool.num_running:
-            list(pool.wait(0.5))
-        assert pool.free_worker() is not None
+        locks = {item.task_id: item.outcome for _ in range(200) if pool.num_running for item in pool.wait(0.5)}
+        pool.submit(3, {}, worker=next(one for one in workers_of["0"] if one != lone))
+        locks |= {item.task_id: item.outcome for _ in range(200) if pool.num_running for item in pool.wait(0.5)}
+    assert isinstance(locks[2], str) and locks[2] == locks[3] != locks[1]  # those on one GPU share a lock
     assert not WorkerPool(dict, slots=[Slot(threads=1), Slot(threads=1)]).shares_devices
 
 
