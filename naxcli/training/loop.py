@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from timm.layers import DropPath
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from naxcli.data.dataset import Dataset
 from naxcli.data.streaming import make_batches
@@ -31,7 +31,7 @@ from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
 from naxcli.training.distributed import ALONE, Processes, synchronise_batch_norms
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.step import EagerStep, GradientStep, choose_step, set_float32_precision
+from naxcli.training.step import EagerStep, GradientStep, GraphCaptureError, choose_step, set_float32_precision
 from naxcli.training.validation import evaluate_network
 
 _logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class TrainingRequest:
         checkpoint_every: Whole epochs between checkpoints on the way; None writes one at the end only.
         best_to: File for a checkpoint after each whole epoch that is more accurate than all before it.
         grad_accum_steps: Number of parts that each batch is cut into, to need less memory.
+        uses_graphs: Whether steps may be CUDA graphs, where those are faster.
         may_cut_batches: Whether batches may be cut into more parts where a CUDA device runs out of memory, which changes
             what batch normalization sees; if not, the error propagates.
     """
@@ -73,6 +74,7 @@ class TrainingRequest:
     checkpoint_every: int | None = None
     best_to: Path | None = None
     grad_accum_steps: int = 1
+    uses_graphs: bool = True
     may_cut_batches: bool = True
 
     @property
@@ -127,6 +129,7 @@ def train(
     on_step: Callable[[float], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_failed_capture: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train a network in place and validate it after every epoch.
 
@@ -142,6 +145,8 @@ def train(
         on_step: Called before every step with the epochs done.
         on_epoch: Called after every epoch with its record.
         should_stop: Asked before every step; true ends the training early, in all processes if in any.
+        on_failed_capture: Called where a CUDA graph could not be captured, after which this process may be unable to train on
+            the device. It may raise; else the training tries to go on without a graph.
 
     Raises:
         NaxcliError: If the checkpoint belongs to another training.
@@ -151,7 +156,7 @@ def train(
     return_freed_memory()  # what an earlier training that failed has left
     keep_freed_memory()
     memory = PeakMemory(request.device)
-    training = Training(network, dataset, request, processes=processes)
+    training = Training(network, dataset, request, processes=processes, on_failed_capture=on_failed_capture)
     if request.checkpoint_from is not None:
         training.load_state_dict(load_checkpoint(request.checkpoint_from), source=request.checkpoint_from)
     first_step = training.step
@@ -222,7 +227,13 @@ class Training:
     """
 
     def __init__(
-        self, network: nn.Module, dataset: Dataset, request: TrainingRequest, *, processes: Processes = ALONE
+        self,
+        network: nn.Module,
+        dataset: Dataset,
+        request: TrainingRequest,
+        *,
+        processes: Processes = ALONE,
+        on_failed_capture: Callable[[], None] = lambda: None,
     ) -> None:
         recipe, device = request.recipe, torch.device(request.device)
         torch.manual_seed(request.seed + _NETWORK_SEED_OFFSET + processes.rank)
@@ -242,7 +253,8 @@ class Training:
             processes=processes,
             may_cut=request.may_cut_batches,
         )
-        self._gradient_step: GradientStep | None = None
+        self._on_failed_capture = on_failed_capture
+        self._gradient_step: GradientStep | None = None if request.uses_graphs else self._eager
         self.step = 0
         self.last_step = max(1, round(request.epochs * self.steps_per_epoch))
         self.curve: list[EpochRecord] = []
@@ -294,13 +306,19 @@ class Training:
             group["lr"] = self._learning_rate(self.step)
         images, targets = self._batches.batch(self.step)
         if self._gradient_step is None:
-            num_steps = self.last_step - self.step
-            self._gradient_step = choose_step(self._eager, images, targets, num_steps=num_steps)
+            self._gradient_step = self._choose_step(images, targets)
         self._loss_sum += self._gradient_step(images, targets)
         self._optimizer.step()
         self.step += 1
         if self._average is not None:
             self._average.update(self._network, step=self.step)
+
+    def _choose_step(self, images: Tensor, targets: Tensor) -> GradientStep:
+        try:
+            return choose_step(self._eager, images, targets, num_steps=self.last_step - self.step)
+        except GraphCaptureError:
+            self._on_failed_capture()
+            return self._eager
 
     def mean_loss(self) -> float:
         """Return the mean training loss of the epoch under way, waiting for the device."""

@@ -148,26 +148,47 @@ class EagerStep:
         return total
 
 
+class GraphCaptureError(RuntimeError):
+    """A CUDA graph could not be captured; the process may be unable to draw random numbers on the device from then on."""
+
+
 class GraphedStep:
-    """Forward and backward of one batch shape as a CUDA graph; the network is as before after the capture."""
+    """Forward and backward of one batch shape as a CUDA graph; the network is as before after the capture.
+
+    Raises:
+        GraphCaptureError: If the capture fails.
+        RuntimeError: If the network does, before.
+    """
 
     def __init__(self, eager: EagerStep, images: Tensor, targets: Tensor) -> None:
         self._images, self._targets = images.clone(), targets.clone()
         self._graph = torch.cuda.CUDAGraph()
-        network = eager.network
-        with _unchanged(network, images.device):
-            stream = capture_stream(images.device)
-            stream.wait_stream(torch.cuda.current_stream(images.device))
-            with torch.cuda.stream(stream):
-                for _ in range(_WARMUP_STEPS):
-                    network.zero_grad(set_to_none=True)
-                    eager.accumulate(self._images, self._targets, cache_casts=False)
-            torch.cuda.current_stream(images.device).wait_stream(stream)
-            network.zero_grad(set_to_none=True)  # so that the capture makes gradients that each replay overwrites
-            # On the stream of the warm-up, where autograd may have nodes. Other threads, such as a loader's that pins
-            # memory, may ask CUDA for what a capture in the usual mode would break at.
-            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-                self._loss = eager.accumulate(self._images, self._targets, cache_casts=False)
+        is_capturing = False
+        try:
+            with _unchanged(eager.network, images.device):
+                stream = self._warm_up(eager)
+                is_capturing = True
+                # On the stream of the warm-up, where autograd may have nodes. Other threads, such as a loader's that pins
+                # memory, may ask CUDA for what a capture in the usual mode would break at.
+                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                    self._loss = eager.accumulate(self._images, self._targets, cache_casts=False)
+        except RuntimeError as error:  # of putting things back too, which is where a failed capture may show
+            if is_capturing:
+                raise GraphCaptureError("a CUDA graph of the network's step could not be captured") from error
+            raise
+
+    def _warm_up(self, eager: EagerStep) -> torch.cuda.Stream:
+        """Take the step a few times on the stream of the capture, and return that."""
+        device = self._images.device
+        stream = capture_stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARMUP_STEPS):
+                eager.network.zero_grad(set_to_none=True)
+                eager.accumulate(self._images, self._targets, cache_casts=False)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        eager.network.zero_grad(set_to_none=True)  # so that the capture makes gradients that each replay overwrites
+        return stream
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss, to be used before the next call, and leave the gradients in the parameters."""
@@ -191,6 +212,9 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
         images: Images of a typical batch.
         targets: Targets of that batch.
         num_steps: Steps of the training ahead; a capture takes time that few steps do not win back.
+
+    Raises:
+        GraphCaptureError: If a capture failed that should have succeeded.
     """
     is_whole = eager.grad_accum_steps == 1 and eager.processes.num == 1
     if images.device.type != "cuda" or num_steps < _MIN_STEPS_FOR_GRAPH or not is_whole:
@@ -208,10 +232,12 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
             graphed = GraphedStep(eager, images, targets)
             with _unchanged(eager.network, images.device):
                 graphed_seconds = _seconds(graphed, images, targets)
+    except GraphCaptureError:
+        torch.cuda.set_stream(stream)  # a failed capture leaves its own in some versions of torch
+        raise
     except RuntimeError:
         # A network that asks the device for values cannot be captured. An error of the network itself comes again.
         graphed_seconds = float("inf")
-        torch.cuda.set_stream(stream)  # a failed capture leaves its own in some versions of torch
     if graphed_seconds < eager_seconds:
         return graphed
     eager.network.zero_grad(set_to_none=True)

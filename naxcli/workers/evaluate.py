@@ -40,6 +40,14 @@ MAX_ERROR_BYTES = 64_000  # of a traceback in UTF-8
 MAX_COST = 1e100
 
 
+class NewProcessNeeded(Exception):
+    """The trial has to be evaluated again, without a CUDA graph and by another process: this one failed to capture one."""
+
+
+def _need_new_process() -> None:
+    raise NewProcessNeeded
+
+
 def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
     """Return the result of one trial; what the evaluated code raises or returns wrongly becomes its status and error.
 
@@ -50,6 +58,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
     Raises:
         NaxcliError: If the space or the data cannot be loaded, or the worker's GPU is gone, so that no trial of the run can
             be evaluated.
+        NewProcessNeeded: If this process failed to capture a CUDA graph.
     """
     started_at, clock = time.time(), time.perf_counter()
     space = None
@@ -60,6 +69,8 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         if heartbeat is not None and task.tells_beginning:
             heartbeat({"has_begun": True})
         result = _train(task, space, heartbeat) if space.build else _call(task, space)
+    except NewProcessNeeded:
+        raise
     except BaseException as error:  # the evaluated code may raise anything at all, and every end of it is recorded
         if space is None and isinstance(error, NaxcliError):
             raise
@@ -198,6 +209,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         device=device,
         checkpoint_from=_readable(task.checkpoint_from),
         checkpoint_to=checkpoint,
+        uses_graphs=task.uses_graphs,
         may_cut_batches=task.may_cut_batches,
     )
     with _beside_others(device, heartbeat) as before_step:
@@ -208,6 +220,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
             on_step=before_step,
             on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
             should_stop=deadline.has_passed,
+            on_failed_capture=_need_new_process,
         )
     result = _result_of(outcome, task, is_over_time=deadline.was_passed, **measured)
     if checkpoint is not None and not _is_kept(result, task):

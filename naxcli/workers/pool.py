@@ -36,6 +36,9 @@ from naxcli.workers.slurm import SlurmSettings, make_slurm_cluster, read_setting
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Key of a task's result that asks for a new process in place of its worker's.
 IS_BROKEN = "is_worker_broken"
+# Key of a result that stands for none: the task has to run again with `USES_GRAPHS`, a field of it, false.
+IS_UNGRAPHED_NEEDED = "is_ungraphed_needed"
+USES_GRAPHS = "uses_graphs"
 # Key of a payload and of a result that stand for several short tasks: each message has its price.
 BATCH = "batch"
 # Longest wait for a worker process to answer after it started: it imports no torch before its first trial.
@@ -141,6 +144,7 @@ class WorkerPool:
         self._running: dict[int, tuple[Any, str]] = {}  # task id -> (future, worker address)
         self._next_check_at = 0.0
         self._known_workers: list[str] = []
+        self._ungraphed: set[int] = set()  # tasks
         self._lone: set[str] = set()  # workers beside which none on their GPU gets a task
         self._admission: Admission | None = None
         self._had_workers_at = time.monotonic()
@@ -323,7 +327,9 @@ class WorkerPool:
         return address if state is None else str(self._slots[state.name].cuda_device)
 
     def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
-        """Start a task on a worker."""
+        """Start a task on a worker; one that has failed to capture a CUDA graph goes without."""
+        if task_id in self._ungraphed:
+            payload = {**payload, USES_GRAPHS: False}
         future = self._client.submit(
             self._function,
             dict(payload),
@@ -355,6 +361,10 @@ class WorkerPool:
                 del self._running[task_id]
                 if isinstance(outcome, dict) and outcome.pop(IS_BROKEN, False):
                     self._restart(known[1])
+                if isinstance(outcome, dict) and outcome.pop(IS_UNGRAPHED_NEEDED, False):
+                    self._ungraphed.add(task_id)
+                    self._on_notice(f"trial {task_id}: a CUDA graph could not be captured; trying it again without")
+                    outcome = WorkerLost(reason="a CUDA graph could not be captured", is_blameless=True)
                 yield Finished(task_id=task_id, outcome=outcome)
         yield from self._lost_tasks()
         for item in self._unfetched:
@@ -533,7 +543,7 @@ def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
     from distributed import get_worker
 
     from naxcli.workers import worker_setup
-    from naxcli.workers.evaluate import evaluate, is_device_broken
+    from naxcli.workers.evaluate import NewProcessNeeded, evaluate, is_device_broken
     from naxcli.workers.task import TrialTask, result_to_dict
 
     task = TrialTask.from_dict(payload)
@@ -543,5 +553,8 @@ def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
     def heartbeat(epoch: Mapping[str, Any]) -> None:
         worker.log_event(HEARTBEAT_TOPIC, {"trial_id": task.trial_id, **epoch})
 
-    result = result_to_dict(evaluate(task, heartbeat))
+    try:
+        result = result_to_dict(evaluate(task, heartbeat))
+    except NewProcessNeeded:
+        return {IS_BROKEN: True, IS_UNGRAPHED_NEEDED: True}
     return {**result, IS_BROKEN: True} if is_device_broken() else result

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,15 @@ from torch import Tensor, nn
 from naxcli.data.dataset import Dataset, load_dataset
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import EpochRecord, Status
+from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
 from naxcli.training import loop, step
 from naxcli.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.loop import Outcome, TrainingRequest, seed_everything, set_drop_path, train
 from naxcli.training.step import EagerStep, choose_step, loss_of
+from naxcli.workers.evaluate import NewProcessNeeded, evaluate
+from naxcli.workers.task import DataRequest, TrialTask
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 RECIPE = Recipe(batch_size=32, learning_rate=0.02, crop_padding=1, mixup=0.2, cutmix=0.5, drop_path=0.2, ema_decay=0.9)
@@ -75,7 +80,11 @@ def few_digits(digits: Dataset) -> Dataset:
 
 def train_small(dataset: Dataset, recipe: Recipe = RECIPE, **arguments: object) -> tuple[nn.Module, Outcome]:
     network = small_network()
-    callbacks = {name: arguments.pop(name) for name in ("on_step", "on_epoch", "should_stop") if name in arguments}
+    callbacks = {
+        name: arguments.pop(name)
+        for name in ("on_step", "on_epoch", "should_stop", "on_failed_capture")
+        if name in arguments
+    }
     settings: dict[str, object] = {"epochs": 2, "seed": 0, "device": "cpu", **arguments}
     return network, train(network, dataset, TrainingRequest(recipe=recipe, **settings), **callbacks)  # type: ignore[arg-type]
 
@@ -461,6 +470,58 @@ def test_the_peak_of_memory_is_measured_after_the_first_step(
     events.clear()
     train_small(few_digits, QUICK, epochs=0.01, on_step=lambda _: events.append("step"))
     assert events == ["step", "read"]  # its one step is all there is to measure
+
+
+@pytest.mark.parametrize("fails_in", ["the warm-up", "the capture", "putting things back"])
+def test_a_capture_that_fails_is_told_from_a_network_that_does(fails_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(place: str) -> None:
+        if fails_in == place:
+            raise RuntimeError(place)
+
+    @contextlib.contextmanager
+    def unchanged(*_: object) -> Iterator[None]:
+        yield
+        at("putting things back")
+
+    class Capture(contextlib.nullcontext[None]):
+        def __exit__(self, *_: object) -> None:
+            at("the capture")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: Capture())
+    monkeypatch.setattr(step, "_unchanged", unchanged)
+    monkeypatch.setattr(step.GraphedStep, "_warm_up", lambda *_: at("the warm-up"))
+    eager = EagerStep(nn.Linear(4, 2), Recipe(), torch.device("cpu"))
+    with pytest.raises(RuntimeError) as raised:
+        step.GraphedStep(eager, torch.randn(2, 4), torch.rand(2, 2))
+    assert isinstance(raised.value, step.GraphCaptureError) == (fails_in != "the warm-up")
+
+
+def test_a_failed_capture_is_reported_and_the_training_goes_on_without_a_graph(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = train_small(few_digits, QUICK, epochs=1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise step.GraphCaptureError
+
+    monkeypatch.setattr(loop, "choose_step", fail)
+    failures: list[None] = []
+    _, outcome = train_small(few_digits, QUICK, epochs=1, on_failed_capture=lambda: failures.append(None))
+    assert len(failures) == 1 and without_seconds(outcome) == without_seconds(expected)
+    train_small(few_digits, QUICK, epochs=0.01, uses_graphs=False)  # chooses nothing
+    task = TrialTask(
+        trial_id=0,
+        space="nexception",
+        config=load_space("nexception").default_config(),
+        fidelity=0.01,
+        seed=0,
+        width=0.02,
+        recipe=QUICK,
+        data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
+    )
+    with pytest.raises(NewProcessNeeded):  # of a trial, which is then no failure
+        evaluate(task)
 
 
 def test_a_step_off_cuda_is_eager() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -67,6 +68,28 @@ def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
         locks |= {item.task_id: item.outcome for _ in range(200) if pool.num_running for item in pool.wait(0.5)}
     assert isinstance(locks[2], str) and locks[2] == locks[3] != locks[1]  # those on one GPU share a lock
     assert not WorkerPool(dict, slots=[Slot(threads=1), Slot(threads=1)]).shares_devices
+
+
+def test_a_trial_whose_graph_could_not_be_captured_runs_again_without_one_in_a_new_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submitted: list[Mapping[str, Any]] = []
+    restarted: list[str] = []
+    answers = [{IS_BROKEN: True, workers.IS_UNGRAPHED_NEEDED: True}, {"status": "success"}]
+    pool = WorkerPool(dict, slots=[])
+    future = SimpleNamespace(add_done_callback=lambda _: None)
+    pool._client = SimpleNamespace(submit=lambda _, payload, **__: submitted.append(payload) or future)
+    monkeypatch.setattr(pool, "_outcome", lambda _: answers.pop(0))
+    monkeypatch.setattr(pool, "_restart", restarted.append)
+    monkeypatch.setattr(pool, "_lost_tasks", lambda: iter(()))
+    outcomes = []
+    for worker in ("first", "second"):
+        pool.submit(7, {"uses_graphs": True}, worker=worker)
+        pool._note_done(7, future)
+        outcomes += [item.outcome for item in pool.wait(0.1)]
+    assert isinstance(outcomes[0], WorkerLost) and outcomes[0].is_blameless  # so that it does not count
+    assert outcomes[1] == {"status": "success"}
+    assert restarted == ["first"] and [payload["uses_graphs"] for payload in submitted] == [True, False]
 
 
 class StopsItsProcess:
