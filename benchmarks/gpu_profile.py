@@ -23,6 +23,7 @@ from naxcli.measure.devices import device_name
 from naxcli.measure.roofline import measure_ceilings
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
+from naxcli.training.checkpoint import CheckpointWriter
 from naxcli.training.loop import Training, TrainingRequest, seed_everything
 
 NUM_STEPS = 20
@@ -55,7 +56,8 @@ def make_training(arguments: argparse.Namespace, device: torch.device) -> Traini
         space.reference["nexception"], num_classes=100, in_channels=3, image_size=32, width=arguments.width
     )
     recipe = Recipe(batch_size=arguments.batch_size)
-    return Training(network, dataset, TrainingRequest(recipe=recipe, epochs=100.0, seed=0, device=device))
+    request = TrainingRequest(recipe=recipe, epochs=100.0, seed=0, device=device)
+    return Training(network, dataset, request, writer=CheckpointWriter())
 
 
 def kernel_times(found: profile, *, is_cuda: bool) -> dict[str, tuple[float, int]]:

@@ -26,18 +26,19 @@ from naxcli.measure.memory import PeakMemory
 from naxcli.records.trial import EpochRecord, Status
 from naxcli.settings.former_names import with_present_names
 from naxcli.settings.recipe import Recipe
-from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
+from naxcli.training.checkpoint import CheckpointWriter, load_checkpoint, on_host
 from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
 from naxcli.training.distributed import ALONE, Processes, synchronise_batch_norms
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.step import EagerStep, GradientStep, GraphCaptureError, choose_step, set_float32_precision
-from naxcli.training.validation import evaluate_network
+from naxcli.training.validation import validation_sums
 
 _logger = logging.getLogger(__name__)
 
 _STEPS_BETWEEN_CHECKS = 100  # of the loss, which asks the device and so waits for it
 _DATA_SHARE_OF_MEMORY = 0.5  # of what is free on the device, above which images stay on the host
+_MAX_CUDNN_PLANS = 4  # that are tried for each shape: a short training has dozens of shapes, and the best come first
 _NETWORK_SEED_OFFSET = 1 << 32  # stochastic depth draws other numbers than the initialisation
 
 
@@ -53,6 +54,8 @@ class TrainingRequest:
         schedule_epochs: Length of the learning-rate schedule, at least `epochs`; None is `epochs`. A training that is to
             be continued is given the longest length that it may reach.
         checkpoint_from: Checkpoint of the training to continue.
+        may_start_anew: Whether a training whose checkpoint cannot be read starts from the beginning, which has the same
+            result; if not, that is an error.
         checkpoint_to: File for the checkpoint at the end, also of a training that is stopped. With the schedule
             `warmup_stable_decay` and `epochs` below `schedule_epochs` it holds the training before its decay, from where
             a longer one goes on, and the weights after it.
@@ -70,6 +73,7 @@ class TrainingRequest:
     device: torch.device | str
     schedule_epochs: float | None = None
     checkpoint_from: Path | None = None
+    may_start_anew: bool = False
     checkpoint_to: Path | None = None
     checkpoint_every: int | None = None
     best_to: Path | None = None
@@ -130,6 +134,7 @@ def train(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_failed_capture: Callable[[], None] = lambda: None,
+    is_kept: Callable[[Outcome], bool] = lambda _: True,
 ) -> Outcome:
     """Train a network in place and validate it after every epoch.
 
@@ -147,6 +152,7 @@ def train(
         should_stop: Asked before every step; true ends the training early, in all processes if in any.
         on_failed_capture: Called where a CUDA graph could not be captured, after which this process may be unable to train on
             the device. It may raise; else the training tries to go on without a graph.
+        is_kept: Asked at the end whether the checkpoint there is worth writing.
 
     Raises:
         NaxcliError: If the checkpoint belongs to another training.
@@ -156,29 +162,31 @@ def train(
     return_freed_memory()  # what an earlier training that failed has left
     keep_freed_memory()
     memory = PeakMemory(request.device)
-    training = Training(network, dataset, request, processes=processes, on_failed_capture=on_failed_capture)
-    if request.checkpoint_from is not None:
-        training.load_state_dict(load_checkpoint(request.checkpoint_from), source=request.checkpoint_from)
-    first_step = training.step
-    status = _run(training, memory, on_step=on_step, on_epoch=on_epoch, should_stop=should_stop)
-    peak_memory_bytes, reserved_memory_bytes = memory.read(), memory.read_reserved()
-    training.close()
-    return_freed_memory()
-    if status is not Status.DIVERGED:
-        training.save_at_end()
-    last = training.last_record if status is Status.SUCCESS else None
-    return Outcome(
-        status=status,
-        val_accuracy=last.val_accuracy if last else None,
-        val_loss=last.val_loss if last else None,
-        train_loss=last.train_loss if last else None,
-        curve=training.records,
-        epochs_run=(training.step - first_step) / training.steps_per_epoch,
-        seconds=time.perf_counter() - started,
-        peak_memory_bytes=peak_memory_bytes,
-        reserved_memory_bytes=reserved_memory_bytes,
-        grad_accum_steps=training.grad_accum_steps,
-    )
+    with CheckpointWriter() as writer:
+        training = Training(
+            network, dataset, request, writer=writer, processes=processes, on_failed_capture=on_failed_capture
+        )
+        training.continue_from_checkpoint()
+        first_step = training.step
+        status = _run(training, memory, on_step=on_step, on_epoch=on_epoch, should_stop=should_stop)
+        last = training.last_record if status is Status.SUCCESS else None
+        outcome = Outcome(
+            status=status,
+            val_accuracy=last.val_accuracy if last else None,
+            val_loss=last.val_loss if last else None,
+            train_loss=last.train_loss if last else None,
+            curve=training.records,
+            epochs_run=(training.step - first_step) / training.steps_per_epoch,
+            seconds=time.perf_counter() - started,
+            peak_memory_bytes=memory.read(),
+            reserved_memory_bytes=memory.read_reserved(),
+            grad_accum_steps=training.grad_accum_steps,
+        )
+        if status is not Status.DIVERGED and is_kept(outcome):
+            training.save_at_end()
+        training.close()
+        return_freed_memory()
+    return dataclasses.replace(outcome, seconds=time.perf_counter() - started)
 
 
 def _run(
@@ -201,14 +209,12 @@ def _run(
         training.save_before_decay()
         training.take_step()
         is_record_due = training.is_epoch_end or training.step == training.last_step
-        if not is_record_due and training.step % _STEPS_BETWEEN_CHECKS:
-            continue
-        if not math.isfinite(training.mean_loss()):
-            return Status.DIVERGED
         if not is_record_due:
+            if training.step % _STEPS_BETWEEN_CHECKS == 0 and not math.isfinite(training.mean_loss()):
+                return Status.DIVERGED
             continue
         record = training.finish_epoch()
-        if not math.isfinite(record.val_loss or 0.0):
+        if record is None or not math.isfinite(record.val_loss or 0.0):
             return Status.DIVERGED
         if on_epoch is not None:
             on_epoch(record)
@@ -232,12 +238,15 @@ class Training:
         dataset: Dataset,
         request: TrainingRequest,
         *,
+        writer: CheckpointWriter,
         processes: Processes = ALONE,
         on_failed_capture: Callable[[], None] = lambda: None,
     ) -> None:
         recipe, device = request.recipe, torch.device(request.device)
         torch.manual_seed(request.seed + _NETWORK_SEED_OFFSET + processes.rank)
         self.processes = processes
+        self._writer = writer
+        self._branch: dict[str, Any] | None = None  # the state before the decay, on the host
         self._request = request
         self._device = device
         self._network = _prepared(network, recipe, device, processes)
@@ -322,17 +331,31 @@ class Training:
 
     def mean_loss(self) -> float:
         """Return the mean training loss of the epoch under way, waiting for the device."""
-        return self._loss_sum.item() / (self.step % self.steps_per_epoch or self.steps_per_epoch)
+        return self._loss_sum.item() / self._steps_in_epoch
 
-    def finish_epoch(self) -> EpochRecord:
-        """Validate and return the epoch's record; that of a part of an epoch is not kept where the training is continued."""
+    @property
+    def _steps_in_epoch(self) -> int:
+        """Steps done of the epoch under way, or of the one that ends now."""
+        return self.step % self.steps_per_epoch or self.steps_per_epoch
+
+    def finish_epoch(self) -> EpochRecord | None:
+        """Validate and return the epoch's record, None where its training loss is not finite.
+
+        The record of a part of an epoch is not kept where the training is continued.
+        """
         evaluated = self._network if self._average is None else self._average.module
-        val_accuracy, val_loss = evaluate_network(evaluated, self._dataset, self._request.recipe, self.processes)
+        sums = validation_sums(evaluated, self._dataset, self._request.recipe, self.processes)
+        # The epoch's one wait for the device.
+        num_correct, val_loss_sum, train_loss_sum = torch.stack([*sums, self._loss_sum]).tolist()
+        self._writer.wait()  # for the last epoch's checkpoint, whose error shows here at the latest
+        if not math.isfinite(train_loss_sum):
+            return None
+        num_images = len(self._dataset.validation_labels)
         record = EpochRecord(
             epoch=math.ceil(self.step / self.steps_per_epoch),
-            train_loss=self.mean_loss(),
-            val_accuracy=val_accuracy,
-            val_loss=val_loss,
+            train_loss=train_loss_sum / self._steps_in_epoch,
+            val_accuracy=num_correct / num_images,
+            val_loss=val_loss_sum / num_images,
             learning_rate=self._learning_rate(self.step - 1),
             seconds=time.perf_counter() - self._epoch_started,
         )
@@ -350,18 +373,20 @@ class Training:
         restore_convolutions(self._network)
 
     def save_before_decay(self) -> None:
-        """Write the checkpoint that a longer training continues from, where the decay begins with this step."""
+        """Keep, until the end, the state that a longer training continues from, where the decay begins with this step."""
         if self.step == self._decay_step and self._request.checkpoint_to is not None:
-            self._save(self.state_dict(), self._request.checkpoint_to)
+            state = self.state_dict()
+            self._branch = on_host(state) if self.processes.is_main_process else None
 
     def save_after_epoch(self) -> None:
         """Write the checkpoints that are due after an epoch."""
         request = self._request
-        if request.best_to is not None and self.is_best:
-            self._save(self.state_dict(), request.best_to)
+        paths = [request.best_to] if request.best_to is not None and self.is_best else []
         is_due = request.checkpoint_every is not None and len(self.curve) % request.checkpoint_every == 0
         if request.checkpoint_to is not None and is_due and self.is_epoch_end and self.step < self.last_step:
-            self._save(self.state_dict(), request.checkpoint_to)
+            paths.append(request.checkpoint_to)
+        if paths:
+            self._save(self.state_dict(), *paths)
 
     def save_at_end(self) -> None:
         """Write the checkpoint of where the training stands, or its weights only into that of before the decay."""
@@ -371,14 +396,14 @@ class Training:
         state = self.state_dict()
         if self._decay_step is None:
             self._save(state, path)
-        elif path.exists():
+        elif self._branch is not None:
             weights = state["network"] if state["average"] is None else state["average"]
-            self._save({**load_checkpoint(path), "evaluated": weights}, path)
+            self._save({**self._branch, "evaluated": weights}, path)
 
-    def _save(self, state: dict[str, Any], path: Path) -> None:
+    def _save(self, state: dict[str, Any], *paths: Path) -> None:
         # Every process has to call `state_dict`, which gathers from all of them; one writes.
         if self.processes.is_main_process:
-            save_checkpoint(state, path)
+            self._writer.write(state, *paths)
 
     @property
     def _decay_step(self) -> int | None:
@@ -404,6 +429,23 @@ class Training:
             "random_state": self.processes.gather(torch.get_rng_state()),
             "device_random_state": self.processes.gather(torch.cuda.get_rng_state(self._device)) if is_cuda else None,
         }
+
+    def continue_from_checkpoint(self) -> None:
+        """Continue from the request's checkpoint, if it has one.
+
+        Raises:
+            NaxcliError: If it is of another training, or cannot be read and the training may not start anew.
+        """
+        path = self._request.checkpoint_from
+        if path is None:
+            return
+        try:
+            state = load_checkpoint(path)
+        except NaxcliError:
+            if self._request.may_start_anew:
+                return
+            raise
+        self.load_state_dict(state, source=path)
 
     def load_state_dict(self, state: dict[str, Any], *, source: Path) -> None:
         """Continue from a state.
@@ -449,6 +491,7 @@ def _prepared(network: nn.Module, recipe: Recipe, device: torch.device, processe
     """Return the network in training mode on the device, in the recipe's memory format, the same in all processes."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark_limit = _MAX_CUDNN_PLANS
     set_float32_precision(recipe)
     set_drop_path(network, recipe.drop_path)
     network.to(device)

@@ -200,6 +200,10 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         return Result(status=Status.INFEASIBLE, error=reason, **measured)
 
     deadline = Deadline(task.seconds_limit)
+
+    def result_of(outcome: Outcome) -> Result:
+        return _result_of(outcome, task, is_over_time=deadline.was_passed, **measured)
+
     checkpoint = None if task.checkpoint_to is None else Path(task.checkpoint_to)
     request = TrainingRequest(
         recipe=task.recipe,
@@ -207,7 +211,8 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         schedule_epochs=task.schedule_epochs,
         seed=task.seed,
         device=device,
-        checkpoint_from=_readable(task.checkpoint_from),
+        checkpoint_from=None if task.checkpoint_from is None else Path(task.checkpoint_from),
+        may_start_anew=True,
         checkpoint_to=checkpoint,
         uses_graphs=task.uses_graphs,
         may_cut_batches=task.may_cut_batches,
@@ -221,10 +226,11 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
             on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
             should_stop=deadline.has_passed,
             on_failed_capture=_need_new_process,
+            is_kept=lambda outcome: _is_kept(result_of(outcome), task),
         )
-    result = _result_of(outcome, task, is_over_time=deadline.was_passed, **measured)
+    result = result_of(outcome)
     if checkpoint is not None and not _is_kept(result, task):
-        checkpoint.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)  # of an earlier try
     return result
 
 
@@ -306,19 +312,6 @@ def _is_kept(result: Result, task: TrialTask) -> bool:
     if result.status != Status.SUCCESS or task.keep_if_cost_below is None:
         return result.status == Status.SUCCESS
     return result.cost is not None and result.cost < task.keep_if_cost_below
-
-
-def _readable(checkpoint: str | None) -> Path | None:
-    """Return the checkpoint to continue, or None where it is gone or damaged: training from the start gives the same result."""
-    from naxcli.training.checkpoint import load_checkpoint
-
-    if checkpoint is None:
-        return None
-    try:
-        load_checkpoint(Path(checkpoint))
-    except NaxcliError:
-        return None
-    return Path(checkpoint)
 
 
 def _status_of(error: BaseException) -> Status:

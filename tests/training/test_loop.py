@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,12 @@ from naxcli.errors import NaxcliError
 from naxcli.records.trial import EpochRecord, Status
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
-from naxcli.training import loop, step
+from naxcli.training import checkpoint, loop, step
 from naxcli.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.loop import Outcome, TrainingRequest, seed_everything, set_drop_path, train
 from naxcli.training.step import EagerStep, choose_step, loss_of
+from naxcli.training.validation import evaluate_network, padded_to
 from naxcli.workers.evaluate import NewProcessNeeded, evaluate
 from naxcli.workers.task import DataRequest, TrialTask
 
@@ -80,11 +82,8 @@ def few_digits(digits: Dataset) -> Dataset:
 
 def train_small(dataset: Dataset, recipe: Recipe = RECIPE, **arguments: object) -> tuple[nn.Module, Outcome]:
     network = small_network()
-    callbacks = {
-        name: arguments.pop(name)
-        for name in ("on_step", "on_epoch", "should_stop", "on_failed_capture")
-        if name in arguments
-    }
+    names = ("on_step", "on_epoch", "should_stop", "on_failed_capture", "is_kept")
+    callbacks = {name: arguments.pop(name) for name in names if name in arguments}
     settings: dict[str, object] = {"epochs": 2, "seed": 0, "device": "cpu", **arguments}
     return network, train(network, dataset, TrainingRequest(recipe=recipe, **settings), **callbacks)  # type: ignore[arg-type]
 
@@ -156,7 +155,7 @@ def test_warmup_stable_decay_is_continued_from_before_its_decay(few_digits: Data
     straight, expected = train_small(few_digits, recipe, epochs=4, checkpoint_to=tmp_path / "straight.pt")
     network, low = train_small(few_digits, recipe, epochs=2, schedule_epochs=4, checkpoint_to=tmp_path / "low.pt")
     network.load_state_dict(load_weights(tmp_path / "low.pt"))
-    assert loop.evaluate_network(network, few_digits, RECIPE)[0] == low.val_accuracy
+    assert evaluate_network(network, few_digits, RECIPE)[0] == low.val_accuracy
     continued, outcome = train_small(few_digits, recipe, epochs=4, checkpoint_from=tmp_path / "low.pt")
     assert load_checkpoint(tmp_path / "low.pt")["step"] == round(0.75 * 2 * 6)  # 200 images in batches of 32
     assert outcome.epochs_run == pytest.approx(4 - 0.75 * 2, abs=0.1)
@@ -177,7 +176,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_handed_over(few_dig
     weights = load_weights(path)
     assert not torch.equal(weights["0.weight"], network.state_dict()["0.weight"])
     network.load_state_dict(weights)
-    assert loop.evaluate_network(network, few_digits, RECIPE)[0] == outcome.val_accuracy
+    assert evaluate_network(network, few_digits, RECIPE)[0] == outcome.val_accuracy
 
 
 def test_without_averaging_the_weights_are_the_networks_own(few_digits: Dataset, tmp_path: Path) -> None:
@@ -226,6 +225,112 @@ def test_checkpoints_on_the_way_are_written_when_due(few_digits: Dataset, tmp_pa
     )
     assert seen == [(1, False), (2, False), (3, 12), (4, 12)]
     assert load_checkpoint(path)["step"] == 24
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files of the checkpoints that are written."""
+    paths: list[Path] = []
+
+    def save(state: dict[str, object], path: Path) -> None:
+        paths.append(path)
+        save_checkpoint(state, path)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+    return paths
+
+
+def test_a_checkpoint_that_is_not_worth_keeping_is_never_written(
+    few_digits: Dataset, tmp_path: Path, written: list[Path]
+) -> None:
+    asked: list[float | None] = []
+
+    def is_kept(outcome: Outcome) -> bool:
+        asked.append(outcome.val_accuracy)
+        return False
+
+    _, outcome = train_small(few_digits, QUICK, epochs=1, checkpoint_to=tmp_path / "a.pt", is_kept=is_kept)
+    assert asked == [outcome.val_accuracy] and written == [] and not list(tmp_path.iterdir())
+
+
+def test_the_branch_of_a_training_with_a_decay_is_written_once(
+    few_digits: Dataset, tmp_path: Path, written: list[Path]
+) -> None:
+    recipe, path = dataclasses.replace(QUICK, schedule="warmup_stable_decay", decay_fraction=0.5), tmp_path / "a.pt"
+    network, _ = train_small(few_digits, recipe, epochs=1, schedule_epochs=2, checkpoint_to=path)
+    assert written == [path]
+    state = load_checkpoint(path)
+    assert state["step"] == 3  # of 6: before the decay, whose steps did not change it
+    assert not torch.equal(state["network"]["0.weight"], state["evaluated"]["0.weight"])
+    assert torch.equal(state["evaluated"]["0.weight"], network.state_dict()["0.weight"])
+
+
+def test_a_checkpoint_written_while_the_training_goes_on_is_of_the_moment_it_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+
+    def save(state: dict[str, object], path: Path) -> None:
+        assert may_write.wait(30)
+        save_checkpoint(state, path)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+    network = nn.Linear(2, 2)
+    nn.init.zeros_(network.weight)
+    with checkpoint.CheckpointWriter() as writer:
+        writer.write({"network": network.state_dict(), "nested": [network.bias]}, tmp_path / "a.pt")
+        nn.init.ones_(network.weight)
+        assert not list(tmp_path.iterdir())
+        may_write.set()
+    assert not load_checkpoint(tmp_path / "a.pt")["network"]["weight"].any()  # and the block ended with it on disk
+
+
+@pytest.mark.parametrize("when", ["on the way", "at the end"])
+def test_an_error_of_writing_a_checkpoint_is_not_lost(
+    when: str, few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise NaxcliError("the disk is full")
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", fail)
+    every = {"checkpoint_every": 1} if when == "on the way" else {}
+    seen: list[int] = []
+    with pytest.raises(NaxcliError, match="disk is full"):
+        train_small(
+            few_digits,
+            QUICK,
+            epochs=3,
+            checkpoint_to=tmp_path / "a.pt",
+            on_epoch=lambda record: seen.append(record.epoch),
+            **every,
+        )
+    assert seen == ([1] if when == "on the way" else [1, 2, 3])
+
+
+def test_a_trial_whose_checkpoint_is_gone_or_damaged_trains_from_the_start(few_digits: Dataset, tmp_path: Path) -> None:
+    straight = train_small(few_digits, epochs=1)[0]
+    (tmp_path / "damaged.pt").write_bytes(b"no checkpoint")
+    for name in ("gone.pt", "damaged.pt"):
+        path = tmp_path / name
+        network, outcome = train_small(few_digits, epochs=1, checkpoint_from=path, may_start_anew=True)
+        assert outcome.epochs_run == 1 and same_weights(straight, network)
+
+
+def test_an_epoch_ends_with_one_wait_for_the_device(few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.Training, "mean_loss", lambda _: pytest.fail("waited before the validation"))
+    waits: list[int] = []
+    tolist = Tensor.tolist
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor: (waits.append(len(tensor)), tolist(tensor))[1])
+    _, outcome = train_small(few_digits, QUICK, epochs=1)
+    assert outcome.status is Status.SUCCESS and waits == [3]
+
+
+def test_a_last_validation_batch_is_filled_up_behind_its_images() -> None:
+    images = torch.randint(1, 256, (3, 2, 4, 4), dtype=torch.uint8)
+    padded = padded_to(5, images)
+    assert padded.shape == (5, 2, 4, 4) and padded.dtype == torch.uint8
+    assert torch.equal(padded[:3], images) and not padded[3:].any()
+    assert padded_to(3, images) is images is padded_to(0, images)
 
 
 @pytest.mark.parametrize(
