@@ -67,13 +67,16 @@ MEASUREMENTS = (
         smoke_flags="--width 0.05 --batch-size 8 --repeats 1",
     ),
     Measurement(
-        name="profile", script="gpu_profile", flags="--width 1", smoke_flags="--width 0.05 --batch-size 8 --images 160"
+        name="profile",
+        script="gpu_profile",
+        flags="--width 1",
+        smoke_flags="--width 0.05 --batch-size 8 --images 80 --min-steps 8",
     ),
     Measurement(
         name="trials",
         script="training_trials",
         flags=f"--images {TRAIN_IMAGES + 11_250} --width 1 --batch-size 256 --repeats 3",
-        smoke_flags="--images 40 --width 0.02 --batch-size 16 --repeats 1 --epochs 0.01 1",
+        smoke_flags="--images 500 --width 0.02 --batch-size 64 --repeats 1 --epochs 0.01 1",
     ),
     Measurement(
         name="accuracy",

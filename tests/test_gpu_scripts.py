@@ -11,8 +11,11 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import gpu, gpu_profile, gpu_study
 from naxcli.settings.sources import resolve
@@ -57,6 +60,33 @@ def test_the_table_has_what_was_measured_and_dashes_for_the_rest() -> None:
 )
 def test_kernels_are_told_apart(kernel: str, kind: str) -> None:
     assert gpu_profile.kind_of(kernel) == kind
+
+
+def test_a_profile_counts_kernels_and_not_the_annotations_that_span_them() -> None:
+    def event(key: str, *, milliseconds: float, is_cuda: bool = True, is_user_annotation: bool = False) -> Any:
+        return SimpleNamespace(
+            key=key,
+            count=2,
+            device_type=torch.autograd.DeviceType.CUDA if is_cuda else torch.autograd.DeviceType.CPU,
+            self_device_time_total=1e3 * milliseconds,
+            self_cpu_time_total=1e3 * milliseconds,
+            is_user_annotation=is_user_annotation,
+        )
+
+    events = [
+        event("gemm", milliseconds=3.0),
+        event("lamb", milliseconds=1.0),
+        event("Optimizer.step#Lamb.step", milliseconds=1.5, is_user_annotation=True),
+        event("cudaLaunchKernel", milliseconds=9.0, is_cuda=False),
+    ]
+    found: Any = SimpleNamespace(key_averages=lambda: events)
+    assert gpu_profile.kernel_times(found, is_cuda=True) == {"gemm": (3.0, 2), "lamb": (1.0, 2)}
+
+
+def test_a_profile_holds_whole_chunks_of_augmented_images() -> None:
+    arguments = argparse.Namespace(images=80, width=0.02, batch_size=8, min_steps=64)
+    training, num_steps = gpu_profile.make_training(arguments, torch.device("cpu"))
+    assert training.steps_per_epoch == 10 and num_steps == 70  # a chunk is an epoch, and 64 steps are not seven of them
 
 
 @pytest.mark.parametrize("stops", ["a script fails", "a script writes nothing", "the time is over"])

@@ -43,7 +43,8 @@ def named_devices() -> list[str] | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return None
-    return [device.strip() for device in visible.split(",") if device.strip() and device.strip() != "-1"]
+    names = [device.strip() for device in visible.split(",")]
+    return [name for name in names if name not in ("", "-1", "NoDevFiles")]  # the last is SLURM's of a job without GPUs
 
 
 def device_of_worker() -> torch.device:

@@ -169,24 +169,29 @@ def train(
         training.continue_from_checkpoint()
         first_step = training.step
         status = _run(training, memory, on_step=on_step, on_epoch=on_epoch, should_stop=should_stop)
-        last = training.last_record if status is Status.SUCCESS else None
-        outcome = Outcome(
-            status=status,
-            val_accuracy=last.val_accuracy if last else None,
-            val_loss=last.val_loss if last else None,
-            train_loss=last.train_loss if last else None,
-            curve=training.records,
-            epochs_run=(training.step - first_step) / training.steps_per_epoch,
-            seconds=time.perf_counter() - started,
-            peak_memory_bytes=memory.read(),
-            reserved_memory_bytes=memory.read_reserved(),
-            grad_accum_steps=training.grad_accum_steps,
-        )
+        outcome = _outcome(training, status, memory, num_steps=training.step - first_step)
         if status is not Status.DIVERGED and is_kept(outcome):
             training.save_at_end()
         training.close()
         return_freed_memory()
     return dataclasses.replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _outcome(training: Training, status: Status | None, memory: PeakMemory, *, num_steps: int) -> Outcome:
+    """Return the result of a training that ended after so many steps, but for its wall time."""
+    last = training.last_record if status is Status.SUCCESS else None
+    return Outcome(
+        status=status,
+        val_accuracy=last.val_accuracy if last else None,
+        val_loss=last.val_loss if last else None,
+        train_loss=last.train_loss if last else None,
+        curve=training.records,
+        epochs_run=num_steps / training.steps_per_epoch,
+        seconds=0.0,
+        peak_memory_bytes=memory.read(),
+        reserved_memory_bytes=memory.read_reserved(),
+        grad_accum_steps=training.grad_accum_steps,
+    )
 
 
 def _run(
