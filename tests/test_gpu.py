@@ -20,6 +20,7 @@ from naxcli.records.trial import Status
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
 from naxcli.training import step
+from naxcli.training.checkpoint import CheckpointWriter
 from naxcli.training.loop import Training, TrainingRequest, set_drop_path
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.step import EagerStep, GraphedStep, autocast_dtype, choose_step
@@ -35,6 +36,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def full_float32() -> None:
+    """Float32 is not rounded to TF32 before a training says otherwise: steps are compared with those of a CPU."""
+    step.set_float32_precision(Recipe(precision="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +150,8 @@ def test_a_step_with_augmentation_and_optimizer_never_waits_for_the_device(
 ) -> None:
     monkeypatch.setattr(step, "_MIN_STEPS_FOR_GRAPH", 1 if is_graphed else 10**9)
     recipe = Recipe(batch_size=64, drop_path=0.1, ema_decay=0.9)
-    training = Training(small_network(), digits, TrainingRequest(recipe=recipe, epochs=10.0, seed=0, device=CUDA))
+    request = TrainingRequest(recipe=recipe, epochs=10.0, seed=0, device=CUDA)
+    training = Training(small_network(), digits, request, writer=CheckpointWriter())
     for _ in range(3):
         training.take_step()
     torch.cuda.set_sync_debug_mode("error")
