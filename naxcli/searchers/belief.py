@@ -23,7 +23,9 @@ DESIGN_SHARE = 0.5
 MIN_DESIGNED = 8  # four of each kind, fewer of which could never refute a prior
 NUM_SAMPLES = 20_000  # of a space that cannot be enumerated, among which a draw is
 MIN_RESULTS = 10  # that the power of the prior counts with, however few there are
-SIGNIFICANCE = 0.05
+SIGNIFICANCE = (
+    0.1  # a helpful prior fails the test far less often, and what is lost with one that does not help is little
+)
 DRAW_STREAM = 2  # a suggestion's generator has two numbers for a seed, a forest's 1 for a third
 
 
@@ -31,7 +33,7 @@ class Belief:
     """The prior of one search.
 
     It is refuted where the results of its own draws are worse than those of the space-filling design beside them: by a
-    one-sided Mann-Whitney test at 5 %, once each of the design has a result, at the lowest fidelity; a failure is worse than
+    one-sided Mann-Whitney test at 10 %, once each of the design has a result, at the lowest fidelity; a failure is worse than
     any result. What the acquisition chooses later is no evidence, for that gets better with the model, whatever the prior is.
     A prior that is not refuted fades all the same: with n results its power is beta / n.
 

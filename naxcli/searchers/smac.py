@@ -65,6 +65,9 @@ RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design
 FOREST_STREAM = 1  # a suggestion's generator has two numbers for a seed, a forest's a third
 MIN_INITIAL = 10
 MAX_INITIAL = 30
+NUM_BESIDE_EARLIER = (
+    2  # space-filling configurations, which say how far earlier results hold elsewhere than at their best
+)
 
 logging.getLogger("smac").setLevel(logging.ERROR)  # its warnings are about its own defaults
 
@@ -79,8 +82,8 @@ class Model(Protocol):
 class SmacProposer:
     """Proposes the default, the references and the best of earlier results, then an initial design, then by expected improvement.
 
-    Half of the initial design beside default and references is what was best before, and half of the rest what a prior draws;
-    both in the place of the space-filling one.
+    Half as many as the initial design would have are what was best before; few space-filling ones then follow, for the earlier
+    results' model can be asked at once. Of an initial design with a prior, half is drawn from that.
 
     Args:
         configuration_space: of the search.
@@ -108,11 +111,16 @@ class SmacProposer:
         self._configuration_space = configuration_space
         self._seed = seed
         self._first = [plain_config(configuration_space.get_default_configuration()), *references]
-        self._num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial, len(self._first))
-        self._first += best_configs(earlier, max(1, (self._num_initial - len(self._first)) // 2))
+        num_designed = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial, len(self._first)) - len(
+            self._first
+        )
+        if earlier:
+            self._first += best_configs(earlier, max(1, num_designed // 2))
+            num_designed = NUM_BESIDE_EARLIER
+        if prior is not None:
+            num_designed = max(num_designed, MIN_DESIGNED)
+        self._num_initial = len(self._first) + num_designed
         self._belief = None if prior is None else Belief(prior, seed=seed)
-        num_designed = 0 if prior is None else MIN_DESIGNED
-        self._num_initial = max(self._num_initial, len(self._first) + num_designed)
         self._design: list[dict[str, ConfigValue]] | None = None
         self._model: Model = (
             ForestModel(configuration_space, seed=seed, min_trials=num_variable + 1)
