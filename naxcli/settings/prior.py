@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,17 @@ def parse_prior(value: Any) -> PriorSettings:
     return PriorSettings(
         confidence=str(table.get("confidence", "medium")),
         reference=reference,
-        hyperparameters={str(name): _numbers(str(name), entry) for name, entry in hyperparameters.items()},
+        hyperparameters={name: _numbers(name, entry) for name, entry in _entries(hyperparameters)},
     )
+
+
+def _entries(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each hyperparameter with its entry; a name with a point is a table in a table, as TOML reads it without quotes."""
+    for name, entry in table.items():
+        if isinstance(entry, Mapping) and entry and all(isinstance(inner, Mapping) for inner in entry.values()):
+            yield from _entries(entry, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", entry
 
 
 def _numbers(name: str, entry: Any) -> dict[str, float]:

@@ -173,6 +173,14 @@ def test_a_prior_is_its_content_and_not_its_file(tmp_path: Path) -> None:
     ], "one prior takes the place of the other as a whole"
 
 
+def test_a_prior_may_name_a_hyperparameter_with_a_point_as_toml_writes_it() -> None:
+    table = tomllib.loads("hyperparameters.recipe.mixup = { centre = 0.1, width = 0.2 }")
+    found = settings(prior=table)
+    assert found.prior is not None
+    assert found.prior.hyperparameters == {"recipe.mixup": {"centre": 0.1, "width": 0.2}}
+    assert settings(stored=tomllib.loads(found.to_toml())).prior == found.prior
+
+
 def test_what_a_search_starts_from_is_one_path_or_several() -> None:
     assert settings().warm_start == () and settings(warm_start="runs/a").warm_start == ("runs/a",)
     both = settings(warm_start=["runs/a", Path("b.csv")])
