@@ -124,6 +124,7 @@ class Search:
         self._had_own_device: set[int] = set()
         self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
         self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
+        self._notices: set[str] = set()  # that were said
         self._clock_start = time.monotonic()
 
     # -- the loop -----------------------------------------------------------------------------------------------------------
@@ -141,8 +142,7 @@ class Search:
             rung_schedule=self.experiment.rung_schedule,
         )
         self._progress.started(self)
-        for notice in self._searcher.notices():
-            self._progress.notice(notice)
+        self._notify()
         self.records.back_up()
         beat, backup = Every(ACTIVITY_INTERVAL_SECONDS), Every(BACKUP_INTERVAL_SECONDS)
         try:
@@ -437,7 +437,15 @@ class Search:
         self._checkpoints.finished(item, incumbent=self.incumbent)
         self._log("finished", trial_id=trial_id, status=str(result.status), cost=cost, seconds=result.seconds)
         self._progress.finished(trial, result, self.incumbent)
+        self._notify()
         self._refuse_only_failures(result)
+
+    def _notify(self) -> None:
+        """Say what there is to know of the next suggestions and was not said before."""
+        for notice in self._searcher.notices():
+            if notice not in self._notices:
+                self._notices.add(notice)
+                self._progress.notice(notice)
 
     def _refuse_only_failures(self, result: Result) -> None:
         """Stop a search whose first trials all failed, unless it was resumed since: its user wants it to go on."""
