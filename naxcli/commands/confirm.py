@@ -143,7 +143,7 @@ def _trainings(
             seed=seed,
             data=data,
             width=experiment.width,
-            recipe=experiment.recipe if data else None,
+            recipe=experiment.recipe.with_choices(candidate.config) if data else None,
             schedule_epochs=epochs,
             threads=slots[0].threads,
         )

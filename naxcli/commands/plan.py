@@ -248,7 +248,7 @@ def _calibrate(
                 seed=experiment.seed,
                 data=data,
                 width=experiment.width,
-                recipe=experiment.recipe if data else None,
+                recipe=experiment.recipe.with_choices(config) if data else None,
                 schedule_epochs=epochs,
                 threads=slots[0].threads,
                 tells_beginning=True,
@@ -366,7 +366,9 @@ def _simulate(
             key = config_id(suggestion.config)
             chosen = time_of.setdefault(key, times[int(rng.integers(len(times)))])
             # A promoted trial continues its checkpoint.
-            takes = chosen.seconds(suggestion.fidelity - experiment.continued_share * reached.get(key, 0.0))
+            takes = chosen.seconds(
+                suggestion.fidelity - experiment.continued_share(suggestion.config) * reached.get(key, 0.0)
+            )
             reached[key] = suggestion.fidelity
             heapq.heappush(busy, (now + takes, number, suggestion))
             number += 1

@@ -17,6 +17,7 @@ from naxcli.records.directory import RunDirectory
 from naxcli.records.files import guard_disk, write_atomically
 from naxcli.search.feasibility import Feasibility
 from naxcli.search_space.contract import space_source
+from naxcli.search_space.recipe_choices import require_legal_choices
 from naxcli.search_space.recorded import read_space
 from naxcli.workers.shutdown import Interruption
 from naxcli.workers.task import DataRequest
@@ -101,6 +102,8 @@ def _prepare(session: Session, progress: Progress) -> _Prepared:
     for notice in (description or {}).get("notices", ()):
         progress.notice(notice)
     configuration_space = session.space.configuration_space(experiment.seed)
+    if session.space.build is not None:
+        require_legal_choices(configuration_space, experiment.recipe, space_name=session.space.name)
     if experiment.references:
         session.space.legal_references(configuration_space)  # before there is a run
     feasibility = Feasibility(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +179,11 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
             "seed": chosen.trial.seed,
             "searcher": chosen.trial.searcher,
             "data": experiment.data,
+            **(
+                {}
+                if space.build is None
+                else {"recipe": dataclasses.asdict(experiment.trial_recipe(chosen.trial.config))}
+            ),
         },
     )
 

@@ -211,7 +211,7 @@ def decided_again(plan: TrainingPlan) -> TrainingPlan:
 
 
 def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Experiment:
-    """Return the settings: flags over the run's, or over those of the data source's experiment file."""
+    """Return the settings: flags over the run's, or over those of the data source's experiment file; and the configuration's choices."""
     flags = {**command.flags, "space": selection.space.origin, "epochs": command.epochs}
     names_sizes = selection.run is not None or selection.num_classes is not None
     if flags.get("width") is None and variant != REDUCED:
@@ -233,13 +233,15 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         )
         recorded = with_present_names(selection.run.settings())
         stored = {name: value for name, value in recorded.items() if name in kept}
-    return resolve(
+    experiment = resolve(
         flags=flags,
         assignments=command.assignments,
         experiment_file=command.experiment_file,
         stored=stored,
         has_networks=True,
+        chosen=selection.config,
     )
+    return dataclasses.replace(experiment, recipe=experiment.recipe.with_choices(selection.config))
 
 
 def _image_size(experiment: Experiment, selection: Selection, variant: str) -> int:

@@ -285,7 +285,7 @@ class Search:
             seed=trial.seed,
             data=self._data,
             width=experiment.width,
-            recipe=experiment.trial_recipe,
+            recipe=experiment.trial_recipe(trial.config),
             schedule_epochs=experiment.fidelity.max,
             threads=self._threads,
             measure_latency="latency_ms" in experiment.objective,

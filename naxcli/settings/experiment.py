@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -34,6 +35,7 @@ CONNECTION_SETTINGS = frozenset({"cluster", "tls_ca_file", "tls_cert", "tls_key"
 CHANGEABLE = frozenset({"budget", "trials", "workers", "threads", "data_root", "space"}) | CONNECTION_SETTINGS
 
 
+_NO_CHOICES: Mapping[str, Any] = MappingProxyType({})
 RUNG_SCHEDULES = ("warmup_stable_decay", "whole")
 _CLUSTER = re.compile(r"\w+://.+:\d+|slurm:.+")
 
@@ -148,23 +150,24 @@ class Experiment:
             if duration is not None:
                 parse_duration(duration)
 
-    @property
-    def trial_recipe(self) -> Recipe:
-        """How trials are trained: as the recipe says, but for the learning rate of a search over several fidelities.
+    def trial_recipe(self, config: Mapping[str, Any] = _NO_CHOICES) -> Recipe:
+        """Return how a configuration's trials are trained: by its own choices, else as the recipe says.
+
+        But for the learning rate of a search over several fidelities:
 
         `whole` writes the recipe's schedule against the highest fidelity, so that a lower rung is the beginning of a long training.
         `warmup_stable_decay` keeps the learning rate constant and decays it at the end of every rung; a promoted trial continues from
         before the decay. Its warm-up is that of the lowest rung. Why that is the default: docs/fidelities.md.
         """
+        recipe = self.recipe.with_choices(config)
         if self.fidelity.is_single or self.rung_schedule == "whole":
-            return self.recipe
-        warmup = self.recipe.warmup_length(self.fidelity.min)
-        return dataclasses.replace(self.recipe, schedule="warmup_stable_decay", warmup_epochs=warmup)
+            return recipe
+        warmup = recipe.warmup_length(self.fidelity.min)
+        return dataclasses.replace(recipe, schedule="warmup_stable_decay", warmup_epochs=warmup)
 
-    @property
-    def continued_share(self) -> float:
-        """Return the share of a rung's epochs that a promoted trial does not train again."""
-        recipe = self.trial_recipe
+    def continued_share(self, config: Mapping[str, Any] = _NO_CHOICES) -> float:
+        """Return the share of a rung's epochs that a promoted trial of a configuration does not train again."""
+        recipe = self.trial_recipe(config)
         return (
             1 - recipe.decay_fraction
             if recipe.schedule == "warmup_stable_decay" and not self.fidelity.is_single

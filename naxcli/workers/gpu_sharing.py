@@ -261,7 +261,8 @@ def _train_until(
         width=task.width,
     )
     # Far more epochs than there is time for.
-    request = TrainingRequest(recipe=task.recipe, epochs=10_000.0, seed=task.seed, device=device)
+    recipe = task.recipe.with_choices(config)
+    request = TrainingRequest(recipe=recipe, epochs=10_000.0, seed=task.seed, device=device)
     outcome = train(network, dataset, request, on_step=on_step, should_stop=should_stop)
     del network
     return_memory()
