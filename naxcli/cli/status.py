@@ -80,6 +80,10 @@ def _status_table(described: dict[str, Any]) -> Any:
     if described["num_running"]:
         trials += f", {described['num_running']:,} {'running' if described['is_running'] else 'to run again'}"
     table.add_row("trials", trials)
+    if experiment.get("budget_evaluations"):
+        table.add_row(
+            "evaluations", f"{described['evaluations']:.4g} of {experiment['budget_evaluations']:g} full ones"
+        )
     for rung in described["rungs"]:
         table.add_row(
             "",

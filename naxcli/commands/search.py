@@ -78,8 +78,10 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
         NaxcliError: If the run cannot be opened or continued.
     """
     experiment, run = session.experiment, session.run
-    if experiment.budget is None and experiment.trials is None:
-        raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
+    if experiment.budget is None and experiment.trials is None and experiment.budget_evaluations is None:
+        raise NaxcliError(
+            "the search has no end", hint="give --budget 3d, --trials N, --budget-evaluations N, or several of them"
+        )
     prepared = _prepare(session, progress)
     with run.locked():
         session = decided_again(session)

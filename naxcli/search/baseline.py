@@ -106,6 +106,7 @@ def make_mixed_searcher(
             num_objectives=1 + len(experiment.objective),
             model=experiment.searcher_model,
             references=space.legal_references(configuration_space) if experiment.references else (),
+            repeats=experiment.repeats,
             history=events,
             state=(states or {}).get(name),
         )

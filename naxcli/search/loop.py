@@ -24,6 +24,7 @@ from naxcli.records.history import OBJECTIVE_COLUMNS, FinishedTrial, objective_c
 from naxcli.records.incumbent import Incumbent, Leaderboard
 from naxcli.records.trial import Result, Status, Trial
 from naxcli.search.baseline import MixedSearcher
+from naxcli.search.evaluations import EvaluationCount
 from naxcli.search.pace import Pace
 from naxcli.search.retention import CheckpointPolicy
 from naxcli.search.watchdog import Watchdog
@@ -49,6 +50,7 @@ MAX_LEADING_FAILURES = 20
 BATCH_SECONDS = 0.1
 MAX_BATCH = 32
 TINY_SECONDS = 1e-6
+TINY_EVALUATIONS = 1e-6  # by which a sum of shares may miss a whole number
 # Beyond its own time-out, before its process is killed: a training looks at the clock once an epoch, an objective of a space's own
 # when it returns.
 TIMEOUT_GRACE_SECONDS = 30.0
@@ -60,6 +62,7 @@ class EndReason(StrEnum):
 
     TRIALS = "trials"
     BUDGET = "budget"
+    EVALUATIONS = "evaluations"
     EXHAUSTED = "exhausted"
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
@@ -112,7 +115,13 @@ class Search:
         self._interruption = interruption
         self._data = data
         self._threads = threads
-        self._checkpoints = CheckpointPolicy(run=run, fidelity=experiment.fidelity, finished=self.finished)
+        self._checkpoints = CheckpointPolicy(
+            run=run,
+            fidelity=experiment.fidelity,
+            finished=self.finished,
+            incumbent=self.incumbent,
+            repeats=experiment.repeats,
+        )
         self._running: dict[int, Trial] = {}
         self._batches: dict[int, list[int]] = {}  # task of the pool, named by its first trial -> its trials
         self._watchdog = Watchdog(
@@ -122,6 +131,9 @@ class Search:
         self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
         self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
         self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
+        self.evaluations = EvaluationCount(experiment, (item.trial for item in self.finished))
+        asked = [item.trial for item in (*self.finished, *unfinished)]
+        self._asked = EvaluationCount(experiment, sorted(asked, key=lambda trial: trial.trial_id))
         self._clock_start = time.monotonic()
 
     # -- the loop -----------------------------------------------------------------------------------------------------------
@@ -177,6 +189,12 @@ class Search:
         limit = self.experiment.trials
         if limit is not None and len(self.finished) + len(self._running) >= limit:
             return EndReason.TRIALS
+        # What was asked before the search was killed is run again, as it would have been.
+        if (
+            not self._waiting
+            and self._asked.total >= (self.experiment.budget_evaluations or math.inf) - TINY_EVALUATIONS
+        ):
+            return EndReason.EVALUATIONS
         if self.seconds_per_trial() > self.seconds_left():
             return EndReason.BUDGET
         return None
@@ -246,6 +264,7 @@ class Search:
         trial = self.records.add_trial(
             suggestion, searcher=searcher, state=self._searcher.state(searcher), parent_trial_id=parent
         )
+        self._asked.add(trial)
         self._progress.asked(trial)
         return trial
 
@@ -407,6 +426,7 @@ class Search:
         self.finished.append(item)
         self.status_counts[item.status] += 1
         self._pace.add(item)
+        self.evaluations.add(trial)
         self._leaderboard.add(item)
         self.incumbent = self._leaderboard.incumbent
         self._checkpoints.finished(item, incumbent=self.incumbent)

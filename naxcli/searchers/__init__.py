@@ -72,6 +72,7 @@ def make_searcher(
     num_objectives: int = 1,
     model: str = SEARCHER_MODELS[0],
     references: Sequence[Config] = (),
+    repeats: int = 1,
     history: Sequence[Event] = (),
     state: str | None = None,
 ) -> Searcher:
@@ -90,6 +91,7 @@ def make_searcher(
         num_objectives: costs per trial.
         model: of `smac`, one of `SEARCHER_MODELS`.
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
+        repeats: trials of each configuration, of different seeds, that are one result to the searcher; with one fidelity only.
         history: asks and tells of the interrupted run, in order.
         state: `Searcher.state()` as saved with the last ask.
 
@@ -101,6 +103,7 @@ def make_searcher(
     from naxcli.searchers.evolution import POPULATION_SIZE, EvolutionProposer
     from naxcli.searchers.hyperband import Hyperband
     from naxcli.searchers.random import RandomProposer
+    from naxcli.searchers.repeats import Repeats
     from naxcli.searchers.schedule import Schedule, SingleFidelity
 
     if num_objectives > 1 and name == "evolution":
@@ -137,7 +140,7 @@ def make_searcher(
         proposer = EvolutionProposer()
     else:
         raise NaxcliError(f"there is no searcher {name!r}", why=f"there are {', '.join(SEARCHERS)}")
-    searcher = AskTell(
+    searcher: AskTell | Repeats = AskTell(
         name=name,
         proposer=proposer,
         schedule=schedule,
@@ -147,5 +150,7 @@ def make_searcher(
         learns=name != "random",
         num_random=POPULATION_SIZE if name == "evolution" else 0,
     )
+    if repeats > 1:
+        searcher = Repeats(searcher, num=repeats, max_in_flight=max_in_flight)
     searcher.restore(history, state)
     return searcher
