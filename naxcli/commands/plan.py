@@ -367,9 +367,8 @@ def _simulate(
             key = config_id(suggestion.config)
             chosen = time_of.setdefault(key, times[int(rng.integers(len(times)))])
             # A promoted trial continues its checkpoint.
-            takes = chosen.seconds(
-                suggestion.fidelity - experiment.continued_share(suggestion.config) * reached.get(key, 0.0)
-            )
+            share = experiment.continued_share(suggestion.config if space.build is not None else {})
+            takes = chosen.seconds(suggestion.fidelity - share * reached.get(key, 0.0))
             reached[key] = suggestion.fidelity
             heapq.heappush(busy, (now + takes, number, suggestion))
             number += 1

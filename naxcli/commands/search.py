@@ -109,7 +109,12 @@ def _prepare(session: Session, progress: Progress) -> _Prepared:
     if experiment.references:
         session.space.legal_references(configuration_space)  # before there is a run
     feasibility = Feasibility(
-        session.space, experiment.limits, width=experiment.width, shape=shape, on_notice=progress.notice
+        session.space,
+        experiment.limits,
+        width=experiment.width,
+        shape=shape,
+        recipe=experiment.recipe,
+        on_notice=progress.notice,
     )
     if feasibility:
         feasibility.require_one(experiment.seed)

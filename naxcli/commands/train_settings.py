@@ -21,7 +21,7 @@ from naxcli.search_space.contract import LARGE_TEST_CROP, space_source
 from naxcli.search_space.networks import REDUCED, usual_image_size, variant_names
 from naxcli.settings.experiment import Experiment
 from naxcli.settings.former_names import with_present_names
-from naxcli.settings.recipe import FULL_TRAINING_EPOCHS
+from naxcli.settings.recipe import FULL_TRAINING_EPOCHS, Recipe
 from naxcli.settings.sources import resolve
 from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.training.trackers import require_tracker
@@ -241,7 +241,10 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         has_networks=True,
         chosen=selection.config,
     )
-    return dataclasses.replace(experiment, recipe=experiment.recipe.with_choices(selection.config))
+    recipe = experiment.recipe.with_choices(selection.config)
+    if variant != REDUCED:
+        recipe = dataclasses.replace(recipe, resolution=0)
+    return dataclasses.replace(experiment, recipe=recipe)
 
 
 def _image_size(experiment: Experiment, selection: Selection, variant: str) -> int:
@@ -268,7 +271,12 @@ def _checked_against_folder(plan: TrainingPlan) -> TrainingPlan:
         return plan
     if plan.command.overwrite:
         return plan
-    before, after = flat_settings(with_present_names(read_toml(plan.settings_file))), flat_settings(plan.settings)
+    # A setting that came after the training began had its default then.
+    before = {
+        **flat_settings({"recipe": dataclasses.asdict(Recipe())}),
+        **flat_settings(with_present_names(read_toml(plan.settings_file))),
+    }
+    after = flat_settings(plan.settings)
     changed = [
         f"{name}: {before.get(name)!r} in the folder, {after.get(name)!r} now"
         for name in sorted(before.keys() | after.keys())

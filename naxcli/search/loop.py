@@ -132,7 +132,7 @@ class Search:
         self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
         self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
         self.evaluations = EvaluationCount(experiment, (item.trial for item in self.finished))
-        asked = [item.trial for item in (*self.finished, *unfinished)]
+        asked = [*(item.trial for item in self.finished), *(item.trial for item in unfinished)]
         self._asked = EvaluationCount(experiment, sorted(asked, key=lambda trial: trial.trial_id))
         self._clock_start = time.monotonic()
 

@@ -140,7 +140,7 @@ def make_searcher(
         proposer = EvolutionProposer()
     else:
         raise NaxcliError(f"there is no searcher {name!r}", why=f"there are {', '.join(SEARCHERS)}")
-    searcher: AskTell | Repeats = AskTell(
+    asktell = AskTell(
         name=name,
         proposer=proposer,
         schedule=schedule,
@@ -150,7 +150,8 @@ def make_searcher(
         learns=name != "random",
         num_random=POPULATION_SIZE if name == "evolution" else 0,
     )
+    searcher: AskTell | Repeats = asktell
     if repeats > 1:
-        searcher = Repeats(searcher, num=repeats, max_in_flight=max_in_flight)
+        searcher = Repeats(asktell, num=repeats, max_in_flight=max_in_flight)
     searcher.restore(history, state)
     return searcher

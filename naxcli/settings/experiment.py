@@ -249,7 +249,10 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
 
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a recorded run, with what runs did before these settings were recorded."""
-    return {"searcher_model": "forest", "references": False, **settings}
+    recorded = {"searcher_model": "forest", "references": False, "repeats": 1, **settings}
+    if isinstance(recipe := settings.get("recipe", {}), Mapping):
+        recorded["recipe"] = {"resolution": 0, **recipe}
+    return recorded
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:

@@ -52,6 +52,8 @@ class Recipe:
         randaugment: RandAugment in timm's notation; empty does without.
         crop_padding: Pixels of black border from which a random crop of the original size is taken; 0 does not crop.
         horizontal_flip: Probability of mirroring an image.
+        resolution: Side in pixels that augmented images are resized to for the network, as those are that it is measured on; 0 keeps
+            the data's. Of the reduced network; a full-size one keeps its own. (Not of the paper.)
         mixup: Alpha of mixup's Beta distribution; 0 does without mixup.
         cutmix: Alpha of CutMix's Beta distribution; 0 does without CutMix.
         mixup_prob: Probability that a batch is mixed at all.
@@ -85,6 +87,7 @@ class Recipe:
     randaugment: str = "rand-m7-mstd0.5-inc1"
     crop_padding: int = 4
     horizontal_flip: float = 0.5
+    resolution: int = 0
     mixup: float = 0.1
     cutmix: float = 1.0
     mixup_prob: float = 1.0
@@ -121,6 +124,7 @@ class Recipe:
             "warmup_epochs",
             "min_learning_rate",
             "crop_padding",
+            "resolution",
             "mixup",
             "cutmix",
         ):

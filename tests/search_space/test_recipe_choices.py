@@ -22,8 +22,10 @@ from naxcli.export.bundle import make_bundle
 from naxcli.export.python import render
 from naxcli.export.read_python import load_exported_file
 from naxcli.records.directory import RunDirectory
+from naxcli.search.feasibility import Feasibility, NetworkShape
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.recipe_choices import CHOOSABLE_SETTINGS, require_legal_choices, settings_always_chosen
+from naxcli.settings.limits import Limits
 from naxcli.settings.recipe import Recipe
 from naxcli.workers.task import TrialTask
 from tests.inline import InlinePool, search_inline
@@ -40,6 +42,7 @@ def configspace(seed=None):
     loss = Categorical("recipe.loss", ["bce", "cross_entropy"], default="bce")
     smoothing = Categorical("recipe.label_smoothing", [0.1, 0.2], default=0.1)
     space.add(Categorical("bias", [False, True]), Categorical("recipe.learning_rate", [0.01, 0.03]), loss, smoothing)
+    space.add(Categorical("recipe.resolution", [0, 6], default=6))
     space.add(EqualsCondition(smoothing, loss, "cross_entropy"))
     return space
 
@@ -73,6 +76,7 @@ def space_of(*hyperparameters: Any) -> Space:
         ("recipe.optimizer", ["adamw", "adamx"], "recipe.optimizer = 'adamx'"),
         ("recipe.batch_size", [64.0, 128.0], "a whole number"),
         ("recipe.randaugment", [3, 7], "it must be text"),
+        ("recipe.image_size", [16, 32], "are those of the whole run"),
         ("recipe.mixup", [0.0, -1.0], "recipe.mixup = -1.0"),
     ],
 )
@@ -146,6 +150,18 @@ def test_each_trial_trains_by_its_own_choices_and_a_promoted_one_goes_on_with_th
     assert any(parent is not None for _, _, _, parent, _ in rows)
 
 
+def test_the_network_is_built_for_the_resolution_that_its_configuration_chooses(run: Path) -> None:
+    with sqlite3.connect(run / "search.db") as connection:
+        rows = connection.execute("SELECT config, num_params FROM trials").fetchall()
+    configs = [(json.loads(config), num_params) for config, num_params in rows]
+    assert {config["recipe.resolution"] for config, _ in configs} == {0, 6}
+    for config, num_params in configs:
+        assert num_params == 10 * ((config["recipe.resolution"] or 8) ** 2 + config["bias"])
+    shape = NetworkShape(num_classes=10, in_channels=1, image_size=8)
+    allows = Feasibility(load_space(space_file(run)), Limits(max_params=500), width=1.0, shape=shape)
+    assert all(allows(config) is (config["recipe.resolution"] == 6) for config, _ in configs)
+
+
 def test_an_export_says_which_recipe_trained_the_network_and_gives_its_code_the_network_alone(
     run: Path, tmp_path: Path
 ) -> None:
@@ -154,6 +170,7 @@ def test_an_export_says_which_recipe_trained_the_network_and_gives_its_code_the_
     chosen = {name: value for name, value in selection.config.items() if name.startswith("recipe.")}
     assert {f"recipe.{name}": value for name, value in recipe.items()}.items() >= chosen.items()
     assert recipe["schedule"] == "warmup_stable_decay" and recipe["batch_size"] == 64
+    assert selection.image_size == (chosen["recipe.resolution"] or 8)
     request = ExportRequest(
         space=selection.space,
         config=selection.config,
@@ -161,7 +178,7 @@ def test_an_export_says_which_recipe_trained_the_network_and_gives_its_code_the_
         out=tmp_path,
         num_classes=10,
         in_channels=1,
-        image_size=8,
+        image_size=selection.image_size or 0,
         name="trained_linear",
     )
     file = tmp_path / "trained_linear.py"
@@ -177,6 +194,7 @@ def test_a_final_training_and_a_confirmation_train_by_the_configurations_choices
 ) -> None:
     command: dict[str, Any] = {"run": str(run), "space": space_file(run), "out": str(tmp_path / "trained")}
     plan = plan_training(TrainCommand(**command))
+    assert plan.experiment.recipe.resolution == plan.selection.config["recipe.resolution"]
     rate = plan.selection.config["recipe.learning_rate"]
     assert plan.settings["recipe"]["learning_rate"] == rate and plan.settings["recipe"]["schedule"] == "cosine"
     with pytest.raises(NaxcliError, match=r"recipe.learning_rate never counts here") as refused:
