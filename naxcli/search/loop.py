@@ -128,12 +128,12 @@ class Search:
             sends_heartbeats=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
         )
         unfinished = records.running()
-        self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
-        self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
-        self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
         self.evaluations = EvaluationCount(experiment, (item.trial for item in self.finished))
         asked = [*(item.trial for item in self.finished), *(item.trial for item in unfinished)]
         self._asked = EvaluationCount(experiment, sorted(asked, key=lambda trial: trial.trial_id))
+        self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
+        self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
+        self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
         self._clock_start = time.monotonic()
 
     # -- the loop -----------------------------------------------------------------------------------------------------------

@@ -69,10 +69,10 @@ def make_searcher(
     seed: int,
     is_feasible: Callable[[Config], bool] | None = None,
     max_in_flight: int = 1,
+    repeats: int = 1,
     num_objectives: int = 1,
     model: str = SEARCHER_MODELS[0],
     references: Sequence[Config] = (),
-    repeats: int = 1,
     history: Sequence[Event] = (),
     state: str | None = None,
 ) -> Searcher:
@@ -88,10 +88,10 @@ def make_searcher(
         seed: of all random choices, and the training seed of the suggestions.
         is_feasible: whether a canonical configuration keeps all limits; asked only of what is about to be suggested.
         max_in_flight: `ask` returns None while as many suggestions are untold.
+        repeats: trials of each configuration, of different seeds, that are one result to the searcher; with one fidelity only.
         num_objectives: costs per trial.
         model: of `smac`, one of `SEARCHER_MODELS`.
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
-        repeats: trials of each configuration, of different seeds, that are one result to the searcher; with one fidelity only.
         history: asks and tells of the interrupted run, in order.
         state: `Searcher.state()` as saved with the last ask.
 
