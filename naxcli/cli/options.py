@@ -51,7 +51,7 @@ CostOption = Annotated[
     str | None,
     typer.Option(
         "--cost",
-        help="What a trial at each fidelity costs, in any unit: 12=0.05,240=1. Default: the epochs that it trains.",
+        help="What a trial at each fidelity costs, in any unit: 12=0.05,240=1; or measured. Default: the epochs that it trains.",
         metavar="FIDELITY=COST,...",
         rich_help_panel=SEARCH_PANEL,
     ),

@@ -24,7 +24,7 @@ def done_by(search: Search) -> Done:
     """Return what a search of this process has done so far."""
     return Done(
         num_finished=len(search.finished),
-        num_evaluations=search.evaluations.total,
+        num_evaluations=search.evaluations.finished,
         active_seconds=search.active_seconds(),
     )
 

@@ -34,7 +34,7 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
     for item in finished:
         if item.status == Status.SUCCESS:
             seconds[item.trial.fidelity].append(item.seconds)
-    evaluations = EvaluationCount(experiment, (item.trial for item in finished)).total
+    evaluations = EvaluationCount(experiment, finished).finished
     rate = trials_per_second(len(finished), active)
     plan = run.read_json(run.plan_file)
     if plan.get("settings") != comparable_settings(experiment):

@@ -128,9 +128,7 @@ class Search:
             sends_heartbeats=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
         )
         unfinished = records.running()
-        self.evaluations = EvaluationCount(experiment, (item.trial for item in self.finished))
-        asked = [*(item.trial for item in self.finished), *(item.trial for item in unfinished)]
-        self._asked = EvaluationCount(experiment, sorted(asked, key=lambda trial: trial.trial_id))
+        self.evaluations = EvaluationCount(experiment, self.finished, (item.trial for item in unfinished))
         self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
         self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
         self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
@@ -192,7 +190,7 @@ class Search:
         # What was asked before the search was killed is run again, as it would have been.
         if (
             not self._waiting
-            and self._asked.total >= (self.experiment.budget_evaluations or math.inf) - TINY_EVALUATIONS
+            and self.evaluations.asked >= (self.experiment.budget_evaluations or math.inf) - TINY_EVALUATIONS
         ):
             return EndReason.EVALUATIONS
         if self.seconds_per_trial() > self.seconds_left():
@@ -264,7 +262,7 @@ class Search:
         trial = self.records.add_trial(
             suggestion, searcher=searcher, state=self._searcher.state(searcher), parent_trial_id=parent
         )
-        self._asked.add(trial)
+        self.evaluations.started(trial)
         self._progress.asked(trial)
         return trial
 
@@ -426,7 +424,7 @@ class Search:
         self.finished.append(item)
         self.status_counts[item.status] += 1
         self._pace.add(item)
-        self.evaluations.add(trial)
+        self.evaluations.ended(item)
         self._leaderboard.add(item)
         self.incumbent = self._leaderboard.incumbent
         self._checkpoints.finished(item, incumbent=self.incumbent)

@@ -70,7 +70,7 @@ class Experiment:
         trial_timeout: Longest time of one trial, a duration; None is no limit.
         budget: Active time of the whole search, a duration; None is no limit.
         budget_evaluations: What all trials of the search may cost together, in evaluations at the highest fidelity; None is no limit.
-        cost: What a trial at each fidelity costs, in any unit; None is in proportion to the epochs that it trains.
+        cost: What a trial at each fidelity costs, in any unit, or `measured`; None is in proportion to the epochs that it trains.
         trials: Number of finished trials at which the search ends; None is no limit.
         workers: Number of trials at once, or `auto`.
         threads: CPU threads of one worker; None shares the cores out.

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from naxcli import open_run
-from naxcli.records.trial import Suggestion, Trial
+from naxcli.records.history import FinishedTrial
+from naxcli.records.trial import Status, Suggestion, Trial
 from naxcli.search.evaluations import EvaluationCount
 from naxcli.search.loop import EndReason
 from naxcli.settings.experiment import from_settings
@@ -114,6 +115,10 @@ def trial(number: int, fidelity: float, *, parent: int | None = None) -> Trial:
     return Trial(trial_id=number, suggestion=suggestion, searcher="smac", parent_trial_id=parent)
 
 
+def ended(item: Trial, seconds: float, status: Status = Status.SUCCESS) -> FinishedTrial:
+    return FinishedTrial(trial=item, status=status, cost=0.5 if status is Status.SUCCESS else None, seconds=seconds)
+
+
 @pytest.mark.parametrize(
     ("settings", "total"),
     [
@@ -130,4 +135,20 @@ def test_a_continued_training_costs_what_it_adds_unless_costs_are_stated(
 ) -> None:
     experiment = from_settings({"space": "x", "fidelity": "1:9:3", **settings})
     trials = [trial(1, 1.0), trial(2, 3.0, parent=1), trial(3, 9.0, parent=2)]
-    assert EvaluationCount(experiment, trials).total == pytest.approx(total)
+    count = EvaluationCount(experiment)
+    for item in trials:
+        count.started(item)
+        count.ended(ended(item, 1.0))
+    assert count.finished == count.asked == pytest.approx(total)
+
+
+def test_a_measured_cost_is_the_time_of_a_trial_over_that_of_a_full_evaluation() -> None:
+    settings = {"space": "x", "data": "digits", "rung_schedule": "whole", "fidelity": "1:9:3", "cost": "measured"}
+    experiment = from_settings(settings)
+    assert from_settings(experiment.to_settings()).cost == experiment.cost
+    first = [ended(trial(1, 1.0), 10.0), ended(trial(2, 1.0), 12.0), ended(trial(3, 1.0), 14.0)]
+    count = EvaluationCount(experiment, first, [trial(4, 9.0)])
+    assert count.finished == pytest.approx(36 / (9 * 12)) and count.asked == pytest.approx(1 / 3 + 1)
+    for item in (ended(trial(4, 9.0, parent=1), 40.0), ended(trial(5, 1.0), 1.0, status=Status.CRASHED)):
+        count.ended(item)
+    assert count.asked == count.finished == pytest.approx((36 + 41) / (40 * 9 / 8))
