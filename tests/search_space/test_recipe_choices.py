@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
 import naxcli.commands.confirm
 from naxcli import Space
+from naxcli.commands.bench import BenchCommand, Protocol, find_subjects, measure_subject
 from naxcli.commands.confirm import ConfirmRequest, confirm
 from naxcli.commands.select import select
 from naxcli.commands.train_settings import TrainCommand, plan_training
@@ -21,6 +23,7 @@ from naxcli.export import ExportRequest
 from naxcli.export.bundle import make_bundle
 from naxcli.export.python import render
 from naxcli.export.read_python import load_exported_file
+from naxcli.measure.roofline import Ceilings
 from naxcli.records.directory import RunDirectory
 from naxcli.search.feasibility import Feasibility, NetworkShape
 from naxcli.search_space.contract import load_space
@@ -214,6 +217,33 @@ def test_a_final_training_and_a_confirmation_train_by_the_configurations_choices
     for task in tasks:
         assert task.recipe is not None and task.recipe.learning_rate == task.config["recipe.learning_rate"]
         assert task.recipe.label_smoothing == task.config.get("recipe.label_smoothing", 0.0)  # inactive: the run's
+
+
+def test_a_bench_measures_the_training_step_that_the_configuration_chooses(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = find_subjects(BenchCommand(run=str(run), space=space_file(run)))[0]
+    assert subject.build is not None
+    steps: list[Recipe] = []
+
+    def note(network: Any, recipe: Recipe, device: Any) -> Any:
+        steps.append(recipe)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("naxcli.commands.bench.EagerStep", note)
+    with pytest.raises(KeyboardInterrupt):
+        measure_subject(
+            subject,
+            Protocol(
+                device=torch.device("cpu"),
+                recipe=Recipe(),
+                batch_size=2,
+                repetitions=1,
+                ceilings=Ceilings(bytes_per_second=1.0, flops_per_second=1.0),
+            ),
+            ["training"],
+        )
+    assert steps[0].loss == subject.config["recipe.loss"] and steps[0].learning_rate < 1e-5
 
 
 def test_a_search_refuses_to_set_what_every_configuration_chooses(
