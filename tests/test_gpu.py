@@ -25,7 +25,7 @@ from naxcli.training.optimizer import build_optimizer
 from naxcli.training.step import EagerStep, GraphedStep, autocast_dtype, choose_step
 from naxcli.workers.evaluate import evaluate, is_device_broken
 from naxcli.workers.task import DataRequest, TrialTask
-from tests.command_line import naxcli, start
+from tests.command_line import naxcli_process, start
 from tests.training.test_lamb import groups_of, largest_difference
 from tests.training.test_lamb import small_network as lamb_network
 from tests.training.test_loop import QUICK, RECIPE, small_network, train_small
@@ -322,7 +322,7 @@ def test_a_trial_out_of_memory_says_so_and_the_next_one_trains(hungry_space: Pat
 
 
 def test_a_broken_device_costs_its_trial_only(hungry_space: Path, tmp_path: Path) -> None:
-    done = naxcli(
+    done = naxcli_process(
         "search",
         "--space",
         hungry_space,
@@ -360,7 +360,7 @@ def search_arguments(run: Path, *more: str) -> list[str | Path]:
 
 
 def test_two_workers_share_one_gpu(tmp_path: Path) -> None:
-    done = naxcli(*search_arguments(tmp_path / "run", "--trials", "6", "--epochs", "2", "--workers", "2"))
+    done = naxcli_process(*search_arguments(tmp_path / "run", "--trials", "6", "--epochs", "2", "--workers", "2"))
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(tmp_path / "run" / "trials.parquet")
     assert trials["worker"].nunique() == 2 and trials["status"].isin(["success", "diverged"]).all()
@@ -379,7 +379,7 @@ def test_a_killed_search_on_cuda_resumes_with_its_trials(tmp_path: Path) -> None
     process.kill()
     process.communicate()
     before = pd.read_parquet(run / "trials.parquet").set_index("trial_id")["cost"]
-    done = naxcli(*arguments)
+    done = naxcli_process(*arguments)
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(run / "trials.parquet")
     assert len(trials) == 12 and trials["trial_id"].is_unique
