@@ -20,7 +20,9 @@ Hyperparameters
     normalization       its type at the positions below; everything else (stem, shortcuts, squeeze-and-excitation,
                         last convolutions of the exit flow) keeps batch normalization
     activation_1..3     an activation before separable convolution 1, 2, 3 of a block
-    activation_end      an activation after normalization 3, before squeeze-and-excitation and the addition
+    activation_end      an activation after normalization 3, before squeeze-and-excitation and the addition (our reading:
+                        the paper names no positions, and without it there are 49,152 configurations, fewer than its
+                        "more than fifty thousand")
     normalization_1..3  a normalization after separable convolution 1, 2, 3 of a block
 Downsampling blocks have two separable convolutions and follow positions 1 and 2: that one rule gives Xception's "ReLU,
 sep, BN, ReLU, sep, BN" and NEXcepTion's "sep, BN, GELU, sep, BN".
@@ -36,7 +38,7 @@ Deviations, and decisions where the papers are silent
     * Maps of odd size are pooled to ceil(n / 2) by all three poolings, as the shortcut needs.
     * Convolutions and linear layers start from PyTorch's default initialisation.
     * TP has neither the stem nor the downsampling blocks of the others, so `stem` and `pooling` do not act there. Its
-      stochastic depth grows linearly over all blocks as in ConvNeXt; the released code uses the stage's own list.
+      stochastic depth grows linearly over all blocks, as in ConvNeXt and in the released code.
 """
 
 import math

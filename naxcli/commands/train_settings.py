@@ -240,6 +240,7 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         stored=stored,
         has_networks=True,
         chosen=selection.config,
+        variant_recipe={} if variant == REDUCED else selection.space.variant(variant).recipe,
     )
     recipe = experiment.recipe.with_choices(selection.config)
     if variant != REDUCED:

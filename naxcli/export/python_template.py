@@ -12,6 +12,7 @@ NUM_GPUS = 4
 
 TIMM_DEFAULTS = {
     "momentum": ("--momentum", 0.9),
+    "cooldown_epochs": ("--cooldown-epochs", 0.0),
     "horizontal_flip": ("--hflip", 0.5),
     "mixup_prob": ("--mixup-prob", 1.0),
     "switch_prob": ("--mixup-switch-prob", 0.5),
@@ -132,7 +133,7 @@ def training_flags(recipe: Recipe, *, image_size: int, test_crop: float, epochs:
         recipe: How to train; its schedule has to be one of timm's, such as `cosine`.
         image_size: Side of training and test images in pixels.
         test_crop: Share of the side of test images that their middle square keeps.
-        epochs: Length of the training.
+        epochs: Length of the training, without its cool-down.
     """
     is_bce = recipe.loss == "bce"
     return {
@@ -144,6 +145,7 @@ def training_flags(recipe: Recipe, *, image_size: int, test_crop: float, epochs:
         "optimizer_flags": (
             f"--opt {recipe.optimizer} --lr {_scientific(recipe.learning_rate)} --weight-decay {recipe.weight_decay:g} "
             f"--sched {recipe.schedule} --warmup-epochs {recipe.warmup_epochs:g} "
+            f"--warmup-lr {_scientific(max(recipe.warmup_learning_rate, recipe.min_learning_rate))} "
             f"--min-lr {_scientific(recipe.min_learning_rate)}"
         ),
         "loss_flags": (

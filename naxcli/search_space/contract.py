@@ -42,7 +42,7 @@ class Variant:
         build: Function `build(config, *, num_classes, in_channels, width=1.0) -> nn.Module`.
         image_size: Side in pixels of the images that the network was made for.
         test_crop: Share of the side of test images that their middle square keeps.
-        recipe: Settings of the recipe that its training on ImageNet changes, by name: an export's header trains it so.
+        recipe: Settings of the recipe that its training changes, by name: `naxcli train` and an export's header train it so.
         reference: Name of the reference configuration that was published at this size, which `naxcli bench` measures.
     """
 

@@ -20,8 +20,8 @@ LOSSES = ("bce", "cross_entropy")
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 FULL_TRAINING_EPOCHS = 300
 """Length of a final training in the paper."""
-IMAGENET_RECIPE = {"augmentation_repeats": 3}
-"""Settings that the paper changes for ImageNet."""
+IMAGENET_RECIPE = {"augmentation_repeats": 3, "warmup_learning_rate": 1e-4, "cooldown_epochs": 10}
+"""Settings of the commands and of the script that the authors released for ImageNet, where they are not the defaults here."""
 CHOICE_PREFIX = "recipe."
 """Beginning of the names of hyperparameters that choose a setting of the recipe."""
 
@@ -42,10 +42,14 @@ class Recipe:
             one minus the root of the progress (Hägele et al., 2024); a longer training continues from before the decay.
             `constant` stays.
         decay_fraction: Share of a training over which `warmup_stable_decay` decays the learning rate.
-        warmup_epochs: Epochs of linear growth of the learning rate from `min_learning_rate`.
+        warmup_epochs: Epochs of linear growth of the learning rate.
+        warmup_learning_rate: Learning rate at which the warm-up starts, where it is above `min_learning_rate`. (1e-4 in the
+            script that the authors released, `--warmup-lr` of timm.)
         warmup_max_fraction: Largest share of the schedule that is warm-up, to which a short training shortens
             `warmup_epochs`. (Not of the paper, whose 300 epochs never meet it.)
-        min_learning_rate: Learning rate at which the warm-up starts and the decay ends.
+        min_learning_rate: Learning rate at which the decay ends.
+        cooldown_epochs: Epochs at the end of the schedule, part of its length, for which `cosine` stays at `min_learning_rate`.
+            (10 in the script that the authors released, `--cooldown-epochs` of timm: its 300 epochs are 310 in all.)
         loss: Loss: `bce` (one binary problem per class) or `cross_entropy`.
         bce_target_threshold: Mixed targets above it count as 1 in `bce`, the others as 0; 0 keeps them soft.
         label_smoothing: Share of the target that is spread evenly over all classes.
@@ -81,7 +85,9 @@ class Recipe:
     decay_fraction: float = 0.2
     warmup_epochs: float = 5.0
     warmup_max_fraction: float = 0.2
+    warmup_learning_rate: float = 0.0
     min_learning_rate: float = 1e-6
+    cooldown_epochs: float = 0.0
     loss: str = "bce"
     bce_target_threshold: float = 0.2
     label_smoothing: float = 0.0
@@ -123,7 +129,9 @@ class Recipe:
             "weight_decay",
             "max_grad_norm",
             "warmup_epochs",
+            "warmup_learning_rate",
             "min_learning_rate",
+            "cooldown_epochs",
             "crop_padding",
             "resolution",
             "mixup",
@@ -134,7 +142,8 @@ class Recipe:
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         for name in ("momentum", "bce_target_threshold", "label_smoothing", "drop_path", "ema_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        self._require("min_learning_rate", self.min_learning_rate <= self.learning_rate, "at most learning_rate")
+        for name in ("min_learning_rate", "warmup_learning_rate"):
+            self._require(name, getattr(self, name) <= self.learning_rate, "at most learning_rate")
         self.randaugment_settings()
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
@@ -167,15 +176,17 @@ class Recipe:
         """
         warmup = self.warmup_length(schedule_epochs)
         span = self.learning_rate - self.min_learning_rate
-        warm = epoch / warmup if epoch < warmup else 1.0
+        start = max(0.0, self.warmup_learning_rate - self.min_learning_rate) / span if span else 1.0
+        warm = start + (1 - start) * epoch / warmup if epoch < warmup else 1.0
         if self.schedule == "warmup_stable_decay":
             end = schedule_epochs if end is None else end
             decay = self.decay_fraction * end
             progress = min(1.0, max(0.0, (epoch - (end - decay)) / decay)) if decay else 0.0
             return self.min_learning_rate + span * min(warm, 1 - math.sqrt(progress))
-        if warm < 1 or self.schedule == "constant":
+        if epoch < warmup or self.schedule == "constant":
             return self.min_learning_rate + span * warm
-        progress = min(1.0, (epoch - warmup) / (schedule_epochs - warmup)) if schedule_epochs > warmup else 1.0
+        decay = schedule_epochs - warmup - self.cooldown_epochs
+        progress = min(1.0, (epoch - warmup) / decay) if decay > 0 else 1.0
         return self.min_learning_rate + span * 0.5 * (1 + math.cos(math.pi * progress))
 
 

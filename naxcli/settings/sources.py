@@ -12,11 +12,13 @@ import shlex
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.settings.experiment import CONNECTION_SETTINGS, Experiment, from_settings
 from naxcli.settings.former_names import present_name, with_present_names
+from naxcli.settings.recipe import Recipe
 from naxcli.settings.toml import flat_settings, read_toml
 
 ENVIRONMENT_PREFIX = "NAXCLI_"
@@ -33,6 +35,7 @@ def resolve(
     environment: Mapping[str, str] | None = None,
     has_networks: bool | None = None,
     chosen: Collection[str] = (),
+    variant_recipe: Mapping[str, Any] = MappingProxyType({}),
 ) -> Experiment:
     """Return the settings from all sources, the strongest first: `--set`, flags, environment, experiment file, defaults.
 
@@ -44,6 +47,7 @@ def resolve(
         environment: variables; `NAXCLI_RECIPE__LEARNING_RATE` sets `recipe.learning_rate`.
         has_networks: Whether the space builds networks and so needs data.
         chosen: Settings of the recipe that configurations choose themselves.
+        variant_recipe: Settings of the recipe of a full-size network, in the place of defaults.
 
     Raises:
         NaxcliError: For a setting that configurations choose, an unknown one or a value of the wrong kind, naming it and its source, or a
@@ -72,6 +76,7 @@ def resolve(
         shipped = experiments_folder() / f"{data.partition(':')[0]}.toml"
         if shipped.is_file():
             _merge(lower, read_toml(shipped))
+    _fill_in_recipe(lower, variant_recipe, is_explicit=experiment_file is not None)
     _require_named_cluster({name: lower.pop(name, None) for name in CONNECTION_SETTINGS}, upper)
     _merge(lower, upper)
     if has_networks is False:
@@ -80,6 +85,21 @@ def resolve(
     if experiment.connection is not None:
         experiment.connection.require_safe()
     return experiment
+
+
+def _fill_in_recipe(settings: dict[str, Any], variant_recipe: Mapping[str, Any], *, is_explicit: bool) -> None:
+    """Set what a full-size network changes of the recipe, but where an experiment file that the user named, or a run, says otherwise.
+
+    A run and the shipped files write every setting, so that what they leave at its default is no decision.
+    """
+    recipe, defaults = settings.get("recipe", {}), Recipe()
+    filled = {
+        name: value
+        for name, value in variant_recipe.items()
+        if name not in recipe or (not is_explicit and recipe[name] == getattr(defaults, name))
+    }
+    if filled:
+        settings["recipe"] = {**recipe, **filled}
 
 
 def _require_named_cluster(recorded: Mapping[str, Any], upper: Mapping[str, Any]) -> None:

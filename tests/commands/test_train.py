@@ -255,6 +255,23 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
         run_training(plan, Silent())
 
 
+def test_a_full_size_variant_is_trained_by_its_own_recipe_unless_told_otherwise(tmp_path: Path) -> None:
+    def recipe(**command: Any) -> Recipe:
+        out = str(tmp_path / str(len(command)))
+        return plan_training(
+            TrainCommand(config="nexception:nexception", flags={"data": "digits"}, out=out, **command)
+        ).experiment.recipe
+
+    own, reduced = recipe(variant="S"), recipe()
+    assert (own.batch_size, own.learning_rate) == (128, 1.4e-3)
+    assert (reduced.batch_size, reduced.learning_rate) == (Recipe().batch_size, Recipe().learning_rate)
+    assert recipe(variant="S", assignments=["recipe.learning_rate=0.002"]).learning_rate == 0.002
+    file = tmp_path / "mine.toml"
+    file.write_text("[recipe]\nbatch_size = 256\n")
+    mine = recipe(variant="S", experiment_file=str(file))
+    assert (mine.batch_size, mine.learning_rate) == (256, 1.4e-3)
+
+
 def test_a_full_size_variant_has_its_own_image_size_width_and_test_crop(tmp_path: Path) -> None:
     plan = plan_training(
         TrainCommand(config="nexception:nexception", flags={"data": "digits"}, variant="T", out=str(tmp_path / "a"))

@@ -93,6 +93,8 @@ TIMM_TRAIN_FLAGS = {
     "--weight-decay": 1,
     "--sched": 1,
     "--warmup-epochs": 1,
+    "--warmup-lr": 1,
+    "--cooldown-epochs": 1,
     "--min-lr": 1,
     "--bce-loss": 0,
     "--bce-target-thresh": 1,

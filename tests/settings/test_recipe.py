@@ -64,6 +64,17 @@ def test_the_learning_rate_warms_up_then_falls_along_a_cosine() -> None:
     assert recipe.learning_rate_at(400, 300) == pytest.approx(0.1)
 
 
+def test_warm_up_and_cool_down_are_those_of_the_authors_script() -> None:
+    recipe = Recipe(
+        learning_rate=1.0, min_learning_rate=0.1, warmup_epochs=5, warmup_learning_rate=0.4, cooldown_epochs=10
+    )
+    assert [recipe.learning_rate_at(epoch, 310) for epoch in (0, 2.5, 5)] == pytest.approx([0.4, 0.7, 1.0])
+    assert recipe.learning_rate_at((300 + 5) / 2, 310) == pytest.approx(0.55)
+    assert [recipe.learning_rate_at(epoch, 310) for epoch in (300, 305, 310)] == pytest.approx([0.1] * 3)
+    level = Recipe(learning_rate=1.0, warmup_learning_rate=1.0)
+    assert [level.learning_rate_at(epoch, 300) for epoch in (0, 2, 5)] == [1.0] * 3
+
+
 def test_a_short_training_shortens_the_warm_up_to_a_fifth() -> None:
     recipe = Recipe(learning_rate=1.0)
     assert recipe.warmup_length(300) == 5
