@@ -65,9 +65,8 @@ RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design
 FOREST_STREAM = 1  # a suggestion's generator has two numbers for a seed, a forest's a third
 MIN_INITIAL = 10
 MAX_INITIAL = 30
-NUM_BESIDE_EARLIER = (
-    2  # space-filling configurations, which say whether earlier results hold elsewhere than at their best
-)
+# Space-filling configurations beside the best of before, which say whether earlier results hold elsewhere as well.
+NUM_BESIDE_EARLIER = 2
 
 logging.getLogger("smac").setLevel(logging.ERROR)  # its warnings are about its own defaults
 
