@@ -21,7 +21,7 @@ from naxcli.settings.toml import read_toml
 
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
-OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
+OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG", "NAXCLI_COMMIT"})
 
 
 def resolve(
