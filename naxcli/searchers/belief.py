@@ -97,7 +97,10 @@ class Belief:
         for told in history.told:
             cost = math.inf if told.cost is None else next(iter(objectives(told.cost)))
             results.setdefault(told.suggestion.config_id, (told.suggestion.fidelity, cost))
-        designed = {suggestion.config_id for suggestion in history.asked} & (self._drawn | self._others)
+        first = history.asked[
+            : self._num_initial
+        ]  # what the model asks for later, of the design or not, changes nothing
+        designed = {suggestion.config_id for suggestion in first} & (self._drawn | self._others)
         if not designed <= results.keys():
             return None
         lowest = min((results[identity][0] for identity in designed), default=0.0)

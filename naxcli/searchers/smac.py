@@ -65,9 +65,8 @@ RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design
 FOREST_STREAM = 1  # a suggestion's generator has two numbers for a seed, a forest's a third
 MIN_INITIAL = 10
 MAX_INITIAL = 30
-NUM_BESIDE_EARLIER = (
-    2  # space-filling configurations, which say how far earlier results hold elsewhere than at their best
-)
+# Space-filling configurations beside the best of before, which say whether earlier results hold elsewhere as well.
+NUM_BESIDE_EARLIER = 2
 
 logging.getLogger("smac").setLevel(logging.ERROR)  # its warnings are about its own defaults
 
@@ -111,9 +110,8 @@ class SmacProposer:
         self._configuration_space = configuration_space
         self._seed = seed
         self._first = [plain_config(configuration_space.get_default_configuration()), *references]
-        num_designed = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial, len(self._first)) - len(
-            self._first
-        )
+        num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial)
+        num_designed = max(0, num_initial - len(self._first))
         if earlier:
             self._first += best_configs(earlier, max(1, num_designed // 2))
             num_designed = NUM_BESIDE_EARLIER
@@ -134,6 +132,8 @@ class SmacProposer:
         first = candidates.first_open(self._first)
         if first is not None:
             return first
+        if self._design is None:  # also by a search that is resumed after it, whose belief is judged by it
+            self._design = self._make_design(candidates)
         position = len(history.asked)
         if position < self._num_initial:
             return self._designed(position - len(self._first), candidates) or candidates.draw(rng)
@@ -150,8 +150,7 @@ class SmacProposer:
         return "the prior is dropped: what was drawn from it is worse than the rest of the initial design"
 
     def _designed(self, position: int, candidates: Candidates) -> dict[str, ConfigValue] | None:
-        if self._design is None:
-            self._design = self._make_design(candidates)
+        assert self._design is not None
         return candidates.accept(self._design[position]) if 0 <= position < len(self._design) else None
 
     def _make_design(self, candidates: Candidates) -> list[dict[str, ConfigValue]]:

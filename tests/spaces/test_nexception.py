@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +17,9 @@ from timm.models import create_model
 from torch import Tensor, nn
 
 from naxcli.records.trial import ConfigValue
-from naxcli.search_space.contract import load_space
+from naxcli.search_space.contract import load_space, to_configuration
+from naxcli.search_space.prior import Prior
+from naxcli.settings.prior import parse_prior
 
 SPACE = load_space("nexception")
 XCEPTION = dict(SPACE.reference["xception"])
@@ -261,3 +266,13 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         gradients.append([p.grad for p in network.parameters()])
     for plain, checkpointed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, checkpointed)
+
+
+def test_the_prior_of_the_guide_believes_in_what_it_names() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    table = tomllib.loads(guide.split("```toml\n")[1].split("```")[0])
+    configuration_space = SPACE.configuration_space()
+    prior = Prior(parse_prior(table), space=SPACE, configuration_space=configuration_space)
+    vectors = [to_configuration(configuration_space, config).get_array() for config in (NEXCEPTION, XCEPTION)]
+    believed, other = prior.log_density(np.stack(vectors))
+    assert believed > other
