@@ -94,6 +94,7 @@ def posterior_intervals(
     }
     decoys = Decoys(surrogate, rng)
     intervals = _local(question, predictions, decoys) | _along_paths(question, predictions)
+    intervals |= _of_tuning(question, predictions, decoys)
     return intervals | _global([found for _, found in drawn if found is not None], question, decoys)
 
 
@@ -124,6 +125,8 @@ def _rows(question: Question) -> dict[str, Floats]:
         rows["ablation"] = np.array([question.default, *(step.after for step in question.steps)])
     if question.game is not None:
         rows["shapley"] = question.game.rows
+    if question.tuning is not None:
+        rows["tunability"] = question.tuning.rows
     return rows
 
 
@@ -165,6 +168,21 @@ def _along_paths(question: Question, predictions: Mapping[str, Floats]) -> dict[
     if question.game is not None:
         values = question.game.values_of(-predictions["shapley"])
         found |= {("shapley", name): _interval(values[:, n]) for n, name in enumerate(question.game.players)}
+    return found
+
+
+def _of_tuning(question: Question, predictions: Mapping[str, Floats], decoys: Decoys) -> dict[Key, Interval]:
+    """Return the intervals of what tuning single hyperparameters gains over the default."""
+    if question.tuning is None:
+        return {}
+    drawn = predictions["tunability"]
+    numbers = {domain.name: number for number, domain in enumerate(question.encoding.domains)}
+    found: dict[Key, Interval] = {}
+    for name, gains in question.tuning.gains(drawn).items():
+        effect = drawn[:, question.tuning.parts[name]]
+        is_shown = decoys.anywhere(numbers[name]) and _is_away((effect - effect.mean(axis=1, keepdims=True)).T)
+        # A hyperparameter may have an effect, and the default its best value.
+        found["tunability", name] = _interval(gains, matters=is_shown and _interval(gains).low > 0)
     return found
 
 
@@ -218,6 +236,7 @@ class Decoys:
         self._parts = surrogate.parts(surrogate.best)
         num = len(surrogate.fitted_costs)
         self._orders = np.stack([rng.permutation(num) for _ in range(NUM_DECOYS)], axis=1)
+        self._anywhere: dict[int, bool] = {}
 
     def alone(self, numbers: tuple[int, ...]) -> bool:
         """Return whether the effect of one hyperparameter alone, or of two beyond what each explains, exceeds its decoys."""
@@ -237,6 +256,11 @@ class Decoys:
 
     def anywhere(self, number: int) -> bool:
         """Return whether a hyperparameter, with all its interactions, exceeds its decoys."""
+        if number not in self._anywhere:
+            self._anywhere[number] = self._is_anywhere(number)
+        return self._anywhere[number]
+
+    def _is_anywhere(self, number: int) -> bool:
         kernel, beside = self._parts[number]
         factor = cholesky(self._covariance - kernel * beside, lower=True)
         left = cho_solve((factor, True), self._surrogate.fitted_costs)

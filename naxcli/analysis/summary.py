@@ -13,10 +13,12 @@ from ConfigSpace import ConfigurationSpace
 from naxcli.analysis.anytime import is_full_fidelity, marginal_value, pareto_front, trajectory
 from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
-from naxcli.analysis.fidelity import Answer, Failures, Request, answer
+from naxcli.analysis.fidelity import Answer, Failures, answer
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
-from naxcli.analysis.methods import METHODS, check_methods
+from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
+from naxcli.analysis.ped_anova import Quantiles
+from naxcli.analysis.request import Request
 from naxcli.analysis.table import check_table, unused_columns
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
@@ -42,6 +44,7 @@ def summarise(
     run: str | None = None,
     space: str | None = None,
     merged: Collection[str] = (),
+    best: tuple[float, float] = (0.1, 0.5),
 ) -> dict[str, Any]:
     """Return everything a report says about a table of trials.
 
@@ -51,7 +54,7 @@ def summarise(
         groups: name -> hyperparameters whose importance is also given jointly.
         references: name -> configuration to compare the incumbent with.
         default: where ablation path and Shapley values start; the space's default if None.
-        methods: which of `lpi`, `fanova`, `ablation`, `shapley` to compute.
+        methods: which of `METHODS` to compute.
         lpi: `naxcli`, or `deepcave` for the definition of DeepCAVE, in which `std` is a variance.
         at: the fidelity to analyse; all of them if None or `all`.
         bootstrap: number of draws from the posterior for the intervals, 0 for none.
@@ -61,6 +64,7 @@ def summarise(
         run: name of the run, passed on.
         space: name of the space, passed on.
         merged: choices (`name=value`) that the space counts as other names of the same network, so that no trial can have them.
+        best: which share of the trials PED-ANOVA takes for the best, and which larger share it tells them from.
 
     Returns:
         JSON values only: numbers that do not exist are None, never NaN.
@@ -69,6 +73,7 @@ def summarise(
         NaxcliError: if the table, the references or the arguments do not fit the space.
     """
     _check_arguments(methods, lpi, bootstrap)
+    check_quantiles(*best)
     table, vectors = check_table(frame, configuration_space)
     encoding = Encoding(configuration_space)
     compared = _compared(configuration_space, default, references or {})
@@ -89,6 +94,7 @@ def summarise(
         seed=seed,
         is_exact=exact_model,
         merged=frozenset(merged),
+        quantiles=Quantiles(target=best[0], region=best[1]),
     )
     answers = _answers(table, vectors, request, fidelities=_fidelities(table, at), progress=progress)
     audits, arm = proxy_audit(table, vectors), random_arm(table)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from naxcli.analysis.methods import METHODS
-from naxcli.report import checklist, environment, importance, importance_sheets, results, trials
+from naxcli.report import checklist, environment, importance, importance_sheets, questions, results, trials
 from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
@@ -127,6 +127,7 @@ def _fidelity(data: ReportData, entry: Entry, methods: Sequence[str], *, is_firs
         elements=[
             Text(text=importance.basis(entry)),
             *importance.tables(entry, methods),
+            *questions.tables(entry, methods),
             Figures(makers=[partial(importance_charts.pair_heat_map, entry, name)]),
             Figures(makers=[partial(importance_charts.partial_dependence, data, entry, name)]),
             Figures(

@@ -292,6 +292,29 @@ def _importance(
         ],
         "ablation": path,
         "shapley": shapley,
+        "ped_anova": [
+            {
+                "name": name,
+                **_spread(weights[name] / total, rng),
+                "matters": number < 5,
+                "value": incumbent[name],
+                "target_share": 0.9,
+                "region_share": 0.55,
+                "region_value": None,
+            }
+            for number, name in enumerate(order)
+        ],
+        "quantiles": {"target": 0.1, "region": 0.5, "num_target": len(here) // 10, "num_region": len(here) // 2},
+        "tunability": [
+            {
+                "name": name,
+                **_spread(_WEIGHTS[name], rng),
+                "matters": number < 4,
+                "from": XCEPTION[name],
+                "to": incumbent[name],
+            }
+            for number, name in enumerate(order)
+        ],
         "partial_dependence": [
             {
                 "name": name,
@@ -543,6 +566,7 @@ FIXED_KEYS = frozenset(
     run space seed incumbent config cost fidelity num_seeds config_id trial_id references name predicted_cost difference trials
     failures status count example trajectory ended_at elapsed_seconds trial_seconds_sum importance num_trials num_configs r2
     survivors_of note lpi fanova names mean std low high rank_group matters inactive groups members ablation from to shapley value
+    ped_anova target_share region_share region_value quantiles target region num_target num_region tunability
     partial_dependence values proxy_audit spearman kendall verdict random_arm num_searcher num_random searcher_best random_best
     num_searcher_in_all num_random_in_all is_equal_time
     difference marginal_value per_day_improvement method pareto num_params flops latency_ms warnings

@@ -1,0 +1,104 @@
+"""Importance as tables that each answer one question, and show only what the trials show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from naxcli.report.results import number_in
+from naxcli.report.section import Column, Row, Table
+from naxcli.report.text import NOT_AVAILABLE, counted, decimal, interval, is_missing, percent, plain, whole
+
+# Rows of a table without intervals, which cannot tell what is shown.
+TOP_ROWS = 10
+
+Entry = Mapping[str, Any]
+
+
+def tables(entry: Entry, methods: Iterable[str]) -> list[Table]:
+    """Return the tables of one fidelity that answer a question, without those of methods that were not asked for."""
+    chosen = set(methods)
+    found = []
+    if "ped_anova" in chosen and entry.get("ped_anova"):
+        found.append(separation(entry))
+    if "tunability" in chosen and entry.get("tunability"):
+        found.append(tunability(entry))
+    return found
+
+
+def separation(entry: Entry) -> Table:
+    """Return which hyperparameters tell the best trials from the good ones."""
+    rows, others = _shown(entry["ped_anova"])
+    quantiles = entry["quantiles"]
+    best, good = (f"the best {plain(100 * float(quantiles[name]))} %" for name in ("target", "region"))
+    return Table(
+        name="ped-anova",
+        caption=f"What separates {best} ({whole(quantiles['num_target'])} trials) from {good} ({whole(quantiles['num_region'])})?",
+        columns=[
+            Column(title="Hyperparameter", text=lambda row: str(row["name"])),
+            Column(
+                title="PED-ANOVA",
+                text=lambda row: decimal(row.get("mean"), 3),
+                sort=number_in("mean"),
+                is_numeric=True,
+                has_bar=True,
+            ),
+            _interval_column(2),
+            Column(title="Typical of the best", text=_typical),
+        ],
+        rows=rows,
+        note=(
+            "PED-ANOVA: share of the variance of being among the best, rather than among the other good ones, that a hyperparameter alone "
+            "explains. Typical: the value that gains most, with its share among the best and among the good ones in brackets; of numbers, "
+            f"the median of both.{_not_shown(others)}"
+        ),
+        empty=f"No hyperparameter alone is shown to separate them: none exceeds permuted copies of itself ({others} asked).",
+    )
+
+
+def _typical(row: Row) -> str:
+    if is_missing(row.get("value")):
+        return NOT_AVAILABLE
+    if is_missing(row.get("target_share")):
+        return f"{plain(row['value'])} ({plain(row.get('region_value'))})"
+    return f"{plain(row['value'])}: {percent(row['target_share'], 0)} ({percent(row.get('region_share'), 0)})"
+
+
+def tunability(entry: Entry) -> Table:
+    """Return what tuning each hyperparameter alone gains over the default."""
+    rows, others = _shown(entry["tunability"])
+    return Table(
+        name="tunability",
+        caption="What would tuning one hyperparameter gain over the default?",
+        columns=[
+            Column(title="Hyperparameter", text=lambda row: str(row["name"])),
+            Column(title="Default", text=lambda row: plain(row.get("from"))),
+            Column(title="Best", text=lambda row: plain(row.get("to"))),
+            Column(title="Gain", text=lambda row: decimal(row.get("mean"), 4), sort=number_in("mean"), is_numeric=True),
+            _interval_column(4),
+        ],
+        rows=rows,
+        note=(
+            "Tunability: by how much the predicted cost falls if this hyperparameter alone takes its best value and all others stay at the "
+            f"default.{_not_shown(others)}"
+        ),
+        empty=f"No change of a single hyperparameter is shown to gain over the default ({others} asked).",
+    )
+
+
+def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """Return the rows that are shown to matter, or the largest where that was not asked, and the number of the others."""
+    if all(is_missing(row.get("matters")) for row in rows):
+        return list(rows[:TOP_ROWS]), len(rows[TOP_ROWS:])
+    shown = [row for row in rows if row.get("matters")]
+    return shown, len(rows) - len(shown)
+
+
+def _not_shown(others: int) -> str:
+    return f" Left out, as not shown or small: {counted(others, 'other')}." if others else ""
+
+
+def _interval_column(digits: int) -> Column:
+    return Column(
+        title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), digits), is_numeric=True
+    )
