@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from naxcli.analysis.changes import Measured
 from naxcli.analysis.encoding import Domain, Encoding, Floats, check_groups, distinct_rows
 from naxcli.analysis.entry import no_tables, separation, tables_of
 from naxcli.analysis.forest import MANY_TRIALS, Forest, fit_forest, out_of_bag_r2
-from naxcli.analysis.importance import Estimate, ask, estimate
+from naxcli.analysis.importance import Estimate, Key, ask, estimate
 from naxcli.analysis.intervals import Interval, posterior_intervals
 from naxcli.analysis.request import Request
 
@@ -47,11 +48,12 @@ class Failures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An entry of `importance`, the forest behind it (None where there is none), and warnings."""
+    """An entry of `importance`, the forest behind it (None where there is none), warnings, and what differences are made of."""
 
     entry: dict[str, Any]
     forest: Forest | None
     warnings: tuple[str, ...]
+    measured: Measured
 
 
 def answer(
@@ -82,7 +84,8 @@ def answer(
     encoding = request.encoding.varied(vectors, incumbent=request.incumbent)
     entry = {"fidelity": fidelity, **_basis(vectors, costs, request, encoding, failures), "survivors_of": survivors_of}
     if entry["note"] is not None:
-        return Answer(entry=entry | no_tables(request), forest=None, warnings=())
+        nothing = Measured(fidelity=fidelity, estimates={}, draws={})
+        return Answer(entry=entry | no_tables(request), forest=None, warnings=(), measured=nothing)
     asked = _within(request, encoding)
     forest = fit_forest(
         encoding,
@@ -104,6 +107,7 @@ def answer(
         seed=asked.seed,
     )
     found, explained = estimate(forest, question)
+    intervals: dict[Key, Interval] = {}
     if request.num_draws > 0 and not request.is_exact:
         intervals = posterior_intervals(
             vectors, costs, question, num_draws=request.num_draws, seed=request.seed, progress=progress
@@ -114,6 +118,9 @@ def answer(
         entry=entry | tables,
         forest=forest,
         warnings=_warnings(entry, tables, asked, vectors=vectors, failures=failures),
+        measured=Measured(
+            fidelity=fidelity, estimates=found, draws={key: interval.draws for key, interval in intervals.items()}
+        ),
     )
 
 

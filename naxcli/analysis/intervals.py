@@ -32,10 +32,11 @@ SPACE = "space"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A 95 % interval; `matters` says whether an effect was shown, None where that is not asked."""
+    """A 95 % interval; `matters` says whether an effect was shown, None where that is not asked; `draws` are the values it is made of."""
 
     low: float
     high: float
+    draws: Floats
     matters: bool | None = None
 
 
@@ -212,7 +213,7 @@ def _global(drawn: Sequence[Decomposition], question: Question, decoys: Decoys) 
 
 def _interval(values: Floats, *, matters: bool | None = None) -> Interval:
     low, high = np.percentile(values, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return Interval(low=0.0 if matters is False else float(low), high=float(high), matters=matters)
+    return Interval(low=0.0 if matters is False else float(low), high=float(high), draws=values, matters=matters)
 
 
 def _is_away(effect: Floats) -> bool:

@@ -12,6 +12,7 @@ from ConfigSpace import ConfigurationSpace
 
 from naxcli.analysis.anytime import is_full_fidelity, marginal_value, pareto_front, trajectory
 from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
+from naxcli.analysis.changes import importance_changes
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
 from naxcli.analysis.failures import failure_rates
 from naxcli.analysis.fidelity import Answer, Failures, answer
@@ -111,6 +112,7 @@ def summarise(
         "failures": _failures(table),
         "failure_rates": failure_rates(table, vectors, encoding, seed=seed),
         "importance": [a.entry for a in answers],
+        "importance_changes": importance_changes([a.measured for a in answers], seed=seed),
         "trajectory": trajectory(table),
         "proxy_audit": audits,
         "random_arm": arm,

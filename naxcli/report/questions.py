@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from naxcli.report.data import ReportData
+from naxcli.report.importance import EFFECTS
 from naxcli.report.results import number_in
-from naxcli.report.section import Column, Row, Table
-from naxcli.report.text import NOT_AVAILABLE, counted, decimal, interval, is_missing, percent, plain, whole
+from naxcli.report.section import Column, Row, Table, Text
+from naxcli.report.text import (
+    NOT_AVAILABLE,
+    counted,
+    decimal,
+    interval,
+    is_missing,
+    percent,
+    plain,
+    signed,
+    whole,
+    with_unit,
+)
 
 # Rows of a table without intervals, which cannot tell what is shown.
 TOP_ROWS = 10
+CHANGE_COLUMNS = ("fidelity", "to", "method", "name", "before", "after", "difference", "low", "high", "matters")
 
 Entry = Mapping[str, Any]
 
@@ -83,6 +97,67 @@ def tunability(entry: Entry) -> Table:
             f"default.{_not_shown(others)}"
         ),
         empty=f"No change of a single hyperparameter is shown to gain over the default ({others} asked).",
+    )
+
+
+def change_rows(data: ReportData) -> list[Row]:
+    """Return a row for each hyperparameter, method and lower fidelity: its importance there and at the highest fidelity."""
+    return [
+        {"fidelity": change["fidelity"], "to": change["to"], **row}
+        for change in data.listed("importance_changes")
+        for row in change["changes"]
+    ]
+
+
+def changes(data: ReportData, methods: Iterable[str]) -> list[Table | Text]:
+    """Return whose importance changes with the fidelity by some methods; nothing for a single fidelity or without intervals."""
+    chosen = set(methods)
+    rows = [row for row in change_rows(data) if row["method"] in chosen]
+    if all(is_missing(row.get("matters")) for row in rows):
+        return []
+    unit = data.fidelity_unit
+    orders = [
+        _orders(change, [order for order in change["orders"] if order["method"] in chosen], unit)
+        for change in data.listed("importance_changes")
+    ]
+    table = Table(
+        name="importance-changes",
+        caption=f"Does what matters change with {'the ' if unit == 'fidelity' else ''}{unit}?",
+        columns=[
+            Column(title="Hyperparameter", text=lambda row: str(row["name"])),
+            Column(title="Measure", text=lambda row: EFFECTS[row["method"]]),
+            Column(title="From", text=lambda row: plain(row["fidelity"]), sort=number_in("fidelity"), is_numeric=True),
+            Column(title="To", text=lambda row: plain(row["to"]), sort=number_in("to"), is_numeric=True),
+            Column(title="Before", text=lambda row: decimal(row["before"], 2), is_numeric=True, is_minor=True),
+            Column(title="After", text=lambda row: decimal(row["after"], 2), is_numeric=True, is_minor=True),
+            Column(
+                title="Change",
+                text=lambda row: signed(row["difference"], 2),
+                sort=number_in("difference"),
+                is_numeric=True,
+            ),
+            _interval_column(2),
+        ],
+        rows=[row for row in rows if row.get("matters")],
+        note="Only changes whose interval leaves out 0. Where a fidelity has survivors only, what tells them apart may be another matter.",
+        empty="No hyperparameter's share of the variance is shown to change.",
+    )
+    return [*(Text(text=text) for text in orders if text), table]
+
+
+def _orders(change: Mapping[str, Any], orders: Sequence[Mapping[str, Any]], unit: str) -> str:
+    """Return how alike the orders of importance at two fidelities are."""
+    if not orders:
+        return ""
+    by_method = [
+        f"by {EFFECTS[order['method']]} {decimal(order['kendall'], 2)} {interval(order['low'], order['high'], 2)} "
+        f"(of {whole(order['num_hyperparameters'])})"
+        for order in orders
+    ]
+    fidelities = f"{plain(change['fidelity'])} and {with_unit(change['to'], unit)}"
+    return (
+        f"Order of the hyperparameters that are shown to matter at {fidelities}, Kendall's rank correlation: "
+        f"{', '.join(by_method)}."
     )
 
 

@@ -42,7 +42,7 @@ def sections(
         _parallel(data),
         _size(data),
         _curves(data),
-        _fidelities(data),
+        _fidelities(data, tuple(methods)),
         _trials(data),
         _environment(data),
         _checklist(data),
@@ -165,15 +165,17 @@ def _curves(data: ReportData) -> Section:
     return Section(name="curves", title="Learning curves", elements=[figures])
 
 
-def _fidelities(data: ReportData) -> Section:
+def _fidelities(data: ReportData, methods: Sequence[str]) -> Section:
     columns = ("fidelity", "to", "num_configs", "spearman", "kendall", "low", "high", "verdict")
     return Section(
         name="fidelities",
         title="Do cheap trials rank as full ones do?",
         elements=[
             results.proxy_audit(data),
+            *questions.changes(data, methods),
             Figures(makers=[partial(charts.fidelity_correlation, data)]),
             _sheet(data, "proxy_audit", *columns),
+            Sheet(name="importance_changes", columns=questions.CHANGE_COLUMNS, rows=questions.change_rows(data)),
         ],
     )
 

@@ -416,6 +416,31 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
         "importance": [
             _importance(trials, incumbent, level, rng) for level in FIDELITIES if (successes["fidelity"] == level).any()
         ],
+        "importance_changes": [
+            {
+                "fidelity": fidelity,
+                "to": 27.0,
+                "changes": [
+                    {
+                        "method": method,
+                        "name": name,
+                        "before": 0.5 - change,
+                        "after": 0.5,
+                        "difference": change,
+                        "low": change - 0.1,
+                        "high": change + 0.1,
+                        "matters": abs(change) > 0.1,
+                    }
+                    for method in ("lpi", "fanova")
+                    for name, change in (("block", 0.22), ("normalization", -0.31), ("stem", 0.04))
+                ],
+                "orders": [
+                    {"method": method, "num_hyperparameters": 5, "kendall": 0.4, "low": -0.2, "high": 0.8}
+                    for method in ("lpi", "fanova")
+                ],
+            }
+            for fidelity in (3.0, 9.0)
+        ],
         "proxy_audit": [
             {
                 "fidelity": 3.0,
@@ -583,6 +608,7 @@ FIXED_KEYS = frozenset(
     run space seed incumbent config cost fidelity num_seeds config_id trial_id references name predicted_cost difference trials
     failures status count example trajectory ended_at elapsed_seconds trial_seconds_sum importance num_trials num_configs r2
     survivors_of note lpi fanova names mean std low high rank_group matters inactive groups members ablation from to shapley value
+    importance_changes changes orders before after num_hyperparameters
     failure_rates num_failed rate other_rate statuses
     ped_anova target_share region_share region_value quantiles target region num_target num_region tunability
     partial_dependence values proxy_audit spearman kendall verdict random_arm num_searcher num_random searcher_best random_best
