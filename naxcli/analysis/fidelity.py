@@ -13,8 +13,8 @@ from naxcli.analysis.changes import Measured
 from naxcli.analysis.encoding import Domain, Encoding, Floats, check_groups, distinct_rows
 from naxcli.analysis.entry import no_tables, separation, tables_of
 from naxcli.analysis.forest import MANY_TRIALS, Forest, fit_forest, out_of_bag_r2
-from naxcli.analysis.importance import Estimate, Key, ask, estimate
-from naxcli.analysis.intervals import Interval, posterior_intervals
+from naxcli.analysis.importance import Key, ask, estimate
+from naxcli.analysis.intervals import Interval, posterior_intervals, with_interval
 from naxcli.analysis.request import Request
 
 # Below this share of variance explained out of bag, importance describes the forest more than the networks.
@@ -112,7 +112,7 @@ def answer(
         intervals = posterior_intervals(
             vectors, costs, question, num_draws=request.num_draws, seed=request.seed, progress=progress
         )
-        found = {key: _with_interval(value, intervals.get(key)) for key, value in found.items()}
+        found = {key: with_interval(value, intervals.get(key)) for key, value in found.items()}
     tables = tables_of(found, asked, question, explained, vectors) | separation(vectors, costs, asked)
     return Answer(
         entry=entry | tables,
@@ -175,14 +175,6 @@ def _reason(costs: Floats, num_configs: int, encoding: Encoding) -> str | None:
     if np.ptp(costs) == 0:
         return "all costs are equal: no variance to explain"
     return None
-
-
-def _with_interval(found: Estimate, interval: Interval | None) -> Estimate:
-    if found.mean is None or interval is None:
-        return found
-    # Forest and process are two models of the same trials: where they disagree, the interval holds the forest's estimate too.
-    low, high = min(interval.low, found.mean), max(interval.high, found.mean)
-    return replace(found, low=low, high=high, matters=interval.matters)
 
 
 def _warnings(

@@ -22,6 +22,7 @@ from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
 from naxcli.analysis.ped_anova import Quantiles
 from naxcli.analysis.request import Request
 from naxcli.analysis.table import check_table, unused_columns
+from naxcli.analysis.trade_off import trade_offs
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import plain_config, to_configuration
@@ -47,6 +48,7 @@ def summarise(
     space: str | None = None,
     merged: Collection[str] = (),
     best: tuple[float, float] = (0.1, 0.5),
+    objectives: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return everything a report says about a table of trials.
 
@@ -67,6 +69,7 @@ def summarise(
         space: name of the space, passed on.
         merged: choices (`name=value`) that the space counts as other names of the same network, so that no trial can have them.
         best: which share of the trials PED-ANOVA takes for the best, and which larger share it tells them from.
+        objectives: columns of further objectives that the search lowered, such as `num_params`.
 
     Returns:
         JSON values only: numbers that do not exist are None, never NaN.
@@ -118,6 +121,7 @@ def summarise(
         "random_arm": arm,
         "marginal_value": marginal_value(table, vectors, num_configs=num_configs, seed=seed),
         "pareto": pareto_front(table, vectors),
+        "trade_offs": _trade_offs(table, vectors, request, objectives),
         "warnings": [
             *_table_warnings(frame, configuration_space, table),
             *(warning for a in answers for warning in a.warnings),
@@ -185,6 +189,18 @@ def _answers(
         )
         answers.append(found if own is None else replace(found, entry={**found.entry, "lpi_incumbent": own.config_id}))
     return answers
+
+
+def _trade_offs(
+    table: pd.DataFrame, vectors: Floats, request: Request, objectives: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the importance for the cost together with each further objective, at the highest fidelity."""
+    rows = np.flatnonzero(is_full_fidelity(table))
+    sizes = {name: table[name].to_numpy(dtype=float)[rows] for name in objectives if name in table}
+    if "fanova" not in request.methods or len(rows) == 0 or not sizes:
+        return []
+    fidelity, costs = float(table["fidelity"].iloc[rows[0]]), table["cost"].to_numpy(dtype=float)[rows]
+    return trade_offs(fidelity, vectors[rows], costs, sizes, request)
 
 
 def _survivors_of(config: Parts, fidelity_of: Floats, succeeded: Flags, fidelity: float) -> int | None:

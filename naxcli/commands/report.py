@@ -13,6 +13,7 @@ from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
 from naxcli.errors import NaxcliError
 from naxcli.records.database import Records, read_trials_parquet
 from naxcli.records.directory import RunDirectory
+from naxcli.records.history import OBJECTIVE_COLUMNS
 from naxcli.records.trial import CONFIG_PREFIX
 from naxcli.search_space.contract import plain_config
 from naxcli.search_space.recorded import read_space
@@ -170,6 +171,7 @@ def report_run(
         run=str(run.path),
         space=facts.get("name", experiment.space),
         merged=facts.get("merged", ()),
+        objectives=[OBJECTIVE_COLUMNS[name] for name in experiment.objective],
     )
     return ReportData(
         summary=summary,
@@ -242,6 +244,7 @@ def _summarise(
     run: str,
     space: str,
     merged: Sequence[str] = (),
+    objectives: Sequence[str] = (),
 ) -> dict[str, Any]:
     from naxcli.analysis.summary import summarise
 
@@ -260,6 +263,7 @@ def _summarise(
         best=request.best,
         progress=progress,
         merged=merged,
+        objectives=objectives,
     )
     return {"run": run, "space": space, **{key: value for key, value in summary.items() if key not in ("run", "space")}}
 

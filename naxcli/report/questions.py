@@ -24,6 +24,19 @@ from naxcli.report.text import (
 
 # Rows of a table without intervals, which cannot tell what is shown.
 TOP_ROWS = 10
+OBJECTIVES = {"num_params": "parameters", "flops": "multiply-adds", "latency_ms": "latency"}
+TRADE_OFF_COLUMNS = (
+    "objective",
+    "fidelity",
+    "cost_weight",
+    "name",
+    "mean",
+    "std",
+    "low",
+    "high",
+    "rank_group",
+    "matters",
+)
 CHANGE_COLUMNS = ("fidelity", "to", "method", "name", "before", "after", "difference", "low", "high", "matters")
 
 Entry = Mapping[str, Any]
@@ -159,6 +172,70 @@ def _orders(change: Mapping[str, Any], orders: Sequence[Mapping[str, Any]], unit
         f"Order of the hyperparameters that are shown to matter at {fidelities}, Kendall's rank correlation: "
         f"{', '.join(by_method)}."
     )
+
+
+def trade_off_rows(data: ReportData) -> list[Row]:
+    """Return a row for each further objective, weight and hyperparameter."""
+    return [
+        {"objective": each["objective"], "fidelity": each["fidelity"], "cost_weight": weight["cost_weight"], **row}
+        for each in data.listed("trade_offs")
+        for weight in each["weights"]
+        for row in weight["fanova"]
+    ]
+
+
+def trade_offs(data: ReportData, methods: Iterable[str]) -> list[Table]:
+    """Return a table for each objective beside the cost: what matters for the cost, for both, and for the other one."""
+    return [_trade_off(each) for each in data.listed("trade_offs")] if "fanova" in set(methods) else []
+
+
+def _trade_off(found: Mapping[str, Any]) -> Table:
+    objective = OBJECTIVES.get(found["objective"], str(found["objective"]))
+    headings = {1.0: "Cost alone", 0.5: "Both alike", 0.0: f"{objective.capitalize()} alone"}
+    by_weight = {
+        weight["cost_weight"]: {row["name"]: row for row in weight["fanova"]}
+        for weight in found["weights"]
+        if weight["cost_weight"] in headings
+    }
+    names = list(dict.fromkeys(name for rows in by_weight.values() for name in rows))
+    rows = [
+        {"name": name, **{str(weight): rows.get(name) or {} for weight, rows in by_weight.items()}} for name in names
+    ]
+
+    def column(weight: float, heading: str) -> Column:
+        def mean(row: Row) -> float | None:
+            return number_in("mean")(row[str(weight)])
+
+        return Column(title=heading, text=lambda row: _share(row[str(weight)]), sort=mean, is_numeric=True)
+
+    def largest(row: Row) -> float:
+        return max(float(row[str(weight)].get("mean") or 0.0) for weight in by_weight)
+
+    has_shown = any(row[str(weight)].get("matters") is not None for row in rows for weight in by_weight)
+    shown = [row for row in rows if not has_shown or any(row[str(weight)].get("matters") for weight in by_weight)]
+    return Table(
+        name=f"trade-off-{found['objective']}",
+        caption=f"Which choices matter for the cost, and which for {objective}?",
+        columns=[
+            Column(title="Hyperparameter", text=lambda row: str(row["name"])),
+            *(column(weight, heading) for weight, heading in headings.items() if weight in by_weight),
+        ],
+        rows=sorted(shown, key=largest, reverse=True),
+        note=(
+            "fANOVA of the weighted sum of both, each between its lowest and highest trial, with 95 % intervals: share of the variance "
+            f"over the whole space; –: not shown.{_not_shown(len(rows) - len(shown))}"
+        ),
+        empty="No choice is shown to matter for either.",
+    )
+
+
+def _share(effect: Mapping[str, Any]) -> str:
+    """Return a share with its interval, a dash where it is not shown to matter."""
+    if is_missing(effect.get("mean")) or effect.get("matters") is False:
+        return "–"
+    if is_missing(effect.get("low")):
+        return decimal(effect["mean"], 2)
+    return f"{decimal(effect['mean'], 2)} {interval(effect['low'], effect['high'], 2)}"
 
 
 def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:

@@ -40,7 +40,7 @@ def sections(
         _progress(data),
         _importance(data, data.importance[::-1] if entries is None else entries, tuple(methods)),
         _parallel(data),
-        _size(data),
+        _size(data, tuple(methods)),
         _curves(data),
         _fidelities(data, tuple(methods)),
         _trials(data),
@@ -148,14 +148,16 @@ def _parallel(data: ReportData) -> Section:
     return Section(name="parallel", title="Parallel coordinates", elements=[figures])
 
 
-def _size(data: ReportData) -> Section:
+def _size(data: ReportData, methods: Sequence[str]) -> Section:
     return Section(
         name="size",
         title="Cost against size",
         elements=[
             Figures(makers=[partial(charts.pareto_front, data)]),
             results.pareto(data),
+            *questions.trade_offs(data, methods),
             _sheet(data, "pareto", "trial_id", "config_id", "cost", "num_params", "flops", "latency_ms"),
+            Sheet(name="trade_offs", columns=questions.TRADE_OFF_COLUMNS, rows=questions.trade_off_rows(data)),
         ],
     )
 

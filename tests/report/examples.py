@@ -483,6 +483,28 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
             "method": "power law through the trajectory",
         },
         "pareto": front,
+        "trade_offs": [
+            {
+                "objective": "num_params",
+                "fidelity": 27.0,
+                "num_trials": 31,
+                "weights": [
+                    {
+                        "cost_weight": weight,
+                        "fanova": [
+                            {
+                                "name": name,
+                                **_spread(weight * share + (1 - weight) * (0.5 - share), rng),
+                                "rank_group": 1,
+                                "matters": share < 0.45 or weight > 0,
+                            }
+                            for name, share in (("block", 0.3), ("kernel_size", 0.1), ("normalization", 0.49))
+                        ],
+                    }
+                    for weight in (1.0, 0.75, 0.5, 0.25, 0.0)
+                ],
+            }
+        ],
         "warnings": [
             "rank correlation of 3 epochs to 27 is 0.58: promotions from this rung may drop good configurations",
             "fewer trials (30) at 27 epochs than needed to tell apart the ranks below 3",
@@ -608,6 +630,7 @@ FIXED_KEYS = frozenset(
     run space seed incumbent config cost fidelity num_seeds config_id trial_id references name predicted_cost difference trials
     failures status count example trajectory ended_at elapsed_seconds trial_seconds_sum importance num_trials num_configs r2
     survivors_of note lpi fanova names mean std low high rank_group matters inactive groups members ablation from to shapley value
+    trade_offs objective weights cost_weight fanova
     importance_changes changes orders before after num_hyperparameters
     failure_rates num_failed rate other_rate statuses
     ped_anova target_share region_share region_value quantiles target region num_target num_region tunability
