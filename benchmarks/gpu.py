@@ -4,8 +4,9 @@
 
 Runs the scripts beside this one with --device, one after another, and then a profile of our training; at the end it
 prints a table of measured values beside the bars. Each measurement leaves a JSON file in --out as it ends, and what is there is not
-measured again, so that a run cut short goes on. --seconds starts no measurement later than that. --smoke takes
-tiny sizes: it shows that the scripts run, on any device, and measures nothing.
+measured again, so that a run cut short goes on. --seconds starts no measurement later than that. The exit status is 1 where
+a measurement that was asked for is missing at the end. --smoke takes tiny sizes: it shows that the scripts run, on any device,
+and measures nothing.
 """
 
 from __future__ import annotations
@@ -66,13 +67,16 @@ MEASUREMENTS = (
         smoke_flags="--width 0.05 --batch-size 8 --repeats 1",
     ),
     Measurement(
-        name="profile", script="gpu_profile", flags="--width 1", smoke_flags="--width 0.05 --batch-size 8 --images 160"
+        name="profile",
+        script="gpu_profile",
+        flags="--width 1",
+        smoke_flags="--width 0.05 --batch-size 8 --images 80 --min-steps 8",
     ),
     Measurement(
         name="trials",
         script="training_trials",
         flags=f"--images {TRAIN_IMAGES + 11_250} --width 1 --batch-size 256 --repeats 3",
-        smoke_flags="--images 40 --width 0.02 --batch-size 16 --repeats 1 --epochs 0.01 1",
+        smoke_flags="--images 500 --width 0.02 --batch-size 64 --repeats 1 --epochs 0.01 1",
     ),
     Measurement(
         name="accuracy",
@@ -96,23 +100,34 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure also what was measured before")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    missing = measure(arguments)
+    print()
+    print(("tiny sizes, which measure nothing\n\n" if arguments.smoke else "") + table(read_results(arguments.out)))
+    if missing:
+        sys.exit(f"\nmissing: {', '.join(missing)}; the next run measures them")
+
+
+def measure(arguments: argparse.Namespace) -> list[str]:
+    """Run the measurements that were asked for and are not there yet, and return the names of those that are missing then."""
     deadline = time.monotonic() + (arguments.seconds or float("inf"))
+    missing = []
     for item in MEASUREMENTS:
         file = arguments.out / f"{item.name}.json"
         is_wanted = arguments.only is None or item.name in arguments.only
         if not is_wanted or (file.exists() and not arguments.again) or (item.needs_data and not arguments.data_root):
             continue
         if time.monotonic() > deadline:
-            print(f"{item.name}: no time left, the next run measures it", flush=True)
+            print(f"{item.name}: no time left", flush=True)
+            missing.append(item.name)
             continue
         print(f"\n== {item.name}", flush=True)
-        run(item, file, arguments)
-    print()
-    print(("tiny sizes, which measure nothing\n\n" if arguments.smoke else "") + table(read_results(arguments.out)))
+        if run(item, file, arguments) or not file.exists():
+            missing.append(item.name)
+    return missing
 
 
-def run(item: Measurement, file: Path, arguments: argparse.Namespace) -> None:
-    """Run one script, its output on the terminal and in a file."""
+def run(item: Measurement, file: Path, arguments: argparse.Namespace) -> int:
+    """Run one script, its output on the terminal and in a file, and return its exit status."""
     flags = (item.smoke_flags if arguments.smoke else item.flags).split()
     if item.needs_data:
         flags += ["--data-root", arguments.data_root, "--out", str(arguments.out / f"{item.name}.jsonl")]
@@ -128,6 +143,7 @@ def run(item: Measurement, file: Path, arguments: argparse.Namespace) -> None:
             log.write(line)
     if process.returncode:
         print(f"{item.name}: ended with {process.returncode}", flush=True)
+    return process.returncode
 
 
 def read_results(folder: Path) -> dict[str, Any]:

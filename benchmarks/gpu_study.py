@@ -1,13 +1,20 @@
 """`make gpu`: everything that needs a GPU, in one command that a second run continues: tests, benchmarks, the study.
 
-    python benchmarks/gpu_study.py [--out runs/gpu] [--seconds 540] [--wheels DIR] [--packs DIR] [--data-root DIR]
-                                   [--budget 20m] [--workers auto] [--stages tests bench search report confirm] [--smoke]
+    python benchmarks/gpu_study.py [--out runs/gpu] [--seconds 540] [--wheels DIR] [--packs DIR ...] [--data-root DIR]
+                                   [--commit HASH] [--budget 20m] [--workers auto]
+                                   [--stages tests bench search report confirm] [--smoke]
 
-Stages, each a command of its own whose output also goes to a file of --out: `wheels` installs the wheels of a folder beside
-what is there; `data` unpacks CIFAR-100 from packs; `tests` runs those marked gpu; `bench` is benchmarks/gpu.py; `search` is
-experiments/nexception-cifar100 until --budget of search time is spent, over all runs together; `report` and `confirm` are of
-that search. A stage that ended well is not run again (the search goes on where it has budget left, confirmation where
-trainings are missing). --seconds ends the run in time: a stage under way is interrupted as by Ctrl-C, and goes on next time.
+Stages, each a command of its own whose output also goes to a file of --out: `tests` runs those marked gpu; `bench` is
+benchmarks/gpu.py; `search` is experiments/nexception-cifar100 until --budget of search time is spent, over all runs together;
+`report` and `confirm` are of that search. A stage that ended well is not run again (the search goes on where it has budget left,
+the benchmarks and the confirmation where measurements or trainings are missing).
+--seconds ends the run in time: a stage under way is interrupted as by Ctrl-C, and goes on next time.
+
+Before them --wheels installs the wheels of a folder beside what is there, and --packs takes the packs of CIFAR-100 that are in
+any of the folders. Folders outside the checkout do not come along where only the checkout is copied to the machine: copy them into
+it first, as large as one transfer allows. What a run was given stays in --out, so that runs can bring the two packs in turn; a
+stage that needs the data has it unpacked from those that are there then. --commit names the code where .git did not come along.
+
 After every stage `results.tar.gz` is packed anew: all but data and checkpoints. Unpacked in --out it continues on another machine.
 --smoke goes the same ways on a CPU in a few minutes: digits, tiny networks, one small measurement of each kind.
 
@@ -19,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +40,10 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXPERIMENT = REPOSITORY / "experiments" / "nexception-cifar100" / "experiment.toml"
 STAGES = ("tests", "bench", "search", "report", "confirm")
+NEED_DATA = {"bench", "search", "confirm"}
+PACK_FILES = ("unpack.py", "meta", "*.head.xz", "cifar100-*.npz")
 STOP_SECONDS = 45.0  # between the interrupt and the end of a stage
-LEFT_OUT = {"checkpoints", "site", "data", "lock"}  # of results.tar.gz
+LEFT_OUT = {"checkpoints", "site", "data", "packs", "lock"}  # of results.tar.gz
 SMOKE_SETTINGS = ("width=0.02", "threads=1", "recipe.batch_size=64")
 
 
@@ -159,6 +169,8 @@ def main() -> None:
     study.environment["PYTHONPATH"] = os.pathsep.join(
         [str(out / "site"), str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
+    if arguments.commit:
+        study.environment["NAXCLI_COMMIT"] = arguments.commit
     data_root = prepare_data(study, arguments)
     if arguments.smoke:
         study.environment["OMP_NUM_THREADS"] = "1"
@@ -199,8 +211,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="default: runs/gpu, or runs/gpu-smoke")
     parser.add_argument("--seconds", type=float, default=1e9)
-    parser.add_argument("--wheels", type=Path)
-    parser.add_argument("--packs", type=Path, help="folder with unpack.py and packs of CIFAR-100")
+    parser.add_argument("--wheels", type=existing_folder)
+    parser.add_argument(
+        "--packs",
+        type=existing_folder,
+        nargs="+",
+        default=[],
+        help="folders with unpack.py, its files and packs of CIFAR-100",
+    )
+    parser.add_argument("--commit", help="of this code, where .git did not come along")
     parser.add_argument("--data-root", type=Path, help="default: OUT/data")
     parser.add_argument("--budget", help="of the search; default 20m, or 20s to smoke")
     parser.add_argument("--fidelity", help="in place of the experiment's")
@@ -215,6 +234,16 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
+def existing_folder(text: str) -> Path:
+    """Return the path of a folder that exists, for argparse."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"there is no folder {text}; one beside the checkout does not come along with it: copy it into the checkout"
+        )
+    return path
+
+
 def install_wheels(study: Study, folder: Path) -> None:
     """Install wheels into a folder of their own, beside what the machine has."""
     wheels = sorted(map(str, folder.glob("*.whl")))
@@ -225,16 +254,29 @@ def install_wheels(study: Study, folder: Path) -> None:
 
 
 def prepare_data(study: Study, arguments: argparse.Namespace) -> Path:
-    """Return the folder of the data, with the packs unpacked that are at hand."""
+    """Return the folder of the data: with the packs unpacked that this run and earlier ones were given, where a stage needs them."""
     root: Path = (arguments.data_root or study.out / "data").resolve()
-    packs: Path | None = arguments.packs
-    if study.is_smoke or packs is None or (root / "cifar-100-python" / "train").exists():
+    packs, unpacked = study.out / "packs", root / "unpacked.txt"
+    keep_packs(arguments.packs, packs)
+    if study.is_smoke or not NEED_DATA.intersection(arguments.stages) or not (packs / "unpack.py").exists():
         return root
-    names = ",".join(name for name in ("a", "b") if (packs / f"cifar100-{name}.npz").exists()) or "mini"
+    there = [name for name in ("a", "b", "mini") if (packs / f"cifar100-{name}.npz").exists()]
+    names = ",".join(there[:2] if "a" in there and "b" in there else there[:1])
+    has_data = (root / "cifar-100-python" / "train").exists()
+    if not names or (has_data and (not unpacked.exists() or unpacked.read_text() == names)):
+        return root
     if names != "a,b":
-        print(f"only the packs {names} are in {packs}: the study is on a part of CIFAR-100", flush=True)
+        print(f"of CIFAR-100 only the packs {names} are there: the study is on a part of it", flush=True)
     subprocess.run([sys.executable, str(packs / "unpack.py"), str(root), "--packs", names], check=True)
+    unpacked.write_text(names)
     return root
+
+
+def keep_packs(folders: list[Path], kept: Path) -> None:
+    """Copy packs and what unpacks them, which may lie in several folders, where later runs find them."""
+    for path in (path for folder in folders for pattern in PACK_FILES for path in folder.glob(pattern)):
+        kept.mkdir(exist_ok=True)
+        shutil.copy(path, kept / path.name)
 
 
 def tests_command(study: Study) -> list[str]:

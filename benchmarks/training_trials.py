@@ -1,10 +1,12 @@
-"""Whole trials: a timm script per trial against a warm worker: fixed cost, trials an hour at 1 and 10 epochs, memory.
+"""Whole trials: a timm script per trial against `naxcli search`: fixed cost, trials an hour at 1 and 10 epochs, memory.
 
-    python -m benchmarks.training_trials [--images 480] [--width 0.125] [--batch-size 64] [--repeats 3] [--device cuda]
+    python -m benchmarks.training_trials [--images 1000] [--width 0.125] [--batch-size 64] [--repeats 3] [--device cuda]
+                                         [--workers 1]
 
 A trial builds the reduced NEXcepTion, trains it with the paper's recipe on CIFAR-sized images and validates after every
-epoch. The baseline is a fresh process that runs `timm_baseline.train` with a loader process per core; ours is `train` in
-a process that has run a trial before, as a worker has. Both use all cores and alternate; times are wall time, memory is
+epoch. The baseline is a fresh process that runs `timm_baseline.train` with a loader process per core. Ours is a search whose
+configurations all are this network, from the end of its first trials, one per worker, to the end of its last: with asking,
+recording, checkpoints, and what lies between trials. Both use all cores, one after the other; times are wall time, memory is
 the largest resident size of the process (of CUDA's allocator there). The fixed cost is that of a trial of one step.
 """
 
@@ -12,16 +14,39 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from benchmarks.results import add_json_option, keep
 
 EPOCHS = (0.01, 1.0, 10.0)  # less than one is a single step
+VALIDATION_FRACTION = 0.2
+SPACE = """
+from ConfigSpace import ConfigurationSpace, Integer
+from naxcli import Space
+from naxcli.search_space.contract import load_space
+
+NEXCEPTION = load_space("nexception")
+
+
+def configspace(seed=None):
+    space = ConfigurationSpace(seed=seed)
+    space.add(Integer("copy", (0, 1_000_000)))
+    return space
+
+
+def build(config, **arguments):
+    return NEXCEPTION.build(NEXCEPTION.reference["nexception"], **arguments)
+
+
+SPACE = Space(name="one-network", configspace=configspace, build=build)
+"""
 
 
 def run_baseline(arguments: argparse.Namespace) -> None:
@@ -52,12 +77,6 @@ def build_network(width: float):  # type: ignore[no-untyped-def]  # torch is imp
     return network
 
 
-def resident_megabytes() -> int:
-    """Return the resident size of this process, 0 where the system does not tell."""
-    file = Path("/proc/self/statm")
-    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6 if file.exists() else 0
-
-
 def measure_baseline(arguments: argparse.Namespace, epochs: float) -> tuple[float, int]:
     """Return wall time in seconds and peak memory in bytes of a trial in a fresh process."""
     names = ("images", "width", "batch_size", "threads", "device")
@@ -72,13 +91,67 @@ def measure_baseline(arguments: argparse.Namespace, epochs: float) -> tuple[floa
     return time.perf_counter() - start, int(process.stdout)
 
 
+def write_images(folder: Path, num_images: int) -> None:
+    """Write synthetic images in CIFAR-100's layout, from which a search takes its validation images too."""
+    from benchmarks import timm_baseline
+
+    dataset = timm_baseline.synthetic_dataset(num_images, num_validation=0)
+    images = dataset.train_images.numpy().reshape(num_images, -1)  # type: ignore[union-attr]
+    entries = {"data": images, "fine_labels": dataset.train_labels.tolist()}
+    folder.mkdir(parents=True)
+    for name, content in (
+        ("train", entries),
+        ("test", {name: values[:100] for name, values in entries.items()}),
+        ("meta", {"fine_label_names": [f"class {number}" for number in range(100)]}),
+    ):
+        (folder / name).write_bytes(pickle.dumps(content))
+
+
+def measure_search(arguments: argparse.Namespace, epochs: float, folder: Path) -> tuple[float, int]:
+    """Return the seconds for each trial of a search, and the peak memory of one in bytes."""
+    import pandas as pd
+
+    run, space, num_workers = folder / f"run-{epochs:g}", folder / "space.py", arguments.workers
+    space.write_text(SPACE)
+    if not (folder / "data").exists():
+        write_images(folder / "data" / "cifar-100-python", arguments.images)
+    settings = {
+        "width": arguments.width,
+        "recipe.batch_size": arguments.batch_size,
+        "validation_fraction": VALIDATION_FRACTION,
+        "threads": max(1, arguments.threads // num_workers),
+    }
+    flags = {
+        "space": space,
+        "run": run,
+        "data": "cifar100",
+        "data-root": folder / "data",
+        "searcher": "random",
+        "workers": num_workers,
+        "trials": num_workers * (1 + arguments.repeats),
+        "epochs": epochs,
+    }
+    command = [sys.executable, "-m", "naxcli", "search", "--quiet"]
+    command += [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+    command += [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": ""} if arguments.device == "cpu" else {})}
+    subprocess.run(command, check=True, env=environment)
+    trials = pd.read_parquet(run / "trials.parquet")
+    if (failed := trials[trials["status"] != "success"]).size:
+        raise RuntimeError(f"{len(failed)} trials failed: {failed['error'].iloc[0]}")
+    ends = sorted(trials["ended_at"])
+    seconds = (ends[-1] - ends[num_workers - 1]) / (len(ends) - num_workers)
+    return seconds, int(trials["peak_memory_bytes"].max())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=480, help="a fifth of them for validation")
+    parser.add_argument("--images", type=int, default=1000, help="a fifth of them for validation")
     parser.add_argument("--width", type=float, default=0.125)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="trials at once in the search")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=float, nargs="+", default=EPOCHS)
     add_json_option(parser)
@@ -88,48 +161,30 @@ def main() -> None:
         run_baseline(arguments)
         return
 
-    import torch
-
-    from benchmarks import timm_baseline
-    from naxcli.settings.recipe import Recipe
-    from naxcli.training.loop import TrainingRequest, seed_everything, train
-
-    torch.set_num_threads(arguments.threads)
-    recipe = Recipe(batch_size=arguments.batch_size)
-    dataset = timm_baseline.synthetic_dataset(arguments.images, num_validation=arguments.images // 5)
-
-    def measure_ours(epochs: float) -> tuple[float, int]:
-        start = time.perf_counter()
-        seed_everything(0)
-        network = build_network(arguments.width)
-        request = TrainingRequest(recipe=recipe, epochs=epochs, seed=0, device=arguments.device)
-        outcome = train(network, dataset, request)
-        return time.perf_counter() - start, outcome.peak_memory_bytes or 0
-
-    before = resident_megabytes()
-    measure_ours(0.01)
     print(
         f"reduced NEXcepTion, width {arguments.width:g}, {arguments.images} images, batch {arguments.batch_size}, "
-        f"{arguments.device}, {arguments.threads} threads, {arguments.repeats} alternating repeats; "
-        f"{before} MB resident before the first trial"
+        f"{arguments.device}, {arguments.threads} threads, {arguments.repeats} repeats, "
+        f"{arguments.workers} worker(s) in the search"
     )
     print(
         f"{'trial':10s} {'timm s':>8s} {'naxcli s':>8s} {'timm/h':>8s} {'naxcli/h':>8s} {'ratio':>7s}  range          MB timm, naxcli"
     )
     kept = {}
     for epochs in arguments.epochs:
-        pairs = [(measure_baseline(arguments, epochs), measure_ours(epochs)) for _ in range(arguments.repeats)]
-        theirs, ours = (statistics.median(pair[side][0] for pair in pairs) for side in (0, 1))
-        ratios = sorted(pair[0][0] / pair[1][0] for pair in pairs)
-        memory = [max(pair[side][1] for pair in pairs) // 10**6 for side in (0, 1)]
+        with tempfile.TemporaryDirectory() as folder:
+            ours, ours_bytes = measure_search(arguments, epochs, Path(folder))
+        baselines = [measure_baseline(arguments, epochs) for _ in range(arguments.repeats)]
+        theirs = statistics.median(seconds for seconds, _ in baselines)
+        ratios = sorted(seconds / ours for seconds, _ in baselines)
+        memory = [max(num_bytes for _, num_bytes in baselines) // 10**6, ours_bytes // 10**6]
         name = "one step" if epochs < 1 else f"{epochs:g} epochs"
         print(
             f"{name:10s} {theirs:8.2f} {ours:8.2f} {3600 / theirs:8.0f} {3600 / ours:8.0f} {statistics.median(ratios):7.2f}  "
             f"{ratios[0]:.2f} to {ratios[-1]:.2f}   {memory[0]}, {memory[1]}"
         )
         kept[name] = {
-            "timm_seconds": [pair[0][0] for pair in pairs],
-            "naxcli_seconds": [pair[1][0] for pair in pairs],
+            "timm_seconds": [seconds for seconds, _ in baselines],
+            "naxcli_seconds": [ours],
             "ratio": ratios,
             "timm_megabytes": memory[0],
             "naxcli_megabytes": memory[1],

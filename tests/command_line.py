@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -9,11 +10,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from naxcli.cli import app
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 
 
-def naxcli(*arguments: str | Path, timeout: float = 300, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def naxcli(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in this process, which has imported already what it needs; a bug is raised."""
+    command = [str(argument) for argument in arguments]
+    with contextlib.chdir(cwd or Path.cwd()):
+        result = CliRunner().invoke(app, command, prog_name="naxcli", env={**ENVIRONMENT, "COLUMNS": "80"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(command, result.exit_code, result.stdout, result.stderr)
+
+
+def naxcli_process(
+    *arguments: str | Path, timeout: float = 300, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in a process of its own, for what signals, streams and imports do to one."""
     command = [sys.executable, "-m", "naxcli", *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, check=False, cwd=cwd

@@ -21,6 +21,7 @@ class InlinePool:
     """One worker, in this process; see `WorkerPool`."""
 
     capacity = 1
+    shares_devices = False
 
     def __init__(self, *_: object, **__: object) -> None:
         self._finished: list[Finished] = []

@@ -20,12 +20,13 @@ from naxcli.records.trial import Status
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
 from naxcli.training import step
+from naxcli.training.checkpoint import CheckpointWriter
 from naxcli.training.loop import Training, TrainingRequest, set_drop_path
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.step import EagerStep, GraphedStep, autocast_dtype, choose_step
 from naxcli.workers.evaluate import evaluate, is_device_broken
 from naxcli.workers.task import DataRequest, TrialTask
-from tests.command_line import naxcli, start
+from tests.command_line import naxcli_process, start
 from tests.training.test_lamb import groups_of, largest_difference
 from tests.training.test_lamb import small_network as lamb_network
 from tests.training.test_loop import QUICK, RECIPE, small_network, train_small
@@ -35,6 +36,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def full_float32() -> None:
+    """Float32 is not rounded to TF32 before a training says otherwise: steps are compared with those of a CPU."""
+    step.set_float32_precision(Recipe(precision="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +150,8 @@ def test_a_step_with_augmentation_and_optimizer_never_waits_for_the_device(
 ) -> None:
     monkeypatch.setattr(step, "_MIN_STEPS_FOR_GRAPH", 1 if is_graphed else 10**9)
     recipe = Recipe(batch_size=64, drop_path=0.1, ema_decay=0.9)
-    training = Training(small_network(), digits, TrainingRequest(recipe=recipe, epochs=10.0, seed=0, device=CUDA))
+    request = TrainingRequest(recipe=recipe, epochs=10.0, seed=0, device=CUDA)
+    training = Training(small_network(), digits, request, writer=CheckpointWriter())
     for _ in range(3):
         training.take_step()
     torch.cuda.set_sync_debug_mode("error")
@@ -322,7 +330,7 @@ def test_a_trial_out_of_memory_says_so_and_the_next_one_trains(hungry_space: Pat
 
 
 def test_a_broken_device_costs_its_trial_only(hungry_space: Path, tmp_path: Path) -> None:
-    done = naxcli(
+    done = naxcli_process(
         "search",
         "--space",
         hungry_space,
@@ -360,7 +368,7 @@ def search_arguments(run: Path, *more: str) -> list[str | Path]:
 
 
 def test_two_workers_share_one_gpu(tmp_path: Path) -> None:
-    done = naxcli(*search_arguments(tmp_path / "run", "--trials", "6", "--epochs", "2", "--workers", "2"))
+    done = naxcli_process(*search_arguments(tmp_path / "run", "--trials", "6", "--epochs", "2", "--workers", "2"))
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(tmp_path / "run" / "trials.parquet")
     assert trials["worker"].nunique() == 2 and trials["status"].isin(["success", "diverged"]).all()
@@ -379,7 +387,7 @@ def test_a_killed_search_on_cuda_resumes_with_its_trials(tmp_path: Path) -> None
     process.kill()
     process.communicate()
     before = pd.read_parquet(run / "trials.parquet").set_index("trial_id")["cost"]
-    done = naxcli(*arguments)
+    done = naxcli_process(*arguments)
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(run / "trials.parquet")
     assert len(trials) == 12 and trials["trial_id"].is_unique

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -10,8 +11,11 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import gpu, gpu_profile, gpu_study
 from naxcli.settings.sources import resolve
@@ -58,6 +62,92 @@ def test_kernels_are_told_apart(kernel: str, kind: str) -> None:
     assert gpu_profile.kind_of(kernel) == kind
 
 
+def test_a_profile_counts_kernels_and_not_the_annotations_that_span_them() -> None:
+    def event(key: str, *, milliseconds: float, is_cuda: bool = True, is_user_annotation: bool = False) -> Any:
+        return SimpleNamespace(
+            key=key,
+            count=2,
+            device_type=torch.autograd.DeviceType.CUDA if is_cuda else torch.autograd.DeviceType.CPU,
+            self_device_time_total=1e3 * milliseconds,
+            self_cpu_time_total=1e3 * milliseconds,
+            is_user_annotation=is_user_annotation,
+        )
+
+    events = [
+        event("gemm", milliseconds=3.0),
+        event("lamb", milliseconds=1.0),
+        event("Optimizer.step#Lamb.step", milliseconds=1.5, is_user_annotation=True),
+        event("cudaLaunchKernel", milliseconds=9.0, is_cuda=False),
+    ]
+    found: Any = SimpleNamespace(key_averages=lambda: events)
+    assert gpu_profile.kernel_times(found, is_cuda=True) == {"gemm": (3.0, 2), "lamb": (1.0, 2)}
+
+
+def test_a_profile_holds_whole_chunks_of_augmented_images() -> None:
+    arguments = argparse.Namespace(images=80, width=0.02, batch_size=8, min_steps=64)
+    training, num_steps = gpu_profile.make_training(arguments, torch.device("cpu"))
+    assert training.steps_per_epoch == 10 and num_steps == 70  # a chunk is an epoch, and 64 steps are not seven of them
+
+
+@pytest.mark.parametrize("stops", ["a script fails", "a script writes nothing", "the time is over"])
+def test_benchmarks_with_a_measurement_missing_end_with_a_failure(
+    stops: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(item: gpu.Measurement, file: Path, _: object) -> int:
+        is_bad = item.name == "step-256" and stops.startswith("a script")
+        if not is_bad:
+            file.write_text("{}")
+        return 1 if is_bad and stops == "a script fails" else 0
+
+    monkeypatch.setattr(gpu, "run", run)
+    seconds = ["--seconds", "-1"] if stops == "the time is over" else []
+    wanted = ["--only", "step-128", "step-256"]
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), *wanted, *seconds])
+    with pytest.raises(SystemExit) as ended:
+        gpu.main()
+    assert ended.value.code and "step-256" in str(ended.value.code)
+    stops = ""
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), *wanted])
+    gpu.main()  # what was missing is measured, and nothing else
+
+
+def test_packs_are_taken_from_any_folder_and_in_turn(study: gpu_study.Study, tmp_path: Path) -> None:
+    unpack = """import pathlib, sys
+root = pathlib.Path(sys.argv[1]) / "cifar-100-python"
+root.mkdir(parents=True, exist_ok=True)
+assert all((pathlib.Path(__file__).parent / f"cifar100-{name}.npz").exists() for name in sys.argv[3].split(","))
+(root / "train").write_text(sys.argv[3])
+"""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, files in (
+        (first, {"unpack.py": unpack, "meta": "", "cifar100-a.npz": ""}),
+        (second, {"cifar100-b.npz": ""}),
+    ):
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+    study.is_smoke = False
+
+    def prepare(packs: list[Path], *stages: str) -> str | None:
+        root = gpu_study.prepare_data(study, argparse.Namespace(packs=packs, data_root=None, stages=stages))
+        train = root / "cifar-100-python" / "train"
+        return train.read_text() if train.exists() else None
+
+    assert prepare([first], "tests") is None  # they need no data: half of it is not unpacked
+    assert prepare([], "search") == "a"
+    assert prepare([second], "search") == "a,b"
+    assert prepare([], "search") == "a,b"
+
+
+def test_a_folder_that_did_not_come_along_is_told_as_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_study", "--packs", "../nowhere/cifar100"])
+    with pytest.raises(SystemExit):
+        gpu_study.parse()
+    assert "copy it into the checkout" in capsys.readouterr().err
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> gpu_study.Study:
     return gpu_study.Study(
@@ -98,7 +188,15 @@ def test_without_time_no_stage_starts(study: gpu_study.Study) -> None:
 
 
 def test_results_are_packed_without_data_and_checkpoints(study: gpu_study.Study) -> None:
-    for name in ("run/checkpoints/1.pt", "run/trials.parquet", "data/cifar", "site/x.py", "bench/step.json", ".hidden"):
+    for name in (
+        "run/checkpoints/1.pt",
+        "run/trials.parquet",
+        "data/cifar",
+        "site/x.py",
+        "packs/a.npz",
+        "bench/step.json",
+        ".hidden",
+    ):
         (study.out / name).parent.mkdir(parents=True, exist_ok=True)
         (study.out / name).write_text("x")
     study.state = {"bench": {"is_done": True}}

@@ -283,6 +283,12 @@ def _table_warnings(frame: pd.DataFrame, configuration_space: ConfigurationSpace
         found.append(f"{counted(len(frame), 'trial')} failed, and none succeeded")
     elif not succeeded.all():
         found.append(f"{int((~succeeded).sum()):,} of {len(frame):,} trials failed: left out of costs and importance")
+    num_cut = int((table["grad_accum_steps"] > 1).sum()) if "grad_accum_steps" in table else 0
+    if num_cut:
+        found.append(
+            f"{counted(num_cut, 'trial')} trained with batches cut for lack of memory (grad_accum_steps in trials.parquet): "
+            "batch normalization saw fewer images than the recipe says, and the costs are not quite comparable"
+        )
     unused = unused_columns(frame, configuration_space)
     if unused:
         found.append(f"columns that are no hyperparameter of the space are not used: {', '.join(unused)}")

@@ -28,7 +28,9 @@ NumClassesOption = Annotated[int | None, typer.Option("--num-classes", min=1, he
 BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Images at once. Default: 256, on a CPU 8.")]
 RepetitionsOption = Annotated[int | None, typer.Option("--repetitions", min=1, help="Default: 30, on a CPU 5.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="auto (bfloat16 on CUDA), float32 or bfloat16.")]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="auto (bfloat16 on CUDA), float32, tf32 or bfloat16.")
+]
 PhaseOption = Annotated[str, typer.Option("--phase", help="inference, training or both.")]
 TrustedOption = Annotated[
     bool, typer.Option("--trusted", help="Open .pt2 files, which can run code: only of those you trust.")

@@ -74,6 +74,24 @@ ReferencesOption = Annotated[
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
+FromOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        help="Start from the results of a run, a Parquet file, or an Optuna study's CSV (repeatable; smac).",
+        metavar="RUN|FILE",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
+PriorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prior",
+        help="TOML file of where good configurations are believed to be (smac).",
+        metavar="FILE",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 ObjectiveOption = Annotated[
     str | None,
     typer.Option(

@@ -156,11 +156,20 @@ def _write(files: list[tuple[Path, Writer]], data: ReportData, *, quiet: bool) -
     from naxcli.cli.output import note
     from naxcli.records.files import guard_disk
 
+    errors = []
     for path, write in files:
-        with guard_disk(path):
-            write(path, data)
-        if not quiet:
-            note(f"wrote {path}")
+        try:
+            with guard_disk(path):
+                write(path, data)
+        except NaxcliError as error:  # the others may need nothing of what this one lacks
+            errors.append(error)
+        else:
+            if not quiet:
+                note(f"wrote {path}")
+    for further in errors[1:]:
+        note(further.what)
+    if errors:
+        raise errors[0]
 
 
 def _write_html(path: Path, data: ReportData) -> None:

@@ -80,6 +80,9 @@ def _status_table(described: dict[str, Any]) -> Any:
     if described["num_running"]:
         trials += f", {described['num_running']:,} {'running' if described['is_running'] else 'to run again'}"
     table.add_row("trials", trials)
+    if described["num_cut"]:
+        cut = f"{counted(described['num_cut'], 'trial')} with batches cut for lack of memory"
+        table.add_row("", f"{cut}: what batch normalization saw is not the recipe's")
     for rung in described["rungs"]:
         table.add_row(
             "",

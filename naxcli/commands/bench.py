@@ -40,7 +40,7 @@ from naxcli.settings.recipe import PRECISIONS, Recipe
 from naxcli.training.depthwise import speed_up_depthwise
 from naxcli.training.loop import set_drop_path
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.step import EagerStep, autocast_dtype, choose_step
+from naxcli.training.step import EagerStep, autocast_dtype, choose_step, computed_precision, set_float32_precision
 
 SCHEMA = "naxcli/bench/1"
 GPU_BATCH, GPU_REPETITIONS = 256, 30  # the paper's
@@ -150,6 +150,7 @@ def bench(
     recipe = Recipe(precision=command.precision, learning_rate=1e-6)
     dtype = autocast_dtype(recipe, device) or torch.float32
     torch.backends.cudnn.benchmark = True
+    set_float32_precision(recipe)
     protocol = Protocol(
         device=device,
         recipe=recipe,
@@ -161,7 +162,7 @@ def bench(
         "schema": SCHEMA,
         "device": device_name(device),
         "torch": str(torch.__version__),
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": computed_precision(recipe, device),
         "channels_last": recipe.channels_last,
         "batch_size": batch_size,
         "repetitions": repetitions,

@@ -25,7 +25,8 @@ from naxcli.records.trial import Result, Status, config_id
 from naxcli.search_space.contract import Space, to_configuration
 from naxcli.search_space.recorded import load_recorded_space
 from naxcli.workers.batch import run_tasks
-from naxcli.workers.pool import WorkerPool, local_slots, run_trial
+from naxcli.workers.gpu_sharing import measured_slots
+from naxcli.workers.pool import WorkerPool, run_trial
 from naxcli.workers.task import DataRequest, TrialTask
 
 SCHEMA = 1
@@ -133,7 +134,7 @@ def _trainings(
         return
     experiment = run.experiment()
     data = _test_data(run, request, space)
-    slots = local_slots(workers=request.workers, threads=experiment.threads)
+    slots = measured_slots(run, workers=request.workers, threads=experiment.threads)
     tasks = (
         TrialTask(
             trial_id=number,
@@ -238,6 +239,7 @@ def _row(candidate: Candidate, task: TrialTask, result: Result) -> dict[str, Any
         "cost": result.cost,
         "seconds": result.seconds,
         "error": result.error,
+        "grad_accum_steps": result.grad_accum_steps,
     }
 
 

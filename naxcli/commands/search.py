@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ from naxcli.records.directory import RunDirectory
 from naxcli.records.files import guard_disk, write_atomically
 from naxcli.search.feasibility import Feasibility
 from naxcli.search_space.contract import space_source
+from naxcli.search_space.earlier import EarlierResults, read_earlier
+from naxcli.search_space.prior import Prior
 from naxcli.search_space.recorded import read_space
 from naxcli.workers.shutdown import Interruption
 from naxcli.workers.task import DataRequest
@@ -55,12 +58,14 @@ class SearchEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """What a session reads before it holds its run: the workers' data, its description, and the feasible configurations."""
+    """What a session reads before it holds its run: the workers' data, its description, the feasible configurations, and what a new
+    run starts from."""
 
     data: DataRequest | None
     description: dict[str, Any] | None
     configuration_space: ConfigurationSpace
     feasibility: Feasibility
+    earlier: tuple[EarlierResults, ...] = ()
 
 
 def run_session(session: Session, progress: Progress) -> SearchEnd:
@@ -85,7 +90,7 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
         run.stop_file.unlink(missing_ok=True)  # of an earlier session; one made from here on is meant for this one
         run.remove_leftovers()
         open_records = _create if session.is_new else _reopen
-        with open_records(session, prepared.configuration_space, prepared.description) as records:
+        with open_records(session, prepared) as records:
             return _search(session, prepared, records, progress)
 
 
@@ -108,9 +113,30 @@ def _prepare(session: Session, progress: Progress) -> _Prepared:
     )
     if feasibility:
         feasibility.require_one(experiment.seed)
+    if experiment.prior is not None:
+        Prior(experiment.prior, space=session.space, configuration_space=configuration_space)
     return _Prepared(
-        data=data, description=description, configuration_space=configuration_space, feasibility=feasibility
+        data=data,
+        description=description,
+        configuration_space=configuration_space,
+        feasibility=feasibility,
+        earlier=_read_earlier(session, configuration_space, progress.notice) if session.is_new else (),
     )
+
+
+def _read_earlier(
+    session: Session, configuration_space: ConfigurationSpace, on_notice: Callable[[str], None]
+) -> tuple[EarlierResults, ...]:
+    """Return the results that a new run starts from; one that goes on has them in its records."""
+    tables = []
+    for source in session.experiment.warm_start:
+        table, notices = read_earlier(
+            source, space=session.space, configuration_space=configuration_space, experiment=session.experiment
+        )
+        tables.append(table)
+        for notice in notices:
+            on_notice(notice)
+    return tuple(tables)
 
 
 def _search(session: Session, prepared: _Prepared, records: Records, progress: Progress) -> SearchEnd:
@@ -171,6 +197,7 @@ def _make_searcher(session: Session, prepared: _Prepared, records: Records) -> M
         space=session.space,
         configuration_space=prepared.configuration_space,
         is_feasible=prepared.feasibility if prepared.feasibility else None,
+        earlier=[EarlierResults.from_json(table) for table in json.loads(records.meta("earlier_results") or "[]")],
         history=records.history(session.experiment.objective),
         states=records.searcher_states(),
     )
@@ -200,7 +227,7 @@ def _records_kept_on_error(
         raise
 
 
-def _create(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
+def _create(session: Session, prepared: _Prepared) -> Records:
     """Write the files of a new run, its records first: they are what makes it one. One that is there is replaced."""
     from naxcli.records.database import Records
     from naxcli.records.environment import describe_environment
@@ -220,11 +247,13 @@ def _create(session: Session, configuration_space: ConfigurationSpace, data: dic
         "space_source": space_source(space).read_text(encoding="utf-8"),
         "space": json.dumps(facts),
         "experiment": settings,
+        "earlier_results": json.dumps([table.to_json() for table in prepared.earlier]),
     }
     records = Records.create(run, meta)
     records.back_up()  # that of a run which this one replaces would bring its trials back
-    write_atomically(run.space_file, json.dumps(configuration_space.to_serialized_dict(), indent=1, default=_plain))
-    write_atomically(run.environment_file, json.dumps(describe_environment(data), indent=1))
+    serialized = prepared.configuration_space.to_serialized_dict()
+    write_atomically(run.space_file, json.dumps(serialized, indent=1, default=_plain))
+    write_atomically(run.environment_file, json.dumps(describe_environment(prepared.description), indent=1))
     _make_checkpoints(run)
     write_atomically(run.experiment_file, settings)
     return records
@@ -235,19 +264,20 @@ def _make_checkpoints(run: RunDirectory) -> None:
         run.checkpoints.mkdir(exist_ok=True)
 
 
-def _reopen(session: Session, configuration_space: ConfigurationSpace, data: dict[str, Any] | None) -> Records:
+def _reopen(session: Session, prepared: _Prepared) -> Records:
     """Open the records of an existing run, after checking that its space still means the same; start anew one without a result."""
     from naxcli.records.database import Records
 
-    run = session.run
+    run, data = session.run, prepared.description
     records = Records.open(run, to_write=True)
     try:
-        _refuse_another_space(session, configuration_space, records)
+        _refuse_another_space(session, prepared.configuration_space, records)
     except NaxcliError:
         if records.finished():
             raise
         records.close()
-        return _create(session, configuration_space, data)
+        earlier = _read_earlier(session, prepared.configuration_space, lambda notice: None)
+        return _create(session, dataclasses.replace(prepared, earlier=earlier))
     before = (run.read_json(run.environment_file).get("data") or {}).get("content_hash")
     if data is not None and before is not None and before != data["content_hash"]:
         raise NaxcliError(

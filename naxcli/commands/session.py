@@ -21,6 +21,7 @@ from naxcli.settings.toml import read_toml
 if TYPE_CHECKING:
     pass
 
+FLAG_NAMES = {"warm_start": "from"}  # of settings whose flag has another name
 # Settings that are shown in a refusal, not the whole list.
 MAX_DIFFERENCES_SHOWN = 8
 
@@ -220,6 +221,6 @@ def _source_of(request: SearchRequest, setting: str) -> str:
             return name
     for name, value in request.flags.items():
         if value is not None and name in names:
-            return f"--{name.rpartition('.')[2].replace('_', '-')}"
+            return f"--{FLAG_NAMES.get(name, name).rpartition('.')[2].replace('_', '-')}"
     variables = [ENVIRONMENT_PREFIX + name.upper().replace(".", "__") for name in sorted(names)]
     return next((variable for variable in variables if variable in os.environ), "--experiment")

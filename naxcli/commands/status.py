@@ -46,6 +46,7 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
         "trials": counts,
         "num_finished": len(finished),
         "num_running": len(unfinished),
+        "num_cut": sum(item.is_cut for item in finished),
         "rungs": [
             {"fidelity": fidelity, "finished": len(values), "median_seconds": statistics.median(values)}
             for fidelity, values in sorted(seconds.items())

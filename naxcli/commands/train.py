@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,9 +26,12 @@ from naxcli.records.trial import EpochRecord, Status
 from naxcli.workers.shutdown import Interruption
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from naxcli.data.dataset import Dataset
     from naxcli.training.distributed import Processes
     from naxcli.training.loop import Outcome
+    from naxcli.training.trackers import Tracker
 
 
 # What a training writes into its folder beside `training.toml`, the folders of Weights & Biases excepted, each of which has a new name.
@@ -90,10 +93,8 @@ def run_training(plan: TrainingPlan, display: Display) -> TrainingEnd:
 
 
 def _train(plan: TrainingPlan, display: Display, processes: Processes, interruption: Interruption) -> TrainingEnd:
-    from naxcli.search_space.networks import build_network
     from naxcli.search_space.sizes import measure_config
     from naxcli.training.loop import TrainingRequest, seed_everything, train
-    from naxcli.training.trackers import make_tracker
 
     command, selection, experiment = plan.command, plan.selection, plan.experiment
     device = choose_device(command.device, num_processes=processes.num)
@@ -113,20 +114,8 @@ def _train(plan: TrainingPlan, display: Display, processes: Processes, interrupt
     }
     counts = measure_config(selection.space, selection.config, **sizes)
     seed_everything(experiment.seed)
-    network = build_network(selection.space, selection.config, **sizes)
-    notices = [*dataset.notices]
-    if plan.initial_weights is not None:
-        from naxcli.export.bundle import load_into, read_weights
-
-        weights = read_weights(plan.initial_weights)
-        kept_out = load_into(network, weights, source=plan.initial_weights, new_classifier=True)
-        notices.append(
-            f"starting from the weights of {plan.initial_weights}" + (f", with a new {kept_out}" if kept_out else "")
-        )
-    if command.compile:
-        network.compile()
-
-    curve = _curve_so_far(plan.last)
+    network, notices = _make_network(plan, sizes)
+    log = _CurveLog(plan, display if processes.is_main_process else None)
     facts = {
         "folder": str(plan.folder),
         "space": selection.space.name,
@@ -142,22 +131,7 @@ def _train(plan: TrainingPlan, display: Display, processes: Processes, interrupt
         "device": device_name(device),
         "num_processes": processes.num,
     }
-    with contextlib.ExitStack() as stack:
-        tracker = None
-        if processes.is_main_process:
-            display.started(plan, facts, curve)
-            for notice in notices:
-                display.notice(notice)
-            tracker = stack.enter_context(make_tracker(command.tracker, plan.folder, plan.settings, len(curve)))
-
-        def on_epoch(record: EpochRecord) -> None:
-            if processes.is_main_process:
-                curve.append(record)
-                write_atomically(plan.log_file, _log(curve, plan.measured_on))
-                display.epoch(record)
-                if tracker is not None:
-                    tracker.log(record, plan.measured_on)
-
+    with log.opened(facts, [*dataset.notices, *notices]):
         outcome = train(
             network,
             dataset,
@@ -173,13 +147,64 @@ def _train(plan: TrainingPlan, display: Display, processes: Processes, interrupt
                 grad_accum_steps=command.grad_accum_steps,
             ),
             processes=processes,
-            on_epoch=on_epoch,
+            on_epoch=log.epoch,
             on_step=display.step if processes.is_main_process else None,
             should_stop=lambda: interruption.is_set,
         )
     if outcome.status is Status.SUCCESS and processes.is_main_process:
         _export(plan, dataset, outcome)
     return _end(outcome, facts, interruption)
+
+
+def _make_network(plan: TrainingPlan, sizes: Mapping[str, Any]) -> tuple[nn.Module, list[str]]:
+    """Return the network to train, with the initial weights that were asked for, and what is to be said of it."""
+    from naxcli.search_space.networks import build_network
+
+    network = build_network(plan.selection.space, plan.selection.config, **sizes)
+    notices = []
+    if plan.initial_weights is not None:
+        from naxcli.export.bundle import load_into, read_weights
+
+        weights = read_weights(plan.initial_weights)
+        kept_out = load_into(network, weights, source=plan.initial_weights, new_classifier=True)
+        new_layer = f", with a new {kept_out}" if kept_out else ""
+        notices.append(f"starting from the weights of {plan.initial_weights}{new_layer}")
+    if plan.command.compile:
+        network.compile()
+    return network, notices
+
+
+class _CurveLog:
+    """The curve of a training: in `log.csv`, on the display and at the tracker; `display` is None in all but the main process."""
+
+    def __init__(self, plan: TrainingPlan, display: Display | None) -> None:
+        self._plan = plan
+        self._display = display
+        self._curve = _curve_so_far(plan.last)
+        self._tracker: Tracker | None = None
+
+    @contextlib.contextmanager
+    def opened(self, facts: Mapping[str, Any], notices: Iterable[str]) -> Iterator[None]:
+        from naxcli.training.trackers import make_tracker
+
+        if self._display is None:
+            yield
+            return
+        plan = self._plan
+        self._display.started(plan, facts, self._curve)
+        for notice in notices:
+            self._display.notice(notice)
+        with make_tracker(plan.command.tracker, plan.folder, plan.settings, len(self._curve)) as self._tracker:
+            yield
+
+    def epoch(self, record: EpochRecord) -> None:
+        if self._display is None:
+            return
+        self._curve.append(record)
+        write_atomically(self._plan.log_file, _csv(self._curve, self._plan.measured_on))
+        self._display.epoch(record)
+        if self._tracker is not None:
+            self._tracker.log(record, self._plan.measured_on)
 
 
 def _prepare_folder(plan: TrainingPlan) -> None:
@@ -248,7 +273,7 @@ def _curve_so_far(checkpoint: Path) -> list[EpochRecord]:
     return [EpochRecord(**record) for record in load_checkpoint(checkpoint)["curve"]]
 
 
-def _log(curve: Sequence[EpochRecord], measured_on: str) -> str:
+def _csv(curve: Sequence[EpochRecord], measured_on: str) -> str:
     """Return the CSV file of a curve."""
     lines = [f"epoch,learning_rate,train_loss,{measured_on}_accuracy,{measured_on}_loss,seconds"]
     lines += [

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from naxcli.data import randaugment
 from naxcli.data.dataset import Dataset
+from naxcli.data.transfer import sent_to
 from naxcli.settings.recipe import Recipe
 
 # Bytes of images augmented at once: enough of each operation to make its cost per call small (2,048 and 16,384 images
@@ -45,6 +46,11 @@ class TrainingBatches:
         recipe: Augmentation, mixing and batch size.
         seed: Random seed of the trial.
         device: Device that batches are made on.
+
+    Attributes:
+        batch_size: Images of a batch.
+        steps_per_epoch: Batches of an epoch.
+        steps_per_chunk: Batches whose images are augmented at once, in the first of their steps.
     """
 
     def __init__(self, dataset: Dataset, recipe: Recipe, *, seed: int, device: torch.device) -> None:
@@ -59,13 +65,14 @@ class TrainingBatches:
         self._fill = grey_fill(dataset)
         self.batch_size, self.steps_per_epoch = batch_counts(len(self._images), recipe)
         batch_bytes = self.batch_size * self._images[0].nbytes
-        self._steps_per_chunk = max(1, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // batch_bytes)
+        steps_per_chunk = max(1, _CHUNK_BYTES.get(device.type, _CHUNK_BYTES["cpu"]) // batch_bytes)
+        self.steps_per_chunk = min(steps_per_chunk, self.steps_per_epoch)
         self._chunk: tuple[tuple[int, int], Tensor, Tensor] | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return a step's normalised images (batch, channels, size, size) and soft targets (batch, classes)."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        chunk_index, offset = divmod(position, self._steps_per_chunk)
+        chunk_index, offset = divmod(position, self.steps_per_chunk)
         if self._chunk is None or self._chunk[0] != (epoch, chunk_index):
             self._chunk = None  # before the next one is made: two do not have to fit
             self._chunk = ((epoch, chunk_index), *self._make_chunk(epoch, chunk_index))
@@ -84,9 +91,8 @@ class TrainingBatches:
     def _make_chunk(self, epoch: int, chunk_index: int) -> tuple[Tensor, Tensor]:
         """Return the augmented uint8 images and the labels of consecutive batches."""
         order = epoch_order(len(self._images), self._recipe, seed=self._seed, epoch=epoch)
-        size = self._steps_per_chunk * self.batch_size
-        indices = torch.from_numpy(order[chunk_index * size : (chunk_index + 1) * size])
-        indices = indices.to(self._images.device, non_blocking=True)
+        size = self.steps_per_chunk * self.batch_size
+        indices = sent_to(self._images.device, order[chunk_index * size : (chunk_index + 1) * size])
         images = self._images.index_select(0, indices).to(self._device, non_blocking=True)
         labels = self._dataset.train_labels.index_select(0, indices).to(self._device, non_blocking=True)
         generator = random_stream(self._seed, AUGMENTATION, epoch, chunk_index)
@@ -155,8 +161,8 @@ def crop_and_flip(images: Tensor, padding: int, flip_probability: float, generat
     columns = lefts[:, None] + np.where(is_flipped[:, None], w - 1 - columns, columns)  # (n, w)
     rows = tops[:, None] + np.arange(h)  # (n, h)
     device = images.device
-    row_starts = torch.from_numpy(rows * (w + 2 * padding)).to(device, non_blocking=True).view(n, h, 1)
-    index = row_starts + torch.from_numpy(columns).to(device, non_blocking=True).view(n, 1, w)
+    row_starts = sent_to(device, rows * (w + 2 * padding)).view(n, h, 1)
+    index = row_starts + sent_to(device, columns).view(n, 1, w)
     padded = functional.pad(images, (padding,) * 4).flatten(2)
     return padded.gather(2, index.view(n, 1, h * w).expand(n, channels, h * w)).view(n, channels, h, w)
 

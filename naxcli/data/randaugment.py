@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from naxcli.data.transfer import sent_to
 from naxcli.settings.recipe import RandAugmentSettings
 
 OPERATIONS = (
@@ -115,8 +116,8 @@ def apply_layers(images: Tensor, layers: list[Layer], fill: tuple[int, ...]) -> 
                 members = np.flatnonzero(is_member)
                 if not len(members):
                     continue
-                indices = torch.from_numpy(members).to(images.device, non_blocking=True)
-                argument = torch.from_numpy(layer.argument[members]).float().to(images.device, non_blocking=True)
+                indices = sent_to(images.device, members)
+                argument = sent_to(images.device, layer.argument[members].astype(np.float32))
                 group = images.index_select(0, indices)
                 if is_cubic is not None:
                     changed = warp(group, name, argument, is_cubic=is_cubic, fill=fill)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from naxcli.measure.devices import set_tf32
 from naxcli.measure.stable_timing import time_until_stable
 
 # On the meta device torch finds the shape of these by decompositions in Python that cost more than all the rest.
@@ -69,6 +70,7 @@ def pass_shapes(network: nn.Module, input_shape: tuple[int, ...], *, watcher: To
 def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> float:
     """Return the median time in milliseconds of a forward pass of one image in evaluation mode, synchronised with the device.
 
+    It is that of the network as it is exported: in float32, which is not rounded to TF32.
     The median is returned also where the repetitions do not agree: a trial needs a number, however busy its machine is
     with other trials.
 
@@ -77,6 +79,7 @@ def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torc
         input_shape: Shape of one image, (channels, height, width).
         device: Device to run on.
     """
+    set_tf32(False)
     network.to(device)
     images = torch.randn(1, *input_shape, device=device)
     with _evaluation_mode(network), torch.inference_mode():

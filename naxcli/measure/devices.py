@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 from naxcli.errors import NaxcliError
@@ -35,6 +36,50 @@ def choose_device(name: str, *, num_processes: int = 1) -> torch.device:
         )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+def named_devices() -> list[str] | None:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names for this process, None where it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return None
+    names = [device.strip() for device in visible.split(",")]
+    return [name for name in names if name not in ("", "-1", "NoDevFiles")]  # the last is SLURM's of a job without GPUs
+
+
+def device_of_worker() -> torch.device:
+    """Return the device that this worker process trains on: the GPU that torch finds, else the CPU.
+
+    Raises:
+        NaxcliError: If the worker was given a GPU that torch does not find: on the CPU a trial would take a hundred times as long.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if given := named_devices():
+        raise NaxcliError(
+            f"a worker was given the GPU {', '.join(given)}, and torch finds none",
+            why="torch was built without CUDA"
+            if torch.version.cuda is None
+            else "the driver or the device does not answer",
+            hint="nvidia-smi tells of the device; CUDA_VISIBLE_DEVICES= before the command trains on the CPU",
+        )
+    return torch.device("cpu")
+
+
+def set_tf32(is_allowed: bool) -> None:
+    """Say whether CUDA devices may round the float32 operands of this process's matrix products and convolutions to TF32.
+
+    Torch's own setting is TF32 for convolutions and float32 for matrix products.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        # The newer names of these settings leave the older ones contradictory, at which parts of torch raise.
+        warnings.filterwarnings("ignore", message=".*TF32", category=UserWarning)
+        torch.backends.cudnn.allow_tf32 = is_allowed
+        torch.backends.cuda.matmul.allow_tf32 = is_allowed
 
 
 def synchronise(device: torch.device) -> None:

@@ -22,6 +22,16 @@ class PeakMemory:
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
 
+    def forget_first_step(self) -> None:
+        """Measure from here on where cuDNN has searched for its plans in the first step, which takes more than a step does."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)
+
+    def read_reserved(self) -> int | None:
+        """Return the peak of what torch's allocator kept from other processes on CUDA, in bytes; None on a CPU."""
+        return torch.cuda.max_memory_reserved(self._device) if self._device.type == "cuda" else None
+
     def read(self) -> int | None:
         """Return the peak in bytes, None where the system does not report it."""
         if self._device.type == "cuda":

@@ -61,6 +61,7 @@ _RESULT_COLUMNS = {
     "worker": "TEXT",
     "device": "TEXT",
     "error": "TEXT",
+    "grad_accum_steps": "INTEGER",
 }
 _CURVE_COLUMNS = [item.name for item in fields(EpochRecord)]
 _SCHEMA = f"""
@@ -143,6 +144,7 @@ class Records:
             records = cls(connection, run.database)
             if to_write:
                 records.back_up()
+                records.add_missing_columns()
             return records
 
     def __enter__(self) -> Records:
@@ -210,6 +212,16 @@ class Records:
         self._last_event += 1
         self._is_parquet_stale = True
 
+    def add_missing_columns(self) -> None:
+        """Add the columns of results that came after the file was made; their values in its trials are unknown."""
+        with self._write() as connection:
+            for name in self._missing_columns():
+                connection.execute(f"ALTER TABLE trials ADD COLUMN {name} {_RESULT_COLUMNS[name]}")
+
+    def _missing_columns(self) -> list[str]:
+        there = {row["name"] for row in self._rows("PRAGMA table_info(trials)")}
+        return [name for name in _RESULT_COLUMNS if name not in there]
+
     def set_meta(self, key: str, value: str) -> None:
         with self._write() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -262,7 +274,6 @@ class Records:
 
     def finished(self) -> list[FinishedTrial]:
         """Return the finished trials in the order in which they finished."""
-        rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
         return [
             FinishedTrial(
                 trial=_trial(row),
@@ -270,9 +281,17 @@ class Records:
                 cost=row["cost"],
                 seconds=row["seconds"] or 0.0,
                 worker=row["worker"],
+                grad_accum_steps=row["grad_accum_steps"],
             )
-            for row in rows
+            for row in self._finished_rows()
         ]
+
+    def _finished_rows(self) -> list[sqlite3.Row]:
+        """Return the finished trials in the order in which they finished, with NULL for columns that the file does not have."""
+        columns = ["*", *(f"NULL AS {name}" for name in self._missing_columns())]
+        return self._rows(
+            f"SELECT {', '.join(columns)} FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event"
+        )
 
     def running(self) -> list[UnfinishedTrial]:
         """Return the trials without a result in the order in which they were asked."""
@@ -299,7 +318,7 @@ class Records:
         """Return the finished trials with the columns of trials.parquet; `config.*` columns as found in the configurations."""
         import pandas as pd
 
-        rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
+        rows = self._finished_rows()
         frame = pd.DataFrame([{name: row[name] for name in TRIAL_COLUMNS} for row in rows], columns=list(TRIAL_COLUMNS))
         configs = pd.DataFrame([json.loads(row["config"]) for row in rows]).add_prefix(CONFIG_PREFIX)
         return pd.concat([frame, configs], axis=1)
@@ -314,8 +333,7 @@ class Records:
 
     def tables(self, configuration_space: ConfigurationSpace) -> tuple[pa.Table, pa.Table]:
         """Return what trials.parquet and curves.parquet would hold now."""
-        rows = self._rows("SELECT * FROM trials WHERE finished_event IS NOT NULL ORDER BY finished_event")
-        return _trials_table(rows, configuration_space), _curves_table(self._rows(_CURVES_QUERY))
+        return _trials_table(self._finished_rows(), configuration_space), _curves_table(self._rows(_CURVES_QUERY))
 
     def write_parquet_if_due(self, run: RunDirectory, configuration_space: ConfigurationSpace) -> None:
         """Replace trials.parquet and curves.parquet, unless nothing changed or the last time was too recent for its price."""

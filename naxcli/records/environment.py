@@ -24,6 +24,7 @@ PACKAGES = (
     "distributed",
 )
 MAX_PATCH_CHARACTERS = 200_000
+COMMIT_VARIABLE = "NAXCLI_COMMIT"
 
 
 def describe_environment(data: dict[str, Any] | None) -> dict[str, Any]:
@@ -54,13 +55,15 @@ def _version(package: str) -> str | None:
 
 
 def _git(folder: Path) -> dict[str, str | None]:
-    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
-    patch = _output("git", "-C", str(folder), "diff", "HEAD") if commit else None
+    commit = output_of("git", "-C", str(folder), "rev-parse", "HEAD")
+    if commit is None:  # of a copy without its history, whoever made it can say
+        return {"commit": os.environ.get(COMMIT_VARIABLE) or None, "patch": None}
+    patch = output_of("git", "-C", str(folder), "diff", "HEAD")
     return {"commit": commit, "patch": patch[:MAX_PATCH_CHARACTERS] if patch else None}
 
 
 def _gpus() -> list[str]:
-    listing = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    listing = output_of("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     return listing.splitlines() if listing else []
 
 
@@ -81,7 +84,8 @@ def _memory_bytes() -> int | None:
         return None
 
 
-def _output(*command: str) -> str | None:
+def output_of(*command: str) -> str | None:
+    """Return what a command prints, None where there is no such command, or it fails or hangs."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

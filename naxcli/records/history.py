@@ -36,3 +36,9 @@ class FinishedTrial:
     cost: float | None
     seconds: float
     worker: str | None = None
+    grad_accum_steps: int | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its batches were cut for lack of memory, so that batch normalization saw fewer images than the recipe says."""
+        return (self.grad_accum_steps or 1) > 1

@@ -37,6 +37,7 @@ TRIAL_COLUMNS = (
     "device",
     "parent_trial_id",
     "error",
+    "grad_accum_steps",
 )
 CONFIG_PREFIX = "config."
 
@@ -131,6 +132,8 @@ class Result:
 
     `cost` is minimised (1 - validation accuracy for networks) and is None unless `status` is success. `seconds` is wall time of the
     trial on its worker; `started_at` and `ended_at` are Unix times; sizes are in bytes; `flops` are multiply-adds of one image forward.
+    `grad_accum_steps` is the number of parts that a training's batches were cut into: more than 1 where memory ran out, and then
+    batch normalization saw the parts.
 
     Raises:
         OverflowError: if a whole number has more than 64 bits, which neither SQLite nor Parquet can hold.
@@ -150,6 +153,7 @@ class Result:
     worker: str | None = None
     device: str | None = None
     error: str | None = None
+    grad_accum_steps: int | None = None
     curve: tuple[EpochRecord, ...] = field(default=())
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from naxcli.records.trial import Suggestion, Trial
+from naxcli.search_space.prior import Prior
 from naxcli.searchers import Asked, Cost, Searcher, Told, make_searcher
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from naxcli.records.history import HistoryEvent
     from naxcli.records.trial import Config
     from naxcli.search_space.contract import Space
+    from naxcli.search_space.earlier import EarlierResults
     from naxcli.settings.experiment import Experiment
 
 
@@ -79,13 +81,27 @@ def make_mixed_searcher(
     space: Space,
     configuration_space: ConfigurationSpace,
     is_feasible: Callable[[Config], bool] | None,
+    earlier: Sequence[EarlierResults] = (),
     history: Sequence[HistoryEvent] = (),
     states: Mapping[str, str] | None = None,
 ) -> MixedSearcher:
-    """Return the searcher of an experiment with its random baseline, in the state that its records describe."""
+    """Return the searcher of an experiment with its random baseline, in the state that its records describe.
+
+    Args:
+        experiment: the run's settings.
+        space: of the search.
+        configuration_space: of the search.
+        is_feasible: whether a configuration keeps all limits.
+        earlier: results of other searches, as the run's records keep them.
+        history: asks and results, in order.
+        states: of each searcher, as recorded last.
+    """
     shares = {experiment.searcher: 1.0 - experiment.random_share}
     if experiment.random_share > 0:
         shares["random"] = shares.get("random", 0.0) + experiment.random_share
+    prior = None
+    if experiment.prior is not None:
+        prior = Prior(experiment.prior, space=space, configuration_space=configuration_space)
     members = []
     for name, share in shares.items():
         events = [
@@ -106,6 +122,8 @@ def make_mixed_searcher(
             num_objectives=1 + len(experiment.objective),
             model=experiment.searcher_model,
             references=space.legal_references(configuration_space) if experiment.references else (),
+            earlier=earlier,
+            prior=prior,
             history=events,
             state=(states or {}).get(name),
         )

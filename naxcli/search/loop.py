@@ -120,8 +120,11 @@ class Search:
         )
         unfinished = records.running()
         self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
+        self._crowded_out: list[Trial] = []  # wait for a GPU of their own
+        self._had_own_device: set[int] = set()
         self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
         self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
+        self._notices: set[str] = set()  # that were said
         self._clock_start = time.monotonic()
 
     # -- the loop -----------------------------------------------------------------------------------------------------------
@@ -139,8 +142,7 @@ class Search:
             rung_schedule=self.experiment.rung_schedule,
         )
         self._progress.started(self)
-        for notice in self._searcher.notices():
-            self._progress.notice(notice)
+        self._notify()
         self.records.back_up()
         beat, backup = Every(ACTIVITY_INTERVAL_SECONDS), Every(BACKUP_INTERVAL_SECONDS)
         try:
@@ -206,6 +208,13 @@ class Search:
 
     def _start_trials(self) -> EndReason | None:
         """Fill the free workers; return why nothing more can be asked, if so."""
+        while self._crowded_out:
+            worker = self._pool.lone_worker()
+            if worker is None:
+                return None  # those that run end first
+            crowded = self._crowded_out.pop(0)
+            self._had_own_device.add(crowded.trial_id)
+            self._submit([crowded], worker)
         while (worker := self._pool.free_worker()) is not None:
             if self._waiting:  # alone, for it may be what its worker died of
                 self._submit([self._waiting.pop(0)], worker)
@@ -295,8 +304,13 @@ class Search:
             keep_if_cost_below=self._checkpoints.keep_if_cost_below(trial),
             tells_beginning=experiment.trial_timeout_seconds is not None,
             seconds_limit=experiment.trial_timeout_seconds,
+            may_cut_batches=not self._had_neighbours(trial.trial_id),
             space_digest=self._space_digest,
         )
+
+    def _had_neighbours(self, trial_id: int) -> bool:
+        """Return whether other trials may take memory of the GPU that a trial runs on."""
+        return self._pool.shares_devices and trial_id not in self._had_own_device
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """Note a heartbeat of a running trial. Called from the pool's own thread."""
@@ -341,6 +355,10 @@ class Search:
         elif isinstance(outcome, BaseException):
             for trial_id in batch:
                 self._record(trial_id, failure(outcome))
+        elif outcome.get("status") == Status.OUT_OF_MEMORY and self._had_neighbours(batch[0]):
+            self._log("crowded_out", trial_id=batch[0])
+            self._progress.notice(f"trial {batch[0]} ran out of memory beside others; trying it again alone on its GPU")
+            self._crowded_out.append(self._running.pop(batch[0]))
         else:
             results = outcome.get(BATCH, [outcome])
             self._record_batch(dict(zip(batch, results, strict=False)))
@@ -403,7 +421,14 @@ class Search:
         cost = result.cost if result.status == Status.SUCCESS else None
         measured = [getattr(result, OBJECTIVE_COLUMNS[name]) for name in self.experiment.objective]
         self._searcher.tell(trial, cost=objective_costs(cost, measured))
-        item = FinishedTrial(trial=trial, status=result.status, cost=cost, seconds=result.seconds, worker=result.worker)
+        item = FinishedTrial(
+            trial=trial,
+            status=result.status,
+            cost=cost,
+            seconds=result.seconds,
+            worker=result.worker,
+            grad_accum_steps=result.grad_accum_steps,
+        )
         self.finished.append(item)
         self.status_counts[item.status] += 1
         self._pace.add(item)
@@ -412,7 +437,15 @@ class Search:
         self._checkpoints.finished(item, incumbent=self.incumbent)
         self._log("finished", trial_id=trial_id, status=str(result.status), cost=cost, seconds=result.seconds)
         self._progress.finished(trial, result, self.incumbent)
+        self._notify()
         self._refuse_only_failures(result)
+
+    def _notify(self) -> None:
+        """Say what there is to know of the next suggestions and was not said before."""
+        for notice in self._searcher.notices():
+            if notice not in self._notices:
+                self._notices.add(notice)
+                self._progress.notice(notice)
 
     def _refuse_only_failures(self, result: Result) -> None:
         """Stop a search whose first trials all failed, unless it was resumed since: its user wants it to go on."""

@@ -238,6 +238,16 @@ def describe_domain(hyperparameter: Any) -> str:
     return str(hyperparameter.value)
 
 
+def choices_of(hyperparameter: Any) -> list[ConfigValue] | None:
+    """Return the values that a ConfigSpace hyperparameter chooses from as plain values, one of a constant; None of a number."""
+    if hasattr(hyperparameter, "lower"):
+        return None
+    names = ("choices", "sequence")
+    values = next((getattr(hyperparameter, name) for name in names if hasattr(hyperparameter, name)), None)
+    values = [hyperparameter.value] if values is None else values
+    return [value.item() if hasattr(value, "item") else value for value in values]
+
+
 def spaces_folder() -> Path:
     """Return the folder of the spaces that ship with naxcli: inside the wheel, or at the top of a checkout."""
     package = Path(__file__).parent.parent

@@ -15,6 +15,9 @@ from naxcli.settings.fidelity import FidelityRange
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
+    from naxcli.search_space.earlier import EarlierResults
+    from naxcli.search_space.prior import Prior
+
 __all__ = ["SEARCHERS", "Asked", "Cost", "Event", "FidelityRange", "Searcher", "Told", "make_searcher"]
 
 
@@ -72,6 +75,8 @@ def make_searcher(
     num_objectives: int = 1,
     model: str = SEARCHER_MODELS[0],
     references: Sequence[Config] = (),
+    earlier: Sequence[EarlierResults] = (),
+    prior: Prior | None = None,
     history: Sequence[Event] = (),
     state: str | None = None,
 ) -> Searcher:
@@ -90,6 +95,8 @@ def make_searcher(
         num_objectives: costs per trial.
         model: of `smac`, one of `SEARCHER_MODELS`.
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
+        earlier: results of other searches that `smac` starts from.
+        prior: belief in good configurations that `smac` starts with.
         history: asks and tells of the interrupted run, in order.
         state: `Searcher.state()` as saved with the last ask.
 
@@ -98,7 +105,7 @@ def make_searcher(
     """
     from naxcli.searchers.asktell import AskTell, Proposer
     from naxcli.searchers.candidates import Candidates
-    from naxcli.searchers.evolution import POPULATION_SIZE, EvolutionProposer
+    from naxcli.searchers.evolution import EvolutionProposer
     from naxcli.searchers.hyperband import Hyperband
     from naxcli.searchers.random import RandomProposer
     from naxcli.searchers.schedule import Schedule, SingleFidelity
@@ -123,7 +130,13 @@ def make_searcher(
             schedule = Hyperband(fidelity)
             min_initial = schedule.first_rung_size
         proposer = SmacProposer(
-            configuration_space, seed=seed, model=model, min_initial=min_initial, references=references
+            configuration_space,
+            seed=seed,
+            model=model,
+            min_initial=min_initial,
+            references=references,
+            earlier=earlier,
+            prior=prior,
         )
     elif name == "ensemble":
         from naxcli.searchers.ensemble import EnsembleProposer
@@ -145,7 +158,6 @@ def make_searcher(
         seed=seed,
         max_in_flight=max_in_flight,
         learns=name != "random",
-        num_random=POPULATION_SIZE if name == "evolution" else 0,
     )
     searcher.restore(history, state)
     return searcher

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from naxcli.records.trial import ConfigValue
-from naxcli.search_space.enumeration import sample_vectors
+from naxcli.search_space.enumeration import Enumeration, sample_vectors
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.neighbours import one_exchange
 
@@ -40,15 +40,33 @@ class Surrogate:
         self._best_first = best_first
         self._scores: Values | None = None  # of the table's rows
 
-    def highest(self, candidates: Candidates, rng: np.random.Generator) -> dict[str, ConfigValue] | None:
-        """Return the open configuration of highest value, None if none was found; `rng` is for ties and samples."""
+    def highest(
+        self, candidates: Candidates, rng: np.random.Generator, factor: Acquisition | None = None
+    ) -> dict[str, ConfigValue] | None:
+        """Return the open configuration of highest value, None if none was found.
+
+        Args:
+            candidates: of the search.
+            rng: generator of ties and samples.
+            factor: what the value of each vector is multiplied by.
+        """
         if candidates.table is None:
-            return _highest_sampled(self._acquisition, candidates, self._best_first[: NUM_CLIMBS // 2], rng)
+            acquisition = self._acquisition if factor is None else _product(self._acquisition, factor)
+            return _highest_sampled(acquisition, candidates, self._best_first[: NUM_CLIMBS // 2], rng)
         if self._scores is None:
-            starts = range(0, len(candidates.table), ROWS_AT_ONCE)
-            vectors = (candidates.table.vectors(slice(start, start + ROWS_AT_ONCE)) for start in starts)
-            self._scores = np.concatenate([self._acquisition(rows) for rows in vectors])
-        return candidates.best(self._scores, rng)
+            self._scores = over_table(self._acquisition, candidates.table)
+        scores = self._scores if factor is None else self._scores * over_table(factor, candidates.table)
+        return candidates.best(scores, rng)
+
+
+def over_table(function: Acquisition, table: Enumeration) -> Values:
+    """Return a function's value of each row of a table, (num_configurations,)."""
+    starts = range(0, len(table), ROWS_AT_ONCE)
+    return np.concatenate([function(table.vectors(slice(start, start + ROWS_AT_ONCE))) for start in starts])
+
+
+def _product(first: Acquisition, second: Acquisition) -> Acquisition:
+    return lambda vectors: first(vectors) * second(vectors)
 
 
 def expected_improvement(mean: Values, std: Values, best: float) -> Values:

@@ -28,6 +28,9 @@ class Proposer(Protocol):
     ) -> dict[str, ConfigValue] | None:
         """Return an open configuration, None if there is none."""
 
+    def notice(self, history: History) -> str:
+        """Return what a user would not expect of the next proposals, empty if there is nothing."""
+
 
 class AskTell:
     """A searcher: see `naxcli.searchers.Searcher` for its methods' meaning.
@@ -41,7 +44,6 @@ class AskTell:
             with the same initialisation and order of data.
         max_in_flight: `ask` returns None while as many suggestions are untold.
         learns: whether the proposer looks at results.
-        num_random: first suggestions that are random though the name promises more, which `notice` says.
     """
 
     def __init__(
@@ -54,7 +56,6 @@ class AskTell:
         seed: int,
         max_in_flight: int,
         learns: bool = True,
-        num_random: int = 0,
     ) -> None:
         self.name = name
         self._proposer = proposer
@@ -62,7 +63,6 @@ class AskTell:
         self._candidates = candidates
         self._seed = seed
         self._max_in_flight = max_in_flight
-        self._num_random = num_random
         self.learns = learns or schedule.promotes
         self._history = History()
 
@@ -94,9 +94,7 @@ class AskTell:
         self._schedule.tell(self._history.tell(suggestion, cost))
 
     def notice(self) -> str:
-        if len(self._history.asked) >= self._num_random:
-            return ""
-        return f"{self.name} draws at random until its population of {self._num_random} is full"
+        return self._proposer.notice(self._history)
 
     def state(self) -> str:
         return json.dumps(

@@ -87,11 +87,11 @@ class Candidates:
 
     def claim(self, config: Config) -> None:
         """Close a configuration that was suggested."""
-        self._claimed.add(config_id(self._canonical(config)))
+        self._claimed.add(config_id(self.canonical(config)))
 
     def accept(self, config: Config) -> dict[str, ConfigValue] | None:
         """Return the canonical form of a legal configuration if that is open."""
-        canonical = self._canonical(config)
+        canonical = self.canonical(config)
         identity = config_id(canonical)
         if identity in self._claimed:
             return None
@@ -174,7 +174,8 @@ class Candidates:
         self._closed[row] = config is None
         return config
 
-    def _canonical(self, config: Config) -> dict[str, ConfigValue]:
+    def canonical(self, config: Config) -> dict[str, ConfigValue]:
+        """Return the configuration that stands for all names of the same network."""
         canonical = self._space.canonicalise(config)
         if canonical == dict(config):
             return canonical

@@ -81,6 +81,9 @@ class EnsembleProposer:
                 surrogate = self._surrogate = self._fitted(history, candidates, rng)
             return surrogate.highest(candidates, rng) or candidates.draw(rng)
 
+    def notice(self, history: History) -> str:
+        return ""
+
     def _fitted(self, history: History, candidates: Candidates, rng: np.random.Generator) -> Surrogate:
         told = [item for item in history.told if _has_success(history.told, item.suggestion.fidelity)]
         vectors = np.stack([candidates.vector(item.suggestion.config) for item in told])

@@ -42,6 +42,11 @@ class EvolutionProposer:
                 return config
         return candidates.draw(rng)
 
+    def notice(self, history: History) -> str:
+        if len(history.asked) >= self._population_size:
+            return ""
+        return f"evolution draws at random until its population of {self._population_size} is full"
+
 
 def _fitness(told: Told) -> float:
     assert told.cost is not None

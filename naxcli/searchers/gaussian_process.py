@@ -158,8 +158,8 @@ class GaussianProcess:
         covariance[np.diag_indices_from(covariance)] += kernel.noise + MIN_VARIANCE
         factor = cholesky(covariance, lower=True, check_finite=False)
         self._whitening = solve_triangular(factor, np.eye(len(points)), lower=True, check_finite=False).T
-        ones = self._solve(np.ones(len(points)))
-        self._mean = float(ones @ targets / ones.sum())
+        self._ones = self._solve(np.ones(len(points)))
+        self._mean = float(self._ones @ targets / self._ones.sum())
         self._solved = self._solve(targets - self._mean)
         likeliest = float((targets - self._mean) @ self._solved) / len(targets)
         self._variance = max(likeliest if variance is None else variance, MIN_VARIANCE)
@@ -173,6 +173,22 @@ class GaussianProcess:
             means[rows] = self._mean + correlation @ self._solved
             variances[rows] = 1 - np.square(correlation @ self._whitening).sum(axis=1)
         return means, np.sqrt(self._variance * np.maximum(variances, MIN_VARIANCE))
+
+    def mean(self, points: Rows) -> Values:
+        """Return the mean alone, (num_points,), which takes less time."""
+        blocks = range(0, len(points), ROWS_AT_ONCE)
+        parts = [self._correlation(points[start : start + ROWS_AT_ONCE]) @ self._solved for start in blocks]
+        mean: Values = self._mean + np.concatenate(parts)
+        return mean
+
+    def left_out(self) -> Values:
+        """Return what each trial's target is predicted to be from all the others, (num_trials,), with the same kernel.
+
+        Dubrule, "Cross Validation of Kriging in a Unique Neighborhood", Mathematical Geology 15 (1983).
+        """
+        diagonal = np.square(self._whitening).sum(axis=1) - np.square(self._ones) / self._ones.sum()
+        predicted: Values = self._targets - self._solved / np.maximum(diagonal, MIN_VARIANCE)
+        return predicted
 
     def believing(self, points: Rows) -> GaussianProcess:
         """Return the process that takes its own mean for the results at points where trials are still running."""

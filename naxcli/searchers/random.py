@@ -19,3 +19,6 @@ class RandomProposer:
         self, history: History, candidates: Candidates, rng: np.random.Generator
     ) -> dict[str, ConfigValue] | None:
         return candidates.draw(rng)
+
+    def notice(self, history: History) -> str:
+        return ""

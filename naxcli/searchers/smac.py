@@ -26,11 +26,11 @@ the best predicted cost, scrambled Sobol initial design, and a share of random c
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Protocol
@@ -44,11 +44,15 @@ from smac.model.random_forest import RandomForest
 
 from naxcli.records.trial import Config, ConfigValue
 from naxcli.search_space.contract import plain_config
-from naxcli.searchers.acquisition import Surrogate, expected_improvement
+from naxcli.search_space.earlier import EarlierResults
+from naxcli.search_space.prior import Prior
+from naxcli.searchers.acquisition import Surrogate
+from naxcli.searchers.belief import DESIGN_SHARE, MIN_DESIGNED, Belief
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.costs import has_random_weights, log_scaled, scalarised
-from naxcli.searchers.gaussian_process import Embedding, GaussianProcess, fitted_kernel
 from naxcli.searchers.history import History, Told
+from naxcli.searchers.process_model import ProcessModel
+from naxcli.searchers.transfer import best_configs
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -57,13 +61,13 @@ Vectors = npt.NDArray[np.float64]  # ConfigSpace's (num_configurations, num_hype
 Values = npt.NDArray[np.float64]  # (num_configurations,)
 
 NUM_TREES = 20
-# The Gaussian process learns from as many trials as keep a suggestion short, whose time is that of the correlations with a table.
-MIN_TRIALS, MAX_TRIALS = 100, 200
-MAX_CORRELATIONS = 12_000_000
 RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design, which keeps the model honest
 FOREST_STREAM = 1  # a suggestion's generator has two numbers for a seed, a forest's a third
 MIN_INITIAL = 10
 MAX_INITIAL = 30
+NUM_BESIDE_EARLIER = (
+    2  # space-filling configurations, which say how far earlier results hold elsewhere than at their best
+)
 
 logging.getLogger("smac").setLevel(logging.ERROR)  # its warnings are about its own defaults
 
@@ -76,7 +80,10 @@ class Model(Protocol):
 
 
 class SmacProposer:
-    """Proposes the default configuration and the references, then an initial design, then by expected improvement.
+    """Proposes the default, the references and the best of earlier results, then an initial design, then by expected improvement.
+
+    Half as many as the initial design would have are what was best before; few space-filling ones then follow, for the earlier
+    results' model can be asked at once. Of an initial design with a prior, half is drawn from that.
 
     Args:
         configuration_space: of the search.
@@ -85,6 +92,8 @@ class SmacProposer:
         min_initial: at least this many configurations before the model is asked, default and references included. There
             are as many as hyperparameters, but 10 to 30.
         references: legal configurations that are to be compared with.
+        earlier: results of other searches, of which `gp` has a model each.
+        prior: belief in good configurations.
     """
 
     def __init__(
@@ -95,16 +104,28 @@ class SmacProposer:
         model: str = "gp",
         min_initial: int = 0,
         references: Sequence[Config] = (),
+        earlier: Sequence[EarlierResults] = (),
+        prior: Prior | None = None,
     ) -> None:
         num_variable = sum(hyperparameter.size > 1 for hyperparameter in configuration_space.values())
         self._configuration_space = configuration_space
         self._seed = seed
         self._first = [plain_config(configuration_space.get_default_configuration()), *references]
-        self._num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial, len(self._first))
+        num_designed = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial, len(self._first)) - len(
+            self._first
+        )
+        if earlier:
+            self._first += best_configs(earlier, max(1, num_designed // 2))
+            num_designed = NUM_BESIDE_EARLIER
+        if prior is not None:
+            num_designed = max(num_designed, MIN_DESIGNED)
+        self._num_initial = len(self._first) + num_designed
+        self._belief = None if prior is None else Belief(prior, seed=seed)
+        self._design: list[dict[str, ConfigValue]] | None = None
         self._model: Model = (
             ForestModel(configuration_space, seed=seed, min_trials=num_variable + 1)
             if model == "forest"
-            else ProcessModel(configuration_space)
+            else ProcessModel(configuration_space, earlier)
         )
 
     def propose(
@@ -119,114 +140,31 @@ class SmacProposer:
         if rng.random() < RANDOM_SHARE:
             return candidates.draw(rng)
         surrogate = self._model.surrogate(history, candidates, rng)
-        highest = None if surrogate is None else surrogate.highest(candidates, rng)
+        factor = None if self._belief is None else self._belief.factor(history)
+        highest = None if surrogate is None else surrogate.highest(candidates, rng, factor)
         return highest or candidates.draw(rng)
 
+    def notice(self, history: History) -> str:
+        if self._belief is None or not self._belief.is_refuted(history):
+            return ""
+        return "the prior is dropped: what was drawn from it is worse than the rest of the initial design"
+
     def _designed(self, position: int, candidates: Candidates) -> dict[str, ConfigValue] | None:
+        if self._design is None:
+            self._design = self._make_design(candidates)
         return candidates.accept(self._design[position]) if 0 <= position < len(self._design) else None
 
-    @cached_property
-    def _design(self) -> list[dict[str, ConfigValue]]:
+    def _make_design(self, candidates: Candidates) -> list[dict[str, ConfigValue]]:
+        """Return the initial design after what comes first: draws from a prior and space-filling configurations in turn."""
         num_configs = self._num_initial - len(self._first)
-        return sobol_design(self._configuration_space, num_configs=num_configs, seed=self._seed)
-
-
-class ProcessModel:
-    """A Gaussian process of the trials of all rungs, which predicts costs at the highest rung that has a success.
-
-    Log-scaled costs count from the mean of their rung, so that epochs are not mistaken for merit. A trial that is still
-    running counts as if it had ended as the process expects (the believer of Ginsbourger et al., "Kriging Is Well-Suited to
-    Parallelize Optimization", 2010), so that workers that ask together do not look in the same place. Of more than
-    `MAX_TRIALS` results, or fewer in a large table, it learns from the `most_telling`, which bounds the time of a suggestion.
-    """
-
-    def __init__(self, configuration_space: ConfigurationSpace) -> None:
-        self._embedding = Embedding(configuration_space)
-        self._learned: _Learned | None = None
-
-    def surrogate(self, history: History, candidates: Candidates, rng: np.random.Generator) -> Surrogate | None:
-        if not history.successes:
-            return None
-        num_told = len(history.told)
-        if self._learned is None or self._learned.num_told != num_told or has_random_weights(history.told):
-            self._learned = self._learn(history, candidates, rng)
-        process, known, rungs = self._learned.process, self._learned.best_first, self._learned.rungs
-        running = history.running[-MAX_TRIALS:]
-        if running:
-            vectors = np.stack([candidates.vector(suggestion.config) for suggestion in running])
-            heights = _heights(np.array([suggestion.fidelity for suggestion in running]), rungs)
-            process = process.believing(self._embedding(vectors, heights))
-            known = np.concatenate([known, vectors])
-        best = process.predict(self._embedding(known, 1.0))[0].min()
-
-        def acquisition(vectors: Vectors) -> Values:
-            return expected_improvement(*process.predict(self._embedding(vectors, 1.0)), best)
-
-        return Surrogate(acquisition, best_first=self._learned.best_first, num_told=num_told)
-
-    def _learn(self, history: History, candidates: Candidates, rng: np.random.Generator) -> _Learned:
-        rungs = np.unique([told.suggestion.fidelity for told in history.successes])
-        fidelities = np.array([told.suggestion.fidelity for told in history.told])
-        targets = np.full(len(fidelities), np.nan)
-        known = np.flatnonzero(np.isin(fidelities, rungs))
-        targets[known] = log_scaled(scalarised([history.told[index] for index in known], rng))
-        for rung in rungs:
-            targets[fidelities == rung] -= targets[fidelities == rung].mean()
-        num_rows = 0 if candidates.table is None else len(candidates.table)
-        limit = min(MAX_TRIALS, max(MIN_TRIALS, MAX_CORRELATIONS // max(1, num_rows)))
-        chosen = most_telling(fidelities, targets, limit)
-        vectors = np.stack([candidates.vector(history.told[index].suggestion.config) for index in chosen])
-        points = self._embedding(vectors, _heights(fidelities[chosen], rungs))
-        kernel = fitted_kernel(self._embedding, points, targets[chosen])
-        return _Learned(
-            process=GaussianProcess(self._embedding, kernel, points=points, targets=targets[chosen]),
-            best_first=vectors[np.lexsort((targets[chosen], -fidelities[chosen]))],
-            rungs=rungs,
-            num_told=len(history.told),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Learned:
-    """A process after `num_told` results, the trials it knows from the best of the highest rung on, and all rungs, ascending."""
-
-    process: GaussianProcess
-    best_first: Vectors
-    rungs: Values
-    num_told: int
-
-
-def _heights(fidelities: Values, rungs: Values) -> Values:
-    """Return the logarithms of fidelities on the unit scale: 0 is the lowest rung, 1 the highest."""
-    if len(rungs) == 1:
-        return np.ones(len(fidelities))
-    heights: Values = np.clip(np.log(fidelities / rungs[0]) / np.log(rungs[-1] / rungs[0]), 0.0, 1.0)
-    return heights
-
-
-def most_telling(fidelities: Values, targets: Values, limit: int) -> npt.NDArray[np.intp]:
-    """Return which trials to learn from, at most `limit` of those with a target.
-
-    From the highest rung on, a rung takes up to half of the places that are left, the lowest all of them: half of them for its
-    best trials, the others evenly from the best to the worst of the rest.
-    """
-    known = np.flatnonzero(np.isfinite(targets))
-    if len(known) <= limit:
-        return known
-    chosen: list[int] = []
-    rungs = np.unique(fidelities[known])[::-1]
-    for rung in rungs:
-        members = known[fidelities[known] == rung]
-        ranked = members[np.argsort(targets[members], kind="stable")]
-        places = limit - len(chosen)
-        if rung != rungs[-1]:
-            places -= places // 2
-        if len(ranked) > places:
-            num_best = places // 2
-            spread = np.linspace(num_best, len(ranked) - 1, places - num_best).round().astype(np.intp)
-            ranked = ranked[[*range(num_best), *spread]]
-        chosen += ranked.tolist()
-    return np.array(chosen)
+        num_drawn = 0 if self._belief is None else math.ceil(DESIGN_SHARE * num_configs)
+        filling = sobol_design(self._configuration_space, num_configs=num_configs - num_drawn, seed=self._seed)
+        if self._belief is None:
+            return filling
+        drawn = self._belief.draws(candidates, num_drawn)
+        self._belief.judge_by(drawn, filling, candidates, num_initial=self._num_initial)
+        in_turn = itertools.chain.from_iterable(itertools.zip_longest(drawn, filling))
+        return [config for config in in_turn if config is not None]
 
 
 class ForestModel:

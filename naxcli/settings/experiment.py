@@ -20,6 +20,7 @@ from naxcli.settings.connection import Connection
 from naxcli.settings.fidelity import FidelityRange
 from naxcli.settings.former_names import with_present_names
 from naxcli.settings.limits import Limits
+from naxcli.settings.prior import PriorSettings, parse_prior
 from naxcli.settings.recipe import Recipe
 from naxcli.settings.toml import flat_settings
 from naxcli.settings.units import parse_count, parse_duration
@@ -56,6 +57,8 @@ class Experiment:
         searcher: Searcher, one of `SEARCHERS`.
         searcher_model: Model of `smac`: `gp`, a Gaussian process of the trials of all rungs, or `forest`, a random forest of one rung's.
         references: Whether the space's reference configurations are the first that `smac` and `ensemble` suggest.
+        warm_start: Runs or tables whose results `smac` starts from; what they held is kept in the run's records.
+        prior: What is believed of good configurations, which `smac` prefers at first: the path of a TOML file, or what it holds.
         seed: The one seed from which split, trial and searcher seeds are derived.
         fidelity: Range of fidelities (epochs) that trials are trained for.
         objective: Further objectives of the Pareto front beside `cost`.
@@ -87,6 +90,8 @@ class Experiment:
     searcher: str = "smac"
     searcher_model: str = SEARCHER_MODELS[0]
     references: bool = True
+    warm_start: tuple[str, ...] = ()
+    prior: PriorSettings | None = None
     seed: int = 0
     fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
     objective: tuple[str, ...] = ()
@@ -147,6 +152,27 @@ class Experiment:
         for duration in (self.budget, self.trial_timeout):
             if duration is not None:
                 parse_duration(duration)
+        self._refuse_unused_knowledge()
+
+    def _refuse_unused_knowledge(self) -> None:
+        """Refuse earlier results, or a prior, that the searcher would leave unread."""
+        flag = "--from" if self.warm_start else "--prior" if self.prior is not None else ""
+        if flag and self.searcher != "smac":
+            raise NaxcliError(
+                f"the searcher {self.searcher} makes no use of {flag}", hint=f"leave {flag} out, or use --searcher smac"
+            )
+        if self.warm_start and self.searcher_model != "gp":
+            raise NaxcliError(
+                f"--from needs the model gp, not {self.searcher_model}",
+                why="a model of the earlier results stands beside that of the new ones",
+                hint="leave out searcher_model",
+            )
+        if self.warm_start and self.objective:
+            raise NaxcliError(
+                "--from and several objectives do not go together",
+                why="earlier results are read as costs alone",
+                hint="search for the cost alone, or leave --from out",
+            )
 
     @property
     def trial_recipe(self) -> Recipe:
@@ -256,6 +282,8 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
         values["cluster"] = None
     values["limits"] = _limits(values.get("limits", {}))
     values["recipe"] = _recipe(values.get("recipe", {}))
+    values["warm_start"] = _paths("warm_start", values.get("warm_start", ()))
+    values["prior"] = None if values.get("prior") is None else parse_prior(values["prior"])
     objective = values.pop("objective", "cost")
     names = [name.strip() for name in objective.split(",")] if isinstance(objective, str) else list(objective)
     values["objective"] = tuple(name for name in names if name != "cost")
@@ -303,6 +331,13 @@ def _limits(values: Any) -> Limits:
     names = {item.name for item in dataclasses.fields(Limits)}
     _require_table("limits", values, names)
     return Limits(**{name: parse_count(value, what=f"limits.{name}") for name, value in values.items()})
+
+
+def _paths(name: str, value: Any) -> tuple[str, ...]:
+    paths = [value] if isinstance(value, str | Path) else value
+    if not isinstance(paths, list | tuple) or not all(isinstance(path, str | Path) for path in paths):
+        raise NaxcliError(f"setting {name} is {value!r}", why="it is a path, or a list of them")
+    return tuple(map(str, paths))
 
 
 def _recipe(values: Any) -> Recipe:

@@ -14,7 +14,7 @@ from naxcli.errors import NaxcliError
 OPTIMIZERS = ("lamb", "adamw", "sgd")
 SCHEDULES = ("cosine", "warmup_stable_decay", "constant")
 LOSSES = ("bce", "cross_entropy")
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 FULL_TRAINING_EPOCHS = 300
 """Length of a final training in the paper."""
 IMAGENET_RECIPE = {"augmentation_repeats": 3}
@@ -54,8 +54,9 @@ class Recipe:
         drop_path: Rate of stochastic depth.
         augmentation_repeats: Number of times that an image occurs in one epoch, each time augmented anew; the length of
             the epoch stays. The paper's ImageNet training uses 3.
-        precision: Precision of the computation: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on CUDA devices
-            that compute in it, float32 elsewhere.
+        precision: Precision of the computation: `float32` in full, `tf32` (float32 whose matrix products and
+            convolutions CUDA devices round to 10 bits; float32 elsewhere), `bfloat16` (autocast), or `auto`: bfloat16 on
+            CUDA devices that compute in it, float32 elsewhere.
         channels_last: Whether tensors lie in memory with channels last.
         ema_decay: Decay of the exponential moving average of the weights that is then evaluated; 0 keeps none.
 

@@ -21,7 +21,7 @@ from naxcli.settings.toml import read_toml
 
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
-OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG"})
+OTHER_ENVIRONMENT = frozenset({"NAXCLI_DEBUG", "NAXCLI_COMMIT"})
 
 
 def resolve(
@@ -156,12 +156,12 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge(lower: dict[str, Any], upper: Mapping[str, Any]) -> None:
-    """Write the settings of `upper` over those of `lower`; epochs and fidelity replace each other."""
+    """Write the settings of `upper` over those of `lower`; epochs and fidelity replace each other, and a prior is one as a whole."""
     for pair in (("epochs", "fidelity"), ("fidelity", "epochs")):
         if pair[0] in upper:
             lower.pop(pair[1], None)
     for name, value in with_present_names(upper).items():
-        if isinstance(value, Mapping) and isinstance(lower.get(name), dict):
+        if isinstance(value, Mapping) and isinstance(lower.get(name), dict) and name != "prior":
             _merge(lower[name], value)
         else:
             lower[name] = dict(value) if isinstance(value, Mapping) else value

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -24,6 +27,53 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as file:
         torch.save({"format": FORMAT, **state}, file)
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread of its own, one after another, while the training goes on. Use as a context manager.
+
+    All of them are on disk when its block ends; an error of writing one is raised by then.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: list[Future[None]] = []
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _traceback: TracebackType | None) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self.wait()
+
+    def write(self, state: dict[str, Any], *paths: Path) -> None:
+        """Begin to write the state as it is now, whole or not at all, into each of the files."""
+        copied = on_host(state)
+        self._pending += [self._thread.submit(save_checkpoint, copied, path) for path in paths]
+
+    def wait(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            NaxcliError: If the disk is full or cannot be written.
+        """
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
+
+
+def on_host(value: Any) -> Any:
+    """Return a copy of a state in which all tensors are on the CPU and nobody else's."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        copied = copy.copy(value)  # with what a module's state dict carries beside its items
+        copied.update({name: on_host(item) for name, item in value.items()})
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(on_host(item) for item in value)
+    return value
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

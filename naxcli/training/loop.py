@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from timm.layers import DropPath
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from naxcli.data.dataset import Dataset
 from naxcli.data.streaming import make_batches
@@ -26,18 +26,19 @@ from naxcli.measure.memory import PeakMemory
 from naxcli.records.trial import EpochRecord, Status
 from naxcli.settings.former_names import with_present_names
 from naxcli.settings.recipe import Recipe
-from naxcli.training.checkpoint import load_checkpoint, save_checkpoint
+from naxcli.training.checkpoint import CheckpointWriter, load_checkpoint, on_host
 from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
 from naxcli.training.distributed import ALONE, Processes, synchronise_batch_norms
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.step import EagerStep, GradientStep, choose_step
-from naxcli.training.validation import evaluate_network
+from naxcli.training.step import EagerStep, GradientStep, GraphCaptureError, choose_step, set_float32_precision
+from naxcli.training.validation import validation_sums
 
 _logger = logging.getLogger(__name__)
 
 _STEPS_BETWEEN_CHECKS = 100  # of the loss, which asks the device and so waits for it
 _DATA_SHARE_OF_MEMORY = 0.5  # of what is free on the device, above which images stay on the host
+_MAX_CUDNN_PLANS = 4  # that are tried for each shape: a short training has dozens of shapes, and the best come first
 _NETWORK_SEED_OFFSET = 1 << 32  # stochastic depth draws other numbers than the initialisation
 
 
@@ -53,12 +54,17 @@ class TrainingRequest:
         schedule_epochs: Length of the learning-rate schedule, at least `epochs`; None is `epochs`. A training that is to
             be continued is given the longest length that it may reach.
         checkpoint_from: Checkpoint of the training to continue.
+        may_start_anew: Whether a training whose checkpoint cannot be read starts from the beginning, which has the same
+            result; if not, that is an error.
         checkpoint_to: File for the checkpoint at the end, also of a training that is stopped. With the schedule
             `warmup_stable_decay` and `epochs` below `schedule_epochs` it holds the training before its decay, from where
             a longer one goes on, and the weights after it.
         checkpoint_every: Whole epochs between checkpoints on the way; None writes one at the end only.
         best_to: File for a checkpoint after each whole epoch that is more accurate than all before it.
         grad_accum_steps: Number of parts that each batch is cut into, to need less memory.
+        uses_graphs: Whether steps may be CUDA graphs, where those are faster.
+        may_cut_batches: Whether batches may be cut into more parts where a CUDA device runs out of memory, which changes
+            what batch normalization sees; if not, the error propagates.
     """
 
     recipe: Recipe
@@ -67,10 +73,13 @@ class TrainingRequest:
     device: torch.device | str
     schedule_epochs: float | None = None
     checkpoint_from: Path | None = None
+    may_start_anew: bool = False
     checkpoint_to: Path | None = None
     checkpoint_every: int | None = None
     best_to: Path | None = None
     grad_accum_steps: int = 1
+    uses_graphs: bool = True
+    may_cut_batches: bool = True
 
     @property
     def schedule_length(self) -> float:
@@ -90,7 +99,9 @@ class Outcome:
         curve: One record per epoch from the start of the training, those of a continued checkpoint included.
         epochs_run: Epochs of this call, without those of the checkpoint.
         seconds: Wall time of this call.
-        peak_memory_bytes: Largest memory of this call, on the device for CUDA, of the process for a CPU.
+        peak_memory_bytes: Largest memory of this call, on the device for CUDA, of the process for a CPU. On CUDA without that
+            of the first step, in which cuDNN searches for plans, unless it is the only one.
+        reserved_memory_bytes: Largest memory on the device that was kept from other processes, None on a CPU.
         grad_accum_steps: Number of parts that each batch was cut into at the end: more than requested where memory ran out.
     """
 
@@ -102,6 +113,7 @@ class Outcome:
     epochs_run: float
     seconds: float
     peak_memory_bytes: int | None
+    reserved_memory_bytes: int | None = None
     grad_accum_steps: int = 1
 
 
@@ -121,6 +133,8 @@ def train(
     on_step: Callable[[float], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_failed_capture: Callable[[], None] = lambda: None,
+    is_kept: Callable[[Outcome], bool] = lambda _: True,
 ) -> Outcome:
     """Train a network in place and validate it after every epoch.
 
@@ -136,6 +150,9 @@ def train(
         on_step: Called before every step with the epochs done.
         on_epoch: Called after every epoch with its record.
         should_stop: Asked before every step; true ends the training early, in all processes if in any.
+        on_failed_capture: Called where a CUDA graph could not be captured, after which this process may be unable to train on
+            the device. It may raise; else the training tries to go on without a graph.
+        is_kept: Asked at the end whether the checkpoint there is worth writing.
 
     Raises:
         NaxcliError: If the checkpoint belongs to another training.
@@ -145,16 +162,23 @@ def train(
     return_freed_memory()  # what an earlier training that failed has left
     keep_freed_memory()
     memory = PeakMemory(request.device)
-    training = Training(network, dataset, request, processes=processes)
-    if request.checkpoint_from is not None:
-        training.load_state_dict(load_checkpoint(request.checkpoint_from), source=request.checkpoint_from)
-    first_step = training.step
-    status = _run(training, on_step=on_step, on_epoch=on_epoch, should_stop=should_stop)
-    peak_memory_bytes = memory.read()
-    training.close()
-    return_freed_memory()
-    if status is not Status.DIVERGED:
-        training.save_at_end()
+    with CheckpointWriter() as writer:
+        training = Training(
+            network, dataset, request, writer=writer, processes=processes, on_failed_capture=on_failed_capture
+        )
+        training.continue_from_checkpoint()
+        first_step = training.step
+        status = _run(training, memory, on_step=on_step, on_epoch=on_epoch, should_stop=should_stop)
+        outcome = _outcome(training, status, memory, num_steps=training.step - first_step)
+        if status is not Status.DIVERGED and is_kept(outcome):
+            training.save_at_end()
+        training.close()
+        return_freed_memory()
+    return dataclasses.replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _outcome(training: Training, status: Status | None, memory: PeakMemory, *, num_steps: int) -> Outcome:
+    """Return the result of a training that ended after so many steps, but for its wall time."""
     last = training.last_record if status is Status.SUCCESS else None
     return Outcome(
         status=status,
@@ -162,22 +186,27 @@ def train(
         val_loss=last.val_loss if last else None,
         train_loss=last.train_loss if last else None,
         curve=training.records,
-        epochs_run=(training.step - first_step) / training.steps_per_epoch,
-        seconds=time.perf_counter() - started,
-        peak_memory_bytes=peak_memory_bytes,
+        epochs_run=num_steps / training.steps_per_epoch,
+        seconds=0.0,
+        peak_memory_bytes=memory.read(),
+        reserved_memory_bytes=memory.read_reserved(),
         grad_accum_steps=training.grad_accum_steps,
     )
 
 
 def _run(
     training: Training,
+    memory: PeakMemory,
     *,
     on_step: Callable[[float], None] | None,
     on_epoch: Callable[[EpochRecord], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> Status | None:
     """Train to the last step and return success, or diverged where a loss is not finite, or None where stopped."""
+    second_step = training.step + 1
     while training.step < training.last_step:
+        if training.step == second_step:
+            memory.forget_first_step()
         if should_stop is not None and training.processes.any(should_stop()):
             return None
         if on_step is not None:
@@ -185,14 +214,12 @@ def _run(
         training.save_before_decay()
         training.take_step()
         is_record_due = training.is_epoch_end or training.step == training.last_step
-        if not is_record_due and training.step % _STEPS_BETWEEN_CHECKS:
-            continue
-        if not math.isfinite(training.mean_loss()):
-            return Status.DIVERGED
         if not is_record_due:
+            if training.step % _STEPS_BETWEEN_CHECKS == 0 and not math.isfinite(training.mean_loss()):
+                return Status.DIVERGED
             continue
         record = training.finish_epoch()
-        if not math.isfinite(record.val_loss or 0.0):
+        if record is None or not math.isfinite(record.val_loss or 0.0):
             return Status.DIVERGED
         if on_epoch is not None:
             on_epoch(record)
@@ -211,11 +238,20 @@ class Training:
     """
 
     def __init__(
-        self, network: nn.Module, dataset: Dataset, request: TrainingRequest, *, processes: Processes = ALONE
+        self,
+        network: nn.Module,
+        dataset: Dataset,
+        request: TrainingRequest,
+        *,
+        writer: CheckpointWriter,
+        processes: Processes = ALONE,
+        on_failed_capture: Callable[[], None] = lambda: None,
     ) -> None:
         recipe, device = request.recipe, torch.device(request.device)
         torch.manual_seed(request.seed + _NETWORK_SEED_OFFSET + processes.rank)
         self.processes = processes
+        self._writer = writer
+        self._branch: dict[str, Any] | None = None  # the state before the decay, on the host
         self._request = request
         self._device = device
         self._network = _prepared(network, recipe, device, processes)
@@ -224,9 +260,15 @@ class Training:
         self._optimizer = build_optimizer(self._network, recipe)
         self._average = ModelEmaV3(self._network, decay=recipe.ema_decay) if recipe.ema_decay else None
         self._eager = EagerStep(
-            self._network, recipe, device, grad_accum_steps=request.grad_accum_steps, processes=processes
+            self._network,
+            recipe,
+            device,
+            grad_accum_steps=request.grad_accum_steps,
+            processes=processes,
+            may_cut=request.may_cut_batches,
         )
-        self._gradient_step: GradientStep | None = None
+        self._on_failed_capture = on_failed_capture
+        self._gradient_step: GradientStep | None = None if request.uses_graphs else self._eager
         self.step = 0
         self.last_step = max(1, round(request.epochs * self.steps_per_epoch))
         self.curve: list[EpochRecord] = []
@@ -278,27 +320,47 @@ class Training:
             group["lr"] = self._learning_rate(self.step)
         images, targets = self._batches.batch(self.step)
         if self._gradient_step is None:
-            num_steps = self.last_step - self.step
-            self._gradient_step = choose_step(self._eager, images, targets, num_steps=num_steps)
+            self._gradient_step = self._choose_step(images, targets)
         self._loss_sum += self._gradient_step(images, targets)
         self._optimizer.step()
         self.step += 1
         if self._average is not None:
             self._average.update(self._network, step=self.step)
 
+    def _choose_step(self, images: Tensor, targets: Tensor) -> GradientStep:
+        try:
+            return choose_step(self._eager, images, targets, num_steps=self.last_step - self.step)
+        except GraphCaptureError:
+            self._on_failed_capture()
+            return self._eager
+
     def mean_loss(self) -> float:
         """Return the mean training loss of the epoch under way, waiting for the device."""
-        return self._loss_sum.item() / (self.step % self.steps_per_epoch or self.steps_per_epoch)
+        return self._loss_sum.item() / self._steps_in_epoch
 
-    def finish_epoch(self) -> EpochRecord:
-        """Validate and return the epoch's record; that of a part of an epoch is not kept where the training is continued."""
+    @property
+    def _steps_in_epoch(self) -> int:
+        """Steps done of the epoch under way, or of the one that ends now."""
+        return self.step % self.steps_per_epoch or self.steps_per_epoch
+
+    def finish_epoch(self) -> EpochRecord | None:
+        """Validate and return the epoch's record, None where its training loss is not finite.
+
+        The record of a part of an epoch is not kept where the training is continued.
+        """
         evaluated = self._network if self._average is None else self._average.module
-        val_accuracy, val_loss = evaluate_network(evaluated, self._dataset, self._request.recipe, self.processes)
+        sums = validation_sums(evaluated, self._dataset, self._request.recipe, self.processes)
+        # The epoch's one wait for the device.
+        num_correct, val_loss_sum, train_loss_sum = torch.stack([*sums, self._loss_sum]).tolist()
+        self._writer.wait()  # for the last epoch's checkpoint, whose error shows here at the latest
+        if not math.isfinite(train_loss_sum):
+            return None
+        num_images = len(self._dataset.validation_labels)
         record = EpochRecord(
             epoch=math.ceil(self.step / self.steps_per_epoch),
-            train_loss=self.mean_loss(),
-            val_accuracy=val_accuracy,
-            val_loss=val_loss,
+            train_loss=train_loss_sum / self._steps_in_epoch,
+            val_accuracy=num_correct / num_images,
+            val_loss=val_loss_sum / num_images,
             learning_rate=self._learning_rate(self.step - 1),
             seconds=time.perf_counter() - self._epoch_started,
         )
@@ -316,18 +378,20 @@ class Training:
         restore_convolutions(self._network)
 
     def save_before_decay(self) -> None:
-        """Write the checkpoint that a longer training continues from, where the decay begins with this step."""
+        """Keep, until the end, the state that a longer training continues from, where the decay begins with this step."""
         if self.step == self._decay_step and self._request.checkpoint_to is not None:
-            self._save(self.state_dict(), self._request.checkpoint_to)
+            state = self.state_dict()
+            self._branch = on_host(state) if self.processes.is_main_process else None
 
     def save_after_epoch(self) -> None:
         """Write the checkpoints that are due after an epoch."""
         request = self._request
-        if request.best_to is not None and self.is_best:
-            self._save(self.state_dict(), request.best_to)
+        paths = [request.best_to] if request.best_to is not None and self.is_best else []
         is_due = request.checkpoint_every is not None and len(self.curve) % request.checkpoint_every == 0
         if request.checkpoint_to is not None and is_due and self.is_epoch_end and self.step < self.last_step:
-            self._save(self.state_dict(), request.checkpoint_to)
+            paths.append(request.checkpoint_to)
+        if paths:
+            self._save(self.state_dict(), *paths)
 
     def save_at_end(self) -> None:
         """Write the checkpoint of where the training stands, or its weights only into that of before the decay."""
@@ -337,14 +401,14 @@ class Training:
         state = self.state_dict()
         if self._decay_step is None:
             self._save(state, path)
-        elif path.exists():
+        elif self._branch is not None:
             weights = state["network"] if state["average"] is None else state["average"]
-            self._save({**load_checkpoint(path), "evaluated": weights}, path)
+            self._save({**self._branch, "evaluated": weights}, path)
 
-    def _save(self, state: dict[str, Any], path: Path) -> None:
+    def _save(self, state: dict[str, Any], *paths: Path) -> None:
         # Every process has to call `state_dict`, which gathers from all of them; one writes.
         if self.processes.is_main_process:
-            save_checkpoint(state, path)
+            self._writer.write(state, *paths)
 
     @property
     def _decay_step(self) -> int | None:
@@ -370,6 +434,23 @@ class Training:
             "random_state": self.processes.gather(torch.get_rng_state()),
             "device_random_state": self.processes.gather(torch.cuda.get_rng_state(self._device)) if is_cuda else None,
         }
+
+    def continue_from_checkpoint(self) -> None:
+        """Continue from the request's checkpoint, if it has one.
+
+        Raises:
+            NaxcliError: If it is of another training, or cannot be read and the training may not start anew.
+        """
+        path = self._request.checkpoint_from
+        if path is None:
+            return
+        try:
+            state = load_checkpoint(path)
+        except NaxcliError:
+            if self._request.may_start_anew:
+                return
+            raise
+        self.load_state_dict(state, source=path)
 
     def load_state_dict(self, state: dict[str, Any], *, source: Path) -> None:
         """Continue from a state.
@@ -415,6 +496,8 @@ def _prepared(network: nn.Module, recipe: Recipe, device: torch.device, processe
     """Return the network in training mode on the device, in the recipe's memory format, the same in all processes."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark_limit = _MAX_CUDNN_PLANS
+    set_float32_precision(recipe)
     set_drop_path(network, recipe.drop_path)
     network.to(device)
     if recipe.channels_last:

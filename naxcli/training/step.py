@@ -6,6 +6,7 @@ a capture would freeze.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from naxcli.measure.devices import synchronise
+from naxcli.measure.devices import set_tf32, synchronise
 from naxcli.settings.recipe import Recipe
 from naxcli.training.distributed import ALONE, Processes
 
@@ -32,6 +33,18 @@ def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
         is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if is_native else None
     return torch.bfloat16 if recipe.precision == "bfloat16" else None
+
+
+def set_float32_precision(recipe: Recipe) -> None:
+    """Let this process's CUDA devices compute float32 in TF32 where the recipe says so, and only there."""
+    set_tf32(recipe.precision == "tf32")
+
+
+def computed_precision(recipe: Recipe, device: torch.device) -> str:
+    """Return the precision that a recipe means on a device: `float32`, `tf32` or `bfloat16`."""
+    if autocast_dtype(recipe, device) is not None:
+        return "bfloat16"
+    return "tf32" if recipe.precision == "tf32" and device.type == "cuda" else "float32"
 
 
 def loss_of(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
@@ -63,6 +76,7 @@ class EagerStep:
         device: Device of the computation.
         grad_accum_steps: Number of parts that a batch, or a process's share of it, is cut into from the start.
         processes: Processes that share each batch; each is given the whole batch and gets the whole batch's gradients.
+        may_cut: Whether a batch may be cut into more parts where memory runs out; if not, the error propagates.
     """
 
     def __init__(
@@ -73,12 +87,13 @@ class EagerStep:
         *,
         grad_accum_steps: int = 1,
         processes: Processes = ALONE,
+        may_cut: bool = True,
     ) -> None:
         self.network = network
         self.grad_accum_steps = grad_accum_steps
         self.processes = processes
+        self._may_cut = may_cut and device.type == "cuda" and processes.num == 1
         self._recipe = recipe
-        self._device = device
         self._dtype = autocast_dtype(recipe, device)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -89,7 +104,7 @@ class EagerStep:
                 return self._share_work(images, targets)
             except torch.OutOfMemoryError:
                 # Of several processes the others would wait for this one's part in the statistics forever.
-                if self._device.type != "cuda" or self.grad_accum_steps >= len(images) or self.processes.num > 1:
+                if not self._may_cut or self.grad_accum_steps >= len(images):
                     raise
             # Outside of the handler, whose exception keeps the failed step's tensors alive.
             self.grad_accum_steps *= 2
@@ -133,26 +148,47 @@ class EagerStep:
         return total
 
 
+class GraphCaptureError(RuntimeError):
+    """A CUDA graph could not be captured; the process may be unable to draw random numbers on the device from then on."""
+
+
 class GraphedStep:
-    """Forward and backward of one batch shape as a CUDA graph; the network is as before after the capture."""
+    """Forward and backward of one batch shape as a CUDA graph; the network is as before after the capture.
+
+    Raises:
+        GraphCaptureError: If the capture fails.
+        RuntimeError: If the network does, before.
+    """
 
     def __init__(self, eager: EagerStep, images: Tensor, targets: Tensor) -> None:
         self._images, self._targets = images.clone(), targets.clone()
         self._graph = torch.cuda.CUDAGraph()
-        network = eager.network
-        with _unchanged(network, images.device):
-            stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream(images.device))
-            with torch.cuda.stream(stream):
-                for _ in range(_WARMUP_STEPS):
-                    network.zero_grad(set_to_none=True)
-                    eager.accumulate(self._images, self._targets, cache_casts=False)
-            torch.cuda.current_stream(images.device).wait_stream(stream)
-            network.zero_grad(set_to_none=True)  # so that the capture makes gradients that each replay overwrites
-            # On the stream of the warm-up, where autograd may have nodes. Other threads, such as a loader's that pins
-            # memory, may ask CUDA for what a capture in the usual mode would break at.
-            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-                self._loss = eager.accumulate(self._images, self._targets, cache_casts=False)
+        is_capturing = False
+        try:
+            with _unchanged(eager.network, images.device):
+                stream = self._warm_up(eager)
+                is_capturing = True
+                # On the stream of the warm-up, where autograd may have nodes. Other threads, such as a loader's that pins
+                # memory, may ask CUDA for what a capture in the usual mode would break at.
+                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                    self._loss = eager.accumulate(self._images, self._targets, cache_casts=False)
+        except RuntimeError as error:  # of putting things back too, which is where a failed capture may show
+            if is_capturing:
+                raise GraphCaptureError("a CUDA graph of the network's step could not be captured") from error
+            raise
+
+    def _warm_up(self, eager: EagerStep) -> torch.cuda.Stream:
+        """Take the step a few times on the stream of the capture, and return that."""
+        device = self._images.device
+        stream = capture_stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARMUP_STEPS):
+                eager.network.zero_grad(set_to_none=True)
+                eager.accumulate(self._images, self._targets, cache_casts=False)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        eager.network.zero_grad(set_to_none=True)  # so that the capture makes gradients that each replay overwrites
+        return stream
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss, to be used before the next call, and leave the gradients in the parameters."""
@@ -160,6 +196,12 @@ class GraphedStep:
         self._targets.copy_(targets)
         self._graph.replay()
         return self._loss
+
+
+@functools.cache
+def capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of this process on which graphs are captured: cuBLAS keeps a workspace for every stream it has seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps: int) -> GradientStep:
@@ -170,6 +212,9 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
         images: Images of a typical batch.
         targets: Targets of that batch.
         num_steps: Steps of the training ahead; a capture takes time that few steps do not win back.
+
+    Raises:
+        GraphCaptureError: If a capture failed that should have succeeded.
     """
     is_whole = eager.grad_accum_steps == 1 and eager.processes.num == 1
     if images.device.type != "cuda" or num_steps < _MIN_STEPS_FOR_GRAPH or not is_whole:
@@ -179,6 +224,7 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
     try:
         with _unchanged(eager.network, images.device):
             eager_seconds = _seconds(eager, images, targets)
+            torch.cuda.reset_peak_memory_stats(images.device)  # that of cuDNN's search for plans is no step's
             # A capture that fails can leave the process's random numbers unusable, so it is not tried where it would.
             with _synchronisation_refused():
                 eager(images, targets)
@@ -186,10 +232,12 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
             graphed = GraphedStep(eager, images, targets)
             with _unchanged(eager.network, images.device):
                 graphed_seconds = _seconds(graphed, images, targets)
+    except GraphCaptureError:
+        torch.cuda.set_stream(stream)  # a failed capture leaves its own in some versions of torch
+        raise
     except RuntimeError:
         # A network that asks the device for values cannot be captured. An error of the network itself comes again.
         graphed_seconds = float("inf")
-        torch.cuda.set_stream(stream)  # a failed capture leaves its own in some versions of torch
     if graphed_seconds < eager_seconds:
         return graphed
     eager.network.zero_grad(set_to_none=True)

@@ -13,6 +13,7 @@ from naxcli.workers.pool import Finished, WorkerLost, WorkerPool
 from naxcli.workers.task import TrialTask, result_from_dict
 
 MAX_ATTEMPTS = 2
+MAY_CUT_BATCHES = "may_cut_batches"  # of a TrialTask
 TICK_SECONDS = 0.25
 
 
@@ -20,6 +21,9 @@ def run_tasks(
     pool: WorkerPool, tasks: Iterable[TrialTask], *, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[TrialTask, Result]]:
     """Yield each task with its result as it ends; a trial lost with its worker is tried once more.
+
+    So is one that ran out of memory beside others on its GPU, alone there.
+
 
     Args:
         pool: Workers to run on.
@@ -34,7 +38,7 @@ def run_tasks(
     def payloads() -> Iterator[tuple[int, Mapping[str, Any]]]:
         for task in tasks:
             running[task.trial_id] = task
-            yield task.trial_id, task.to_dict()
+            yield task.trial_id, {**task.to_dict(), MAY_CUT_BATCHES: not pool.shares_devices}
 
     for finished in run_payloads(pool, payloads(), max_attempts=MAX_ATTEMPTS, should_stop=should_stop):
         task = running.pop(finished.task_id)
@@ -65,9 +69,14 @@ def run_payloads(
     """
     waiting, running, losses = iter(payloads), dict[int, Mapping[str, Any]](), Counter[int]()
     lost: list[tuple[int, Mapping[str, Any]]] = []
+    crowded_out: list[tuple[int, Mapping[str, Any]]] = []  # wait for a GPU of their own
     is_open = True
-    while (is_open or running or lost) and not should_stop():
-        while (is_open or lost) and (worker := pool.free_worker()) is not None:
+    while (is_open or running or lost or crowded_out) and not should_stop():
+        while crowded_out and (worker := pool.lone_worker()) is not None:
+            task_id, payload = crowded_out.pop()
+            running[task_id] = {**payload, MAY_CUT_BATCHES: True}
+            pool.submit(task_id, running[task_id], worker=worker)
+        while not crowded_out and (is_open or lost) and (worker := pool.free_worker()) is not None:
             item = lost.pop() if lost else next(waiting, None)
             if item is None:
                 is_open = False
@@ -81,4 +90,13 @@ def run_payloads(
                 if losses[finished.task_id] < max_attempts:
                     lost.append((finished.task_id, payload))
                     continue
+            elif _is_crowded_out(finished.outcome, payload):
+                crowded_out.append((finished.task_id, payload))
+                continue
             yield finished
+
+
+def _is_crowded_out(outcome: Any, payload: Mapping[str, Any]) -> bool:
+    """Return whether a trial ran out of the memory that it shares with others on its GPU."""
+    is_out_of_memory = isinstance(outcome, dict) and outcome.get("status") == Status.OUT_OF_MEMORY
+    return is_out_of_memory and not payload.get(MAY_CUT_BATCHES, True)

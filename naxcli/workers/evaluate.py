@@ -16,13 +16,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Result, Status
 from naxcli.search_space.contract import Space, load_space, space_digest
+from naxcli.workers.device_lock import DeviceLock
 from naxcli.workers.task import DataRequest, TrialTask
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ MAX_ERROR_BYTES = 64_000  # of a traceback in UTF-8
 MAX_COST = 1e100
 
 
+class NewProcessNeeded(Exception):
+    """The trial has to be evaluated again, without a CUDA graph and by another process: this one failed to capture one."""
+
+
+def _need_new_process() -> None:
+    raise NewProcessNeeded
+
+
 def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
     """Return the result of one trial; what the evaluated code raises or returns wrongly becomes its status and error.
 
@@ -47,7 +56,9 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         heartbeat: Called with what is told of a trial that is running; None tells nothing.
 
     Raises:
-        NaxcliError: If the space or the data cannot be loaded, without which no trial of the run can be evaluated.
+        NaxcliError: If the space or the data cannot be loaded, or the worker's GPU is gone, so that no trial of the run can
+            be evaluated.
+        NewProcessNeeded: If this process failed to capture a CUDA graph.
     """
     started_at, clock = time.time(), time.perf_counter()
     space = None
@@ -58,6 +69,8 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         if heartbeat is not None and task.tells_beginning:
             heartbeat({"has_begun": True})
         result = _train(task, space, heartbeat) if space.build else _call(task, space)
+    except NewProcessNeeded:
+        raise
     except BaseException as error:  # the evaluated code may raise anything at all, and every end of it is recorded
         if space is None and isinstance(error, NaxcliError):
             raise
@@ -99,7 +112,9 @@ def _warm_up(task: TrialTask) -> Space:
     if space.build and task.data is not None:
         import naxcli.measure.counts
         import naxcli.training.loop  # noqa: F401
+        from naxcli.measure.devices import device_of_worker
 
+        device_of_worker()
         _dataset(task.data)
     _leave_out_of_collection(task.space, task.data)
     return space
@@ -166,13 +181,14 @@ def _too_slow(latency_ms: float | None, task: TrialTask) -> str | None:
 def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result:
     import torch
 
+    from naxcli.measure.devices import device_of_worker
     from naxcli.search_space.networks import build_network
     from naxcli.search_space.sizes import measure_config
     from naxcli.training.loop import TrainingRequest, seed_everything, train
 
     assert task.data is not None and task.recipe is not None
     torch.set_num_threads(task.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of_worker()
     dataset = _dataset(task.data)
     shape = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": dataset.image_size}
     counts = measure_config(space, task.config, width=task.width, **shape)
@@ -184,6 +200,10 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         return Result(status=Status.INFEASIBLE, error=reason, **measured)
 
     deadline = Deadline(task.seconds_limit)
+
+    def result_of(outcome: Outcome) -> Result:
+        return _result_of(outcome, task, is_over_time=deadline.was_passed, **measured)
+
     checkpoint = None if task.checkpoint_to is None else Path(task.checkpoint_to)
     request = TrainingRequest(
         recipe=task.recipe,
@@ -191,21 +211,43 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         schedule_epochs=task.schedule_epochs,
         seed=task.seed,
         device=device,
-        checkpoint_from=_readable(task.checkpoint_from),
+        checkpoint_from=None if task.checkpoint_from is None else Path(task.checkpoint_from),
+        may_start_anew=True,
         checkpoint_to=checkpoint,
+        uses_graphs=task.uses_graphs,
+        may_cut_batches=task.may_cut_batches,
     )
-    outcome = train(
-        network,
-        dataset,
-        request,
-        on_step=None if heartbeat is None else StepHeartbeat(heartbeat),
-        on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
-        should_stop=deadline.has_passed,
-    )
-    result = _result_of(outcome, task, is_over_time=deadline.was_passed, **measured)
+    with _beside_others(device, heartbeat) as before_step:
+        outcome = train(
+            network,
+            dataset,
+            request,
+            on_step=before_step,
+            on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
+            should_stop=deadline.has_passed,
+            on_failed_capture=_need_new_process,
+            is_kept=lambda outcome: _is_kept(result_of(outcome), task),
+        )
+    result = result_of(outcome)
     if checkpoint is not None and not _is_kept(result, task):
-        checkpoint.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)  # of an earlier try
     return result
+
+
+@contextlib.contextmanager
+def _beside_others(device: torch.device, heartbeat: Heartbeat | None) -> Iterator[Callable[[float], None]]:
+    """Yield what a training on a device calls before each step: it lets measurements pass, and sends a heartbeat now and then."""
+    from naxcli.measure.devices import synchronise
+
+    beat = None if heartbeat is None else StepHeartbeat(heartbeat)
+    with DeviceLock.of_worker().together(functools.partial(synchronise, device)) as give_way:
+
+        def before_step(epochs: float) -> None:
+            give_way()
+            if beat is not None:
+                beat(epochs)
+
+        yield before_step
 
 
 class Deadline:
@@ -240,12 +282,13 @@ class StepHeartbeat:
 def _latency_ms(
     task: TrialTask, network: nn.Module, input_shape: tuple[int, ...], device: torch.device
 ) -> float | None:
-    """Return the measured latency, None where the task does not ask for it."""
+    """Return the latency, measured without trainings beside it on the device; None where the task does not ask for it."""
     from naxcli.measure.counts import latency_ms
 
     if not task.measure_latency and task.max_latency_ms is None:
         return None
-    return latency_ms(network.to(device), input_shape, device=device)
+    with DeviceLock.of_worker().alone():
+        return latency_ms(network.to(device), input_shape, device=device)
 
 
 def _result_of(outcome: Outcome, task: TrialTask, *, is_over_time: bool, **measured: Any) -> Result:
@@ -253,6 +296,7 @@ def _result_of(outcome: Outcome, task: TrialTask, *, is_over_time: bool, **measu
         **measured,
         "train_loss": outcome.train_loss,
         "peak_memory_bytes": outcome.peak_memory_bytes,
+        "grad_accum_steps": outcome.grad_accum_steps,
         "curve": outcome.curve,
     }
     if is_over_time:
@@ -268,19 +312,6 @@ def _is_kept(result: Result, task: TrialTask) -> bool:
     if result.status != Status.SUCCESS or task.keep_if_cost_below is None:
         return result.status == Status.SUCCESS
     return result.cost is not None and result.cost < task.keep_if_cost_below
-
-
-def _readable(checkpoint: str | None) -> Path | None:
-    """Return the checkpoint to continue, or None where it is gone or damaged: training from the start gives the same result."""
-    from naxcli.training.checkpoint import load_checkpoint
-
-    if checkpoint is None:
-        return None
-    try:
-        load_checkpoint(Path(checkpoint))
-    except NaxcliError:
-        return None
-    return Path(checkpoint)
 
 
 def _status_of(error: BaseException) -> Status:

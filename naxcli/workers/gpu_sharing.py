@@ -3,7 +3,7 @@
 Before a run's first trial, one, two, four and eight processes train side by side on one GPU for a few seconds each, and their steps are
 counted within the same window of time. Doubling goes on as long as it gains at least `MIN_GAIN` in all processes' steps together and the
 memory holds, in every process, the most demanding of a few random configurations. What was measured stays in the run directory, so
-that a resumed run has as many workers as before.
+that a resumed run has as many workers as before. A run too short for the measurement has `UNMEASURED_PER_DEVICE`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ WARM_UP_SECONDS = 8.0
 # The measurement takes about this long; a budget of which it would be more than `MAX_SHARE` goes without.
 EXPECTED_SECONDS = 90.0
 MAX_SHARE = 0.05
+# Alone, a trial leaves its GPU idle while it is built, validated and recorded.
+UNMEASURED_PER_DEVICE = 2
 
 Measure = Callable[[int], "SharedDevice"]
 
@@ -73,15 +75,19 @@ def slots_of_run(
     experiment: Experiment, space: Space, data: DataRequest | None, run: RunDirectory, notice: Callable[[str], None]
 ) -> list[Slot]:
     """Return the local slots of a run: as many as asked for; with `auto`, several per GPU where that measured faster."""
-    slots = local_slots(workers=experiment.workers, threads=experiment.threads)
+    slots = measured_slots(run, workers=experiment.workers, threads=experiment.threads)
     devices = cuda_devices()
     if experiment.workers != "auto" or experiment.cluster is not None or not devices or data is None:
         return slots
-    stored = run.trials_per_gpu()
-    if stored.get("devices") == devices:
-        return local_slots(workers=stored["per_device"] * len(devices), threads=experiment.threads)
-    if experiment.budget_seconds is not None and experiment.budget_seconds * MAX_SHARE < EXPECTED_SECONDS:
+    if _is_measured(run, devices):
         return slots
+    if experiment.budget_seconds is not None and experiment.budget_seconds * MAX_SHARE < EXPECTED_SECONDS:
+        cores_per_device = local_slots(workers="auto", threads=None)[0].threads
+        num = min(UNMEASURED_PER_DEVICE, cores_per_device)
+        notice(
+            f"{counted(num, 'trial')} per GPU, which a budget this short does not measure; --workers N is another number"
+        )
+        return local_slots(workers=num * len(devices), threads=experiment.threads)
     notice(f"measuring how many trials a GPU holds, about {EXPECTED_SECONDS:.0f} s; --workers N goes without")
 
     def measure(num: int) -> SharedDevice:
@@ -106,6 +112,18 @@ def slots_of_run(
     rates = ", ".join(f"{item.num}: {item.steps_per_second:.1f}" for item in measured)
     notice(f"{counted(num, 'trial')} per GPU (steps a second by number of trials: {rates})")
     return local_slots(workers=num * len(devices), threads=experiment.threads)
+
+
+def measured_slots(run: RunDirectory, *, workers: int | str, threads: int | None) -> list[Slot]:
+    """Return local slots for a run's trainings: as many as asked for; with `auto` as many per GPU as its search measured, or one."""
+    devices = cuda_devices()
+    if workers == "auto" and _is_measured(run, devices):
+        return local_slots(workers=run.trials_per_gpu()["per_device"] * len(devices), threads=threads)
+    return local_slots(workers=workers, threads=threads)
+
+
+def _is_measured(run: RunDirectory, devices: list[str]) -> bool:
+    return bool(devices) and run.trials_per_gpu().get("devices") == devices
 
 
 def trials_per_device(measure: Measure) -> tuple[int, list[SharedDevice]]:
@@ -163,6 +181,8 @@ def measure_sharing(
     with WorkerPool(probe, slots=[slot] * num) as pool:
         # Loads data and kernels in every process, and finds the configuration that needs most memory.
         memory = _all(pool, num, {"task": task.to_dict(), "configs": configs})
+        # Once all of them have ended: what a process sees in use is that of all together.
+        device_memory = _all(pool, 1, {"task": task.to_dict(), "is_idle": True})[0]
         starts_at = time.monotonic() + warm_up_seconds  # one clock for all processes of a machine
         window = {"starts_at": starts_at, "ends_at": starts_at + window_seconds}
         speed = _all(pool, num, {"task": task.to_dict(), **window})
@@ -172,9 +192,8 @@ def measure_sharing(
     return SharedDevice(
         num=num,
         steps_per_second=steps / window_seconds,
-        used_bytes=max(result["used_bytes"] for result in memory),
         trial_bytes=max(result["trial_bytes"] for result in memory),
-        total_bytes=memory[0]["total_bytes"],
+        **device_memory,
     )
 
 
@@ -193,12 +212,20 @@ def _all(pool: WorkerPool, num: int, payload: Mapping[str, Any]) -> list[dict[st
 
 
 def probe(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Train on a worker: a few steps of each of `configs`, for their memory, or for a window of time, counting steps."""
+    """Train on a worker: a few steps of each of `configs`, for their memory, or for a window of time, counting steps.
+
+    With `is_idle` nothing is trained: the memory in use is read.
+    """
     import torch
+
+    from naxcli.measure.devices import device_of_worker
 
     task = TrialTask.from_dict(payload["task"])
     torch.set_num_threads(task.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of_worker()
+    if "is_idle" in payload:
+        used, total = _device_memory(device)
+        return {"used_bytes": used, "total_bytes": total}
     if "configs" in payload:
         return _probe_memory(task, payload["configs"], device)
     return _probe_speed(task, device, starts_at=payload["starts_at"], ends_at=payload["ends_at"])
@@ -210,8 +237,7 @@ def _probe_memory(task: TrialTask, configs: Sequence[Config], device: torch.devi
         steps = itertools.count()
         should_stop = functools.partial(_reaches, steps, NUM_MEMORY_STEPS)
         peaks.append(_train_until(task, config, device, on_step=lambda _epochs: None, should_stop=should_stop))
-    used, total = _device_memory(device)
-    return {"trial_bytes": max(peaks), "used_bytes": used, "total_bytes": total}
+    return {"trial_bytes": max(peaks)}
 
 
 def _probe_speed(task: TrialTask, device: torch.device, *, starts_at: float, ends_at: float) -> dict[str, Any]:
@@ -244,7 +270,7 @@ def _train_until(
     on_step: Callable[[float], None],
     should_stop: Callable[[], bool],
 ) -> int:
-    """Train a configuration until `should_stop` says so, and return its peak of memory in bytes."""
+    """Train a configuration until `should_stop` says so, and return its peak of memory in bytes, that kept from others on CUDA."""
     from naxcli.search_space.networks import build_network
     from naxcli.training.loop import TrainingRequest, seed_everything, train
     from naxcli.workers.evaluate import load_task_data, return_memory
@@ -265,7 +291,7 @@ def _train_until(
     outcome = train(network, dataset, request, on_step=on_step, should_stop=should_stop)
     del network
     return_memory()
-    return outcome.peak_memory_bytes or 0
+    return outcome.reserved_memory_bytes or outcome.peak_memory_bytes or 0
 
 
 def _reaches(steps: Iterator[int], limit: int) -> bool:

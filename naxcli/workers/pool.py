@@ -25,14 +25,20 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.measure.devices import named_devices
+from naxcli.records.environment import output_of
 from naxcli.settings.connection import Connection
 from naxcli.settings.units import format_duration
 from naxcli.workers.admission import Admission
+from naxcli.workers.device_lock import LOCK_VARIABLE
 from naxcli.workers.slurm import SlurmSettings, make_slurm_cluster, read_settings
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Key of a task's result that asks for a new process in place of its worker's.
 IS_BROKEN = "is_worker_broken"
+# Key of a result that stands for none: the task has to run again with `USES_GRAPHS`, a field of it, false.
+IS_UNGRAPHED_NEEDED = "is_ungraphed_needed"
+USES_GRAPHS = "uses_graphs"
 # Key of a payload and of a result that stand for several short tasks: each message has its price.
 BATCH = "batch"
 # Longest wait for a worker process to answer after it started: it imports no torch before its first trial.
@@ -90,13 +96,19 @@ def local_slots(*, workers: int | str, threads: int | None) -> list[Slot]:
 
 def cuda_devices() -> list[str]:
     """Return the ids of the visible CUDA devices, without importing torch or creating a CUDA context."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [device.strip() for device in visible.split(",") if device.strip() and device.strip() != "-1"]
-    # A container sees the device files of its own GPUs only; the driver's folder lists the machine's, or is missing.
+    named = named_devices()
+    if named is not None:
+        return named
+    # A container sees the device files of its own GPUs only, or none; the driver's folder lists the machine's, or is missing.
     found = [path for path in DEVICE_FOLDER.glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
-    found = found or list(DRIVER_FOLDER.glob("*"))
-    return [str(index) for index in range(len(found))]
+    num = len(found) or _num_listed_devices() or len(list(DRIVER_FOLDER.glob("*")))
+    return [str(index) for index in range(num)]
+
+
+@functools.cache
+def _num_listed_devices() -> int:
+    """Return the number of GPUs that the driver's own tool lists, such as `GPU 0: NVIDIA H200 (UUID: GPU-...)`."""
+    return sum(line.startswith("GPU ") for line in (output_of("nvidia-smi", "-L") or "").splitlines())
 
 
 class WorkerPool:
@@ -132,6 +144,8 @@ class WorkerPool:
         self._running: dict[int, tuple[Any, str]] = {}  # task id -> (future, worker address)
         self._next_check_at = 0.0
         self._known_workers: list[str] = []
+        self._ungraphed: set[int] = set()  # tasks
+        self._lone: set[str] = set()  # workers beside which none on their GPU gets a task
         self._admission: Admission | None = None
         self._had_workers_at = time.monotonic()
         self._is_absence_said = False
@@ -164,6 +178,7 @@ class WorkerPool:
                     "distributed.worker.memory.pause": False,
                     "distributed.worker.memory.terminate": False,
                     "distributed.worker.profile.enabled": False,
+                    "distributed.diagnostics.nvml": False,  # of every GPU of the machine, in each process
                     "distributed.admin.log-format": "%(message)s",
                     "distributed.comm.timeouts.connect": "60s",
                     "distributed.scheduler.worker-ttl": None,  # a long convolution holds the interpreter lock, it is not dead
@@ -219,6 +234,7 @@ class WorkerPool:
             yield Finished(task_id=task_id, outcome=outcome)
 
     def _start_local(self) -> Any:
+        import dask
         from distributed import Nanny, SpecCluster
 
         from naxcli.workers.certificates import make_security
@@ -226,6 +242,14 @@ class WorkerPool:
 
         start_resource_tracker()
         security = make_security()
+        # In Dask's scratch folder, which is this pool's own.
+        locks = Path(dask.config.get("temporary-directory"))
+        devices = [slot.cuda_device for slot in self._slots]
+        environments = [
+            slot.environment()
+            | ({LOCK_VARIABLE: str(locks / f"gpu-{devices.index(slot.cuda_device)}")} if self.shares_devices else {})
+            for slot in self._slots
+        ]
         common = {"host": "127.0.0.1", "port": 0, "protocol": "tls://", "security": security, "dashboard": False}
         specification = {
             index: {
@@ -234,13 +258,13 @@ class WorkerPool:
                     **common,
                     "worker_class": LocalWorker,
                     "nthreads": 1,
-                    "env": slot.environment(),
+                    "env": environment,
                     "memory_limit": 0,
                     "silence_logs": logging.CRITICAL,
                     "preload": "naxcli.workers.worker_setup",
                 },
             }
-            for index, slot in enumerate(self._slots)
+            for index, environment in enumerate(environments)
         }
         scheduler = {"cls": LocalScheduler, "options": common}
         return SpecCluster(workers=specification, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL)
@@ -274,11 +298,38 @@ class WorkerPool:
         """Return the address of a worker without a trial, or None."""
         if self._client.status == "connecting":
             return None
-        busy = {address for _, address in self._running.values()}
-        return next((address for address in self._usable_workers() if address not in busy), None)
+        busy = self._busy()
+        self._lone &= busy
+        shut = {self._device(address) for address in self._lone}
+        return next((one for one in self._usable_workers() if one not in busy and self._device(one) not in shut), None)
+
+    def lone_worker(self) -> str | None:
+        """Return the address of a worker on whose GPU no trial runs, and none will beside its next one; None while there is none."""
+        busy = self._busy()
+        used = {self._device(address) for address in busy}
+        worker = next((one for one in self._usable_workers() if self._device(one) not in used), None)
+        if worker is not None:
+            self._lone.add(worker)
+        return worker
+
+    @property
+    def shares_devices(self) -> bool:
+        """Whether several local workers compute on one GPU."""
+        devices = [slot.cuda_device for slot in self._slots if slot.cuda_device is not None]
+        return self._connection is None and len(set(devices)) < len(devices)
+
+    def _busy(self) -> set[str]:
+        return {address for _, address in self._running.values()}
+
+    def _device(self, address: str) -> str:
+        """Return what the workers on one GPU have in common; a worker elsewhere is taken to have its own."""
+        state = self._cluster.scheduler.workers.get(address) if self._connection is None else None
+        return address if state is None else str(self._slots[state.name].cuda_device)
 
     def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
-        """Start a task on a worker."""
+        """Start a task on a worker; one that has failed to capture a CUDA graph goes without."""
+        if task_id in self._ungraphed:
+            payload = {**payload, USES_GRAPHS: False}
         future = self._client.submit(
             self._function,
             dict(payload),
@@ -310,6 +361,10 @@ class WorkerPool:
                 del self._running[task_id]
                 if isinstance(outcome, dict) and outcome.pop(IS_BROKEN, False):
                     self._restart(known[1])
+                if isinstance(outcome, dict) and outcome.pop(IS_UNGRAPHED_NEEDED, False):
+                    self._ungraphed.add(task_id)
+                    self._on_notice(f"trial {task_id}: a CUDA graph could not be captured; trying it again without")
+                    outcome = WorkerLost(reason="a CUDA graph could not be captured", is_blameless=True)
                 yield Finished(task_id=task_id, outcome=outcome)
         yield from self._lost_tasks()
         for item in self._unfetched:
@@ -488,7 +543,7 @@ def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
     from distributed import get_worker
 
     from naxcli.workers import worker_setup
-    from naxcli.workers.evaluate import evaluate, is_device_broken
+    from naxcli.workers.evaluate import NewProcessNeeded, evaluate, is_device_broken
     from naxcli.workers.task import TrialTask, result_to_dict
 
     task = TrialTask.from_dict(payload)
@@ -498,5 +553,8 @@ def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
     def heartbeat(epoch: Mapping[str, Any]) -> None:
         worker.log_event(HEARTBEAT_TOPIC, {"trial_id": task.trial_id, **epoch})
 
-    result = result_to_dict(evaluate(task, heartbeat))
+    try:
+        result = result_to_dict(evaluate(task, heartbeat))
+    except NewProcessNeeded:
+        return {IS_BROKEN: True, IS_UNGRAPHED_NEEDED: True}
     return {**result, IS_BROKEN: True} if is_device_broken() else result

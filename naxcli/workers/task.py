@@ -60,6 +60,8 @@ class TrialTask:
         checkpoint_to: File for the checkpoint of the trained network; None keeps none.
         keep_if_cost_below: Cost below which the checkpoint is kept; None keeps every one.
         seconds_limit: Time after which the trial ends as a timeout.
+        uses_graphs: Whether steps of the training may be CUDA graphs.
+        may_cut_batches: Whether batches are cut where a GPU runs out of memory, rather than the trial ended.
         tells_beginning: Whether the worker reports when the trial begins, after loading what it loads once.
         needed_measures: Further objectives that the space's `evaluate` has to return beside the cost.
         space_digest: Digest of the search's own space; a worker that loads another one refuses. None does not compare.
@@ -81,6 +83,8 @@ class TrialTask:
     checkpoint_to: str | None = None
     keep_if_cost_below: float | None = None
     seconds_limit: float | None = None
+    uses_graphs: bool = True
+    may_cut_batches: bool = True
     tells_beginning: bool = False
     needed_measures: tuple[str, ...] = ()
     space_digest: str | None = None

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from naxcli.cli import app, streams
 from naxcli.workers.streams import outlive_reader
-from tests.command_line import ENVIRONMENT, naxcli
+from tests.command_line import ENVIRONMENT, naxcli_process
 
 PACKAGE = Path(__file__).parents[2] / "naxcli"
 
@@ -72,7 +72,7 @@ def test_commands_print_on_a_terminal_without_unicode(encoding: str, tiny_space:
 
 
 def test_a_name_that_is_no_text_is_printed_with_its_bytes(tmp_path: Path) -> None:
-    done = naxcli("status", os.fsdecode(bytes(tmp_path / "r") + b"\xff"))
+    done = naxcli_process("status", os.fsdecode(bytes(tmp_path / "r") + b"\xff"))
     assert done.returncode == 2 and "r\\udcff" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.command_line import ENVIRONMENT, naxcli
+from tests.command_line import ENVIRONMENT, naxcli, naxcli_process
 
 SMALL = ["--set", "width=0.125", "--epochs", "2", "--workers", "1", "--set", "threads=1"]
 
@@ -18,7 +18,7 @@ SMALL = ["--set", "width=0.125", "--epochs", "2", "--workers", "1", "--set", "th
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("main") / "run"
-    done = naxcli("search", "--space", "nexception", "--data", "digits", "--trials", "4", "--run", run, *SMALL)
+    done = naxcli_process("search", "--space", "nexception", "--data", "digits", "--trials", "4", "--run", run, *SMALL)
     assert done.returncode == 0, done.stderr
     return run
 
@@ -143,7 +143,7 @@ def test_a_search_on_real_cifar100_beats_its_first_random_trials(cifar_mini: Pat
         "threads=1",
     )
     settings = ["--epochs", "5", "--workers", "1", *(part for setting in quick for part in ("--set", setting))]
-    done = naxcli("search", *arguments, *settings, "--run", run, timeout=900)
+    done = naxcli("search", *arguments, *settings, "--run", run)
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(run / "trials.parquet").sort_values("trial_id")
     assert trials["cost"].min() < trials["cost"].head(5).min()

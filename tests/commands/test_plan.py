@@ -78,7 +78,7 @@ def test_one_timed_trial_gives_an_interval_too(slow_space: Path, tmp_path: Path)
 
 def test_a_trial_that_takes_longer_than_the_plans_share_ends_with_it(slow_space: Path, tmp_path: Path) -> None:
     slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 600.0"))
-    done = plan(slow_space, tmp_path / "run", "20s", timeout=200)
+    done = plan(slow_space, tmp_path / "run", "20s")
     assert done.returncode == 3, done.stderr
     assert "5% of the budget, 1.0s, and no trial ended" in done.stderr and "a larger --budget" in done.stderr
 

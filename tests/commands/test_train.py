@@ -31,7 +31,7 @@ from naxcli.records.trial import EpochRecord
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.networks import build_network
 from naxcli.training.checkpoint import load_weights
-from tests.command_line import ENVIRONMENT, naxcli, start
+from tests.command_line import ENVIRONMENT, naxcli_process, start
 
 # A small network and a seventh of the digits: about a second an epoch.
 SMALL = ("--config", "nexception:xception", "--data", "digits", "--width", "0.03", "--device", "cpu")
@@ -169,7 +169,7 @@ def test_a_killed_training_resumes_to_the_same_curve(trained: tuple[Path, Traini
     process.kill()
     process.communicate()
     assert log.exists()
-    resumed = naxcli(*arguments, "--json")
+    resumed = naxcli_process(*arguments, "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after epoch" in resumed.stderr
     assert json.loads(resumed.stdout)["accuracy"] == trained[1].facts["accuracy"]
@@ -392,7 +392,7 @@ def test_the_averaged_weights_are_measured_and_exported(tmp_path: Path) -> None:
 
 
 def test_a_diverged_training_fails_and_says_so(tmp_path: Path) -> None:
-    done = naxcli(
+    done = naxcli_process(
         "train",
         *SMALL,
         "--epochs",
@@ -524,7 +524,7 @@ def test_two_processes_train_what_one_process_does(tmp_path: Path) -> None:
     arguments = ["train", *SMALL, "--epochs", "1", "--seed", "3"]
     for setting in settings:
         arguments += ["--set", f"recipe.{setting}"]
-    alone = naxcli(*arguments, "--out", tmp_path / "one")
+    alone = naxcli_process(*arguments, "--out", tmp_path / "one")
     assert alone.returncode == 0, alone.stderr
     together = torchrun(2, *arguments, "--out", tmp_path / "two", "--json")
     assert together.returncode == 0, together.stderr

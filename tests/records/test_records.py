@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import statistics
 from pathlib import Path
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records, read_trials_parquet
 from naxcli.records.directory import RunDirectory
+from naxcli.records.environment import describe_environment
 from naxcli.records.files import write_atomically
 from naxcli.records.history import FinishedTrial
 from naxcli.records.incumbent import Incumbent, Leaderboard
 from naxcli.records.trial import TRIAL_COLUMNS, EpochRecord, Result, Status, Suggestion, Trial, config_id
 from naxcli.search.pace import MAX_WARM_UP_SECONDS, Pace
+from naxcli.settings.sources import resolve
 
 
 @pytest.fixture
@@ -62,6 +65,22 @@ def test_parquet_has_the_contract_columns_and_the_types_of_the_space(
     frame = pd.read_parquet(run.trials_file)
     assert frame["config.rate"].isna().tolist() == [False, True]
     assert frame["status"].tolist() == ["success", "crashed"]
+
+
+def test_a_run_from_before_a_column_came_is_read_and_goes_on(run: RunDirectory, space: ConfigurationSpace) -> None:
+    with Records.create(run) as records:
+        add(records)
+    with contextlib.closing(sqlite3.connect(run.database)) as connection:
+        connection.execute("ALTER TABLE trials DROP COLUMN grad_accum_steps")
+    with Records.open(run) as records:
+        assert records.trials_frame()["grad_accum_steps"].isna().all()
+        assert not records.finished()[0].is_cut
+    with Records.open(run, to_write=True) as records:
+        trial = records.add_trial(Suggestion(config=CONFIG, fidelity=1, seed=1), searcher="s", state="a")
+        records.add_result(trial.trial_id, Result(status=Status.SUCCESS, cost=0.2, grad_accum_steps=2))
+        records.write_parquet(run, space)
+        assert [item.is_cut for item in records.finished()] == [False, True]
+    assert pd.read_parquet(run.trials_file)["grad_accum_steps"].tolist()[1] == 2
 
 
 def test_an_empty_run_has_a_readable_table(run: RunDirectory, space: ConfigurationSpace) -> None:
@@ -267,3 +286,14 @@ def test_a_failure_warms_its_worker_up_and_has_no_length() -> None:
 def test_no_warm_up_takes_hours() -> None:
     """A day's trial is not started for the last hour of a budget because it was its worker's first."""
     assert Pace([ended(86_400.0, worker="a")]).shortest_seconds() == 86_400.0 - MAX_WARM_UP_SECONDS
+
+
+def test_a_copy_without_git_is_named_by_the_commit_that_its_user_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NAXCLI_COMMIT", raising=False)
+    assert describe_environment(None)["git"] == {"commit": None, "patch": None}
+    monkeypatch.setenv("NAXCLI_COMMIT", "0123abcd")
+    assert describe_environment(None)["git"] == {"commit": "0123abcd", "patch": None}
+    assert resolve(flags={"space": "nexception"}, has_networks=True).space == "nexception"  # it is no setting

@@ -12,9 +12,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+from naxcli.cli import report as report_command
 from naxcli.errors import NaxcliError
 from naxcli.report.html import render_html, write_html
 from tests.report.examples import CONFIRMATION, all_failed, empty_run, example_data, one_trial
@@ -213,6 +215,16 @@ def test_a_page_replaces_an_older_one_and_leaves_nothing_else(tmp_path) -> None:
     write_html(tmp_path / "report.html", empty_run())
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_html(empty_run())
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_without_plotly_the_other_files_of_a_report_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    files = report_command._files(html=str(tmp_path / "report.html"), md=str(tmp_path / "report.md"))
+    with pytest.raises(NaxcliError, match="needs Plotly"):
+        report_command._write(files, empty_run(), quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
 
 
 def test_a_run_of_one_fidelity_without_curves_or_times_still_gives_a_page() -> None:

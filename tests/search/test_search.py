@@ -21,10 +21,15 @@ import pytest
 from naxcli import open_run
 from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
+from naxcli.commands.report import ReportRequest, report_run
 from naxcli.commands.select import select
 from naxcli.commands.session import SearchRequest, open_session
+from naxcli.commands.status import describe_run
+from naxcli.records.directory import open_run as open_directory
+from naxcli.records.trial import Result, Status
 from naxcli.search.loop import TIMEOUT_GRACE_SECONDS, EndReason
-from naxcli.workers.pool import BATCH
+from naxcli.workers.pool import BATCH, Finished
+from naxcli.workers.task import result_to_dict
 from tests.command_line import naxcli, start
 from tests.inline import InlinePool, search_inline
 
@@ -315,6 +320,41 @@ def test_what_a_worker_gave_back_of_a_batch_is_run_again(tmp_path: Path, monkeyp
     assert parts.incumbent == whole.incumbent
     costs = [trials_of(tmp_path / name).set_index("trial_id")["cost"].sort_index() for name in ("whole", "parts")]
     pd.testing.assert_series_equal(*costs)
+
+
+@pytest.mark.parametrize("fits_alone", [True, False])
+def test_a_trial_crowded_out_of_its_gpu_counts_only_after_a_try_alone(
+    fits_alone: bool, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[int] = []
+
+    class Crowded(InlinePool):
+        shares_devices = True
+        is_lone = False
+
+        def lone_worker(self) -> str | None:
+            self.is_lone = True
+            return self.free_worker()
+
+        def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
+            submitted.append(task_id)
+            super().submit(task_id, payload, worker=worker)
+            if task_id == 2:
+                cut = Result(status=Status.SUCCESS, cost=1.0, grad_accum_steps=2)
+                result = cut if self.is_lone and fits_alone else Result(status=Status.OUT_OF_MEMORY)
+                self._finished = [Finished(task_id=task_id, outcome=result_to_dict(result))]
+            self.is_lone = False
+
+    monkeypatch.setattr("naxcli.search.loop.BATCH_SECONDS", 0.0)
+    search_inline(tiny_space, tmp_path / "run", monkeypatch, pool=Crowded, trials=4)
+    trials = trials_of(tmp_path / "run").set_index("trial_id")["status"].sort_index()
+    assert trials.tolist() == ["success", "success" if fits_alone else "out_of_memory", "success", "success"]
+    assert submitted == [1, 2, 2, 3, 4]
+    assert "crowded_out" in (tmp_path / "run" / "log.jsonl").read_text()
+    run = open_directory(str(tmp_path / "run"))
+    assert describe_run(run)["num_cut"] == fits_alone
+    warnings = report_run(run, ReportRequest(methods=("fanova",), bootstrap=0)).summary["warnings"]
+    assert any("1 trial trained with batches cut" in warning for warning in warnings) == fits_alone
 
 
 @pytest.mark.parametrize(

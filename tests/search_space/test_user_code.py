@@ -25,7 +25,7 @@ from naxcli.settings.limits import Limits
 from naxcli.settings.recipe import Recipe
 from naxcli.workers.evaluate import MAX_ERROR_BYTES, evaluate
 from naxcli.workers.task import DataRequest, TrialTask, result_to_dict
-from tests.command_line import naxcli, start
+from tests.command_line import naxcli, naxcli_process, start
 from tests.inline import search_inline
 
 FILE = """
@@ -62,9 +62,12 @@ def write(
     return file
 
 
-def search(file: Path, *flags: str | Path, trials: int = 3) -> subprocess.CompletedProcess[str]:
+def search(file: Path, *flags: str | Path, trials: int = 3, alone: bool = False) -> subprocess.CompletedProcess[str]:
+    """Search a file's space, alone in a process where it does something to that."""
     run = file.parent / "run"
-    return naxcli("search", "--space", file, "--run", run, "--trials", str(trials), "--workers", "1", *flags)
+    return (naxcli_process if alone else naxcli)(
+        "search", "--space", file, "--run", run, "--trials", str(trials), "--workers", "1", *flags
+    )
 
 
 def trials_of(file: Path) -> pd.DataFrame:
@@ -314,7 +317,7 @@ def test_a_search_that_is_killed_twice_during_a_trial_does_not_blame_it(tmp_path
         "(kills.write_text(str(left - 1)), os.kill(os.getppid(), signal.SIGKILL), time.sleep(30)) if config['a'] == 4 and left else None"
     )
     file = write(tmp_path, body=body)
-    assert [search(file, trials=9).returncode for _ in range(3)] == [-9, -9, ExitCode.DONE]
+    assert [search(file, trials=9, alone=True).returncode for _ in range(3)] == [-9, -9, ExitCode.DONE]
     trials = trials_of(file).set_index("config.a")
     assert trials.loc[4, "status"] == "success" and len(trials) == 9
 
@@ -361,7 +364,7 @@ def test_failures_say_why_as_they_come(is_live: bool, tmp_path: Path, monkeypatc
 def test_what_a_space_prints_stays_out_of_the_json(tmp_path: Path) -> None:
     file = write(tmp_path, body='print("from a trial", flush=True)')
     file.write_text('print("from the file")\n' + file.read_text())
-    ended = search(file, "--json")
+    ended = search(file, "--json", alone=True)
     assert ended.returncode == ExitCode.DONE
     assert json.loads(ended.stdout)["config"].keys() == {"a"}
     assert "from the file" in ended.stderr and "from a trial" in ended.stderr

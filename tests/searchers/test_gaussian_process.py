@@ -93,6 +93,15 @@ def test_the_prediction_is_that_of_the_textbook() -> None:
     np.testing.assert_allclose(found_std, np.sqrt(left), rtol=1e-4)
 
 
+def test_each_target_is_predicted_from_the_others_as_if_it_were_not_there() -> None:
+    process, embedding, kernel, points, targets = process_of(12)
+    for index in range(12):
+        others = np.delete(np.arange(12), index)
+        without = GaussianProcess(embedding, kernel, points=points[others], targets=targets[others])
+        assert process.left_out()[index] == pytest.approx(without.predict(points[[index]])[0][0], abs=1e-6)
+    np.testing.assert_allclose(process.mean(points), process.predict(points)[0])
+
+
 def test_a_running_trial_leaves_the_mean_and_takes_the_doubt_away_where_it_is() -> None:
     process, embedding, *_ = process_of(25)
     running = embedding(sample_vectors(space(), 2, 17), 1.0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,46 @@ def test_a_run_from_before_a_setting_was_recorded_goes_on_as_it_was() -> None:
     assert (new.searcher_model, new.references) == ("gp", True)
     again = from_settings(as_recorded(new.to_settings()))
     assert (again.searcher_model, again.references) == ("gp", True)
+
+
+def test_a_prior_is_its_content_and_not_its_file(tmp_path: Path) -> None:
+    """So that a run goes on as it began when the file is gone, and another prior is another setting."""
+    file = tmp_path / "prior.toml"
+    file.write_text('confidence = "high"\n[hyperparameters]\nblock = { xception = 3 }\nse = { "0.5" = 2 }\n')
+    first = settings(prior=str(file))
+    recorded = tomllib.loads(first.to_toml())
+    assert recorded["prior"]["hyperparameters"] == {"block": {"xception": 3.0}, "se": {"0.5": 2.0}}
+    file.unlink()
+    assert settings(stored=recorded).prior == first.prior
+    assert settings(prior=recorded["prior"]).prior == first.prior
+    other = settings(stored=recorded, prior={"hyperparameters": {"block": {"xception": 4}}})
+    assert [name for name, _, _ in differences(first, other)] == [
+        "prior.confidence",
+        "prior.hyperparameters.block.xception",
+        "prior.hyperparameters.se.0.5",
+    ], "one prior takes the place of the other as a whole"
+
+
+def test_a_prior_may_name_a_hyperparameter_with_a_point_as_toml_writes_it() -> None:
+    table = tomllib.loads("hyperparameters.recipe.mixup = { centre = 0.1, width = 0.2 }")
+    found = settings(prior=table)
+    assert found.prior is not None
+    assert found.prior.hyperparameters == {"recipe.mixup": {"centre": 0.1, "width": 0.2}}
+    assert settings(stored=tomllib.loads(found.to_toml())).prior == found.prior
+
+
+def test_what_a_search_starts_from_is_one_path_or_several() -> None:
+    assert settings().warm_start == () and settings(warm_start="runs/a").warm_start == ("runs/a",)
+    both = settings(warm_start=["runs/a", Path("b.csv")])
+    assert both.warm_start == ("runs/a", "b.csv")
+    assert settings(stored=tomllib.loads(both.to_toml())).warm_start == both.warm_start
+    assert [name for name, _, _ in differences(settings(), both)] == ["warm_start"]
+    with pytest.raises(NaxcliError, match="warm_start"):
+        settings(warm_start=3)
+
+
+@pytest.mark.parametrize("knowledge", [{"warm_start": "runs/a"}, {"prior": {"reference": "nexception"}}])
+@pytest.mark.parametrize("searcher", ["random", "evolution", "ensemble"])
+def test_only_smac_starts_from_what_is_known(searcher: str, knowledge: dict[str, Any]) -> None:
+    with pytest.raises(NaxcliError, match=f"{searcher} makes no use of --(from|prior)"):
+        settings(searcher=searcher, **knowledge)

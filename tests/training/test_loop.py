@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import threading
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +16,16 @@ from torch import Tensor, nn
 from naxcli.data.dataset import Dataset, load_dataset
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import EpochRecord, Status
+from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
-from naxcli.training import loop, step
+from naxcli.training import checkpoint, loop, step
 from naxcli.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.loop import Outcome, TrainingRequest, seed_everything, set_drop_path, train
 from naxcli.training.step import EagerStep, choose_step, loss_of
+from naxcli.training.validation import evaluate_network, padded_to
+from naxcli.workers.evaluate import NewProcessNeeded, evaluate
+from naxcli.workers.task import DataRequest, TrialTask
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 RECIPE = Recipe(batch_size=32, learning_rate=0.02, crop_padding=1, mixup=0.2, cutmix=0.5, drop_path=0.2, ema_decay=0.9)
@@ -74,7 +82,8 @@ def few_digits(digits: Dataset) -> Dataset:
 
 def train_small(dataset: Dataset, recipe: Recipe = RECIPE, **arguments: object) -> tuple[nn.Module, Outcome]:
     network = small_network()
-    callbacks = {name: arguments.pop(name) for name in ("on_epoch", "should_stop") if name in arguments}
+    names = ("on_step", "on_epoch", "should_stop", "on_failed_capture", "is_kept")
+    callbacks = {name: arguments.pop(name) for name in names if name in arguments}
     settings: dict[str, object] = {"epochs": 2, "seed": 0, "device": "cpu", **arguments}
     return network, train(network, dataset, TrainingRequest(recipe=recipe, **settings), **callbacks)  # type: ignore[arg-type]
 
@@ -146,7 +155,7 @@ def test_warmup_stable_decay_is_continued_from_before_its_decay(few_digits: Data
     straight, expected = train_small(few_digits, recipe, epochs=4, checkpoint_to=tmp_path / "straight.pt")
     network, low = train_small(few_digits, recipe, epochs=2, schedule_epochs=4, checkpoint_to=tmp_path / "low.pt")
     network.load_state_dict(load_weights(tmp_path / "low.pt"))
-    assert loop.evaluate_network(network, few_digits, RECIPE)[0] == low.val_accuracy
+    assert evaluate_network(network, few_digits, RECIPE)[0] == low.val_accuracy
     continued, outcome = train_small(few_digits, recipe, epochs=4, checkpoint_from=tmp_path / "low.pt")
     assert load_checkpoint(tmp_path / "low.pt")["step"] == round(0.75 * 2 * 6)  # 200 images in batches of 32
     assert outcome.epochs_run == pytest.approx(4 - 0.75 * 2, abs=0.1)
@@ -167,7 +176,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_handed_over(few_dig
     weights = load_weights(path)
     assert not torch.equal(weights["0.weight"], network.state_dict()["0.weight"])
     network.load_state_dict(weights)
-    assert loop.evaluate_network(network, few_digits, RECIPE)[0] == outcome.val_accuracy
+    assert evaluate_network(network, few_digits, RECIPE)[0] == outcome.val_accuracy
 
 
 def test_without_averaging_the_weights_are_the_networks_own(few_digits: Dataset, tmp_path: Path) -> None:
@@ -216,6 +225,112 @@ def test_checkpoints_on_the_way_are_written_when_due(few_digits: Dataset, tmp_pa
     )
     assert seen == [(1, False), (2, False), (3, 12), (4, 12)]
     assert load_checkpoint(path)["step"] == 24
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files of the checkpoints that are written."""
+    paths: list[Path] = []
+
+    def save(state: dict[str, object], path: Path) -> None:
+        paths.append(path)
+        save_checkpoint(state, path)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+    return paths
+
+
+def test_a_checkpoint_that_is_not_worth_keeping_is_never_written(
+    few_digits: Dataset, tmp_path: Path, written: list[Path]
+) -> None:
+    asked: list[float | None] = []
+
+    def is_kept(outcome: Outcome) -> bool:
+        asked.append(outcome.val_accuracy)
+        return False
+
+    _, outcome = train_small(few_digits, QUICK, epochs=1, checkpoint_to=tmp_path / "a.pt", is_kept=is_kept)
+    assert asked == [outcome.val_accuracy] and written == [] and not list(tmp_path.iterdir())
+
+
+def test_the_branch_of_a_training_with_a_decay_is_written_once(
+    few_digits: Dataset, tmp_path: Path, written: list[Path]
+) -> None:
+    recipe, path = dataclasses.replace(QUICK, schedule="warmup_stable_decay", decay_fraction=0.5), tmp_path / "a.pt"
+    network, _ = train_small(few_digits, recipe, epochs=1, schedule_epochs=2, checkpoint_to=path)
+    assert written == [path]
+    state = load_checkpoint(path)
+    assert state["step"] == 3  # of 6: before the decay, whose steps did not change it
+    assert not torch.equal(state["network"]["0.weight"], state["evaluated"]["0.weight"])
+    assert torch.equal(state["evaluated"]["0.weight"], network.state_dict()["0.weight"])
+
+
+def test_a_checkpoint_written_while_the_training_goes_on_is_of_the_moment_it_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+
+    def save(state: dict[str, object], path: Path) -> None:
+        assert may_write.wait(30)
+        save_checkpoint(state, path)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+    network = nn.Linear(2, 2)
+    nn.init.zeros_(network.weight)
+    with checkpoint.CheckpointWriter() as writer:
+        writer.write({"network": network.state_dict(), "nested": [network.bias]}, tmp_path / "a.pt")
+        nn.init.ones_(network.weight)
+        assert not list(tmp_path.iterdir())
+        may_write.set()
+    assert not load_checkpoint(tmp_path / "a.pt")["network"]["weight"].any()  # and the block ended with it on disk
+
+
+@pytest.mark.parametrize("when", ["on the way", "at the end"])
+def test_an_error_of_writing_a_checkpoint_is_not_lost(
+    when: str, few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise NaxcliError("the disk is full")
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", fail)
+    every = {"checkpoint_every": 1} if when == "on the way" else {}
+    seen: list[int] = []
+    with pytest.raises(NaxcliError, match="disk is full"):
+        train_small(
+            few_digits,
+            QUICK,
+            epochs=3,
+            checkpoint_to=tmp_path / "a.pt",
+            on_epoch=lambda record: seen.append(record.epoch),
+            **every,
+        )
+    assert seen == ([1] if when == "on the way" else [1, 2, 3])
+
+
+def test_a_trial_whose_checkpoint_is_gone_or_damaged_trains_from_the_start(few_digits: Dataset, tmp_path: Path) -> None:
+    straight = train_small(few_digits, epochs=1)[0]
+    (tmp_path / "damaged.pt").write_bytes(b"no checkpoint")
+    for name in ("gone.pt", "damaged.pt"):
+        path = tmp_path / name
+        network, outcome = train_small(few_digits, epochs=1, checkpoint_from=path, may_start_anew=True)
+        assert outcome.epochs_run == 1 and same_weights(straight, network)
+
+
+def test_an_epoch_ends_with_one_wait_for_the_device(few_digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.Training, "mean_loss", lambda _: pytest.fail("waited before the validation"))
+    waits: list[int] = []
+    tolist = Tensor.tolist
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor: (waits.append(len(tensor)), tolist(tensor))[1])
+    _, outcome = train_small(few_digits, QUICK, epochs=1)
+    assert outcome.status is Status.SUCCESS and waits == [3]
+
+
+def test_a_last_validation_batch_is_filled_up_behind_its_images() -> None:
+    images = torch.randint(1, 256, (3, 2, 4, 4), dtype=torch.uint8)
+    padded = padded_to(5, images)
+    assert padded.shape == (5, 2, 4, 4) and padded.dtype == torch.uint8
+    assert torch.equal(padded[:3], images) and not padded[3:].any()
+    assert padded_to(3, images) is images is padded_to(0, images)
 
 
 @pytest.mark.parametrize(
@@ -400,6 +515,120 @@ def test_out_of_memory_cuts_batches_on_cuda_only(monkeypatch: pytest.MonkeyPatch
         eager(images, targets)
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32", "auto", "bfloat16"])
+def test_float32_is_rounded_to_tf32_only_where_the_recipe_says_so(precision: str) -> None:
+    torch.backends.cudnn.allow_tf32 = precision != "tf32"
+    recipe = Recipe(precision=precision)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step.set_float32_precision(recipe)
+    assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")
+    assert step.computed_precision(recipe, torch.device("cpu")) == (
+        "bfloat16" if precision == "bfloat16" else "float32"
+    )
+
+
+def test_a_training_sets_the_precision_of_float32(few_digits: Dataset) -> None:
+    torch.backends.cudnn.allow_tf32 = True  # torch's own
+    train_small(few_digits, dataclasses.replace(QUICK, precision="float32"), epochs=0.01)
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_batch_that_may_not_be_cut_runs_out_of_memory() -> None:
+    class TooLarge(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    eager = EagerStep(TooLarge(4, 2), Recipe(), torch.device("cuda"), may_cut=False)
+    with pytest.raises(torch.OutOfMemoryError):
+        eager(torch.randn(8, 4), torch.rand(8, 2))
+    assert eager.grad_accum_steps == 1
+
+
+def test_graphs_of_a_process_are_captured_on_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or object())
+    step.capture_stream.cache_clear()
+    devices = [torch.device("cuda", 0), torch.device("cuda", 1), torch.device("cuda", 0)]
+    streams = [step.capture_stream(device) for device in devices]
+    step.capture_stream.cache_clear()
+    assert streams[0] is streams[2] is not streams[1]
+    assert made == devices[:2]
+
+
+def test_the_peak_of_memory_is_measured_after_the_first_step(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    class Noting(loop.PeakMemory):
+        def forget_first_step(self) -> None:
+            events.append("forget")
+
+        def read(self) -> int | None:
+            events.append("read")
+            return 1
+
+    monkeypatch.setattr(loop, "PeakMemory", Noting)
+    train_small(few_digits, QUICK, epochs=1, on_step=lambda _: events.append("step"))
+    assert events[:3] == ["step", "forget", "step"] and events.count("forget") == 1 and events[-1] == "read"
+    events.clear()
+    train_small(few_digits, QUICK, epochs=0.01, on_step=lambda _: events.append("step"))
+    assert events == ["step", "read"]  # its one step is all there is to measure
+
+
+@pytest.mark.parametrize("fails_in", ["the warm-up", "the capture", "putting things back"])
+def test_a_capture_that_fails_is_told_from_a_network_that_does(fails_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(place: str) -> None:
+        if fails_in == place:
+            raise RuntimeError(place)
+
+    @contextlib.contextmanager
+    def unchanged(*_: object) -> Iterator[None]:
+        yield
+        at("putting things back")
+
+    class Capture(contextlib.nullcontext[None]):
+        def __exit__(self, *_: object) -> None:
+            at("the capture")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: Capture())
+    monkeypatch.setattr(step, "_unchanged", unchanged)
+    monkeypatch.setattr(step.GraphedStep, "_warm_up", lambda *_: at("the warm-up"))
+    eager = EagerStep(nn.Linear(4, 2), Recipe(), torch.device("cpu"))
+    with pytest.raises(RuntimeError) as raised:
+        step.GraphedStep(eager, torch.randn(2, 4), torch.rand(2, 2))
+    assert isinstance(raised.value, step.GraphCaptureError) == (fails_in != "the warm-up")
+
+
+def test_a_failed_capture_is_reported_and_the_training_goes_on_without_a_graph(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = train_small(few_digits, QUICK, epochs=1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise step.GraphCaptureError
+
+    monkeypatch.setattr(loop, "choose_step", fail)
+    failures: list[None] = []
+    _, outcome = train_small(few_digits, QUICK, epochs=1, on_failed_capture=lambda: failures.append(None))
+    assert len(failures) == 1 and without_seconds(outcome) == without_seconds(expected)
+    train_small(few_digits, QUICK, epochs=0.01, uses_graphs=False)  # chooses nothing
+    task = TrialTask(
+        trial_id=0,
+        space="nexception",
+        config=load_space("nexception").default_config(),
+        fidelity=0.01,
+        seed=0,
+        width=0.02,
+        recipe=QUICK,
+        data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
+    )
+    with pytest.raises(NewProcessNeeded):  # of a trial, which is then no failure
+        evaluate(task)
+
+
 def test_a_step_off_cuda_is_eager() -> None:
     eager = EagerStep(small_network(), Recipe(), torch.device("cpu"))
     assert choose_step(eager, torch.randn(2, 1, 8, 8), torch.rand(2, 10), num_steps=10**6) is eager
@@ -411,7 +640,9 @@ def test_a_graphed_step_leaves_the_eager_steps_gradients_and_statistics() -> Non
     results = []
     for is_graphed in (False, True):
         network = small_network().cuda().train()
-        eager = EagerStep(network, Recipe(precision="float32"), torch.device("cuda"))
+        recipe = Recipe(precision="float32")
+        step.set_float32_precision(recipe)
+        eager = EagerStep(network, recipe, torch.device("cuda"))
         generator = torch.Generator().manual_seed(0)
         batches = [
             (torch.randn(8, 1, 8, 8, generator=generator), torch.rand(8, 10, generator=generator)) for _ in range(4)

@@ -27,7 +27,7 @@ from naxcli.workers import pool as workers
 from naxcli.workers.admission import refusal
 from naxcli.workers.pool import WorkerPool
 from naxcli.workers.slurm import SlurmSettings, make_slurm_cluster, read_settings
-from tests.command_line import ENVIRONMENT, naxcli, start
+from tests.command_line import ENVIRONMENT, naxcli_process, start
 
 SLURM_FILE = """
 jobs = 2
@@ -129,7 +129,7 @@ def wait_for_trial(search: subprocess.Popen[str], trial_id: int) -> None:
 def test_the_job_script_asks_for_what_the_file_says(tiny_space: Path, tmp_path: Path) -> None:
     file = tmp_path / "slurm.toml"
     file.write_text(SLURM_FILE)
-    done = naxcli(*search_on(f"slurm:{file}", tiny_space, tmp_path / "run"), "--dry-run")
+    done = naxcli_process(*search_on(f"slurm:{file}", tiny_space, tmp_path / "run"), "--dry-run")
     assert done.returncode == 0, done.stderr
     for line in ("-p gpu", "-A nas", "-t 24:00:00", "--cpus-per-task=8", "--gres=gpu:1", "--qos=long", "export HERE=1"):
         assert line in done.stdout
@@ -202,7 +202,7 @@ def test_a_search_runs_in_slurm_jobs(tiny_space: Path, tmp_path: Path, monkeypat
     file.write_text('jobs = 1\nwalltime = "1h"\ngpus = 0\n')
     run = tmp_path / "run"
     try:
-        done = naxcli(*search_on(f"slurm:{file}", tiny_space, run))
+        done = naxcli_process(*search_on(f"slurm:{file}", tiny_space, run))
         assert done.returncode == 0, done.stderr
         assert len(pd.read_parquet(run / "trials.parquet")) == 12
         assert modes.read_text().split() == ["600", "700"] * 3  # authority, certificate, key
@@ -240,7 +240,7 @@ def test_a_search_whose_scheduler_died_goes_on_with_another(slow_space: Path, tm
     assert f"the Dask scheduler of {address} is gone" in errors and "resumes" in errors
     before = num_trials(run)
     with running_scheduler() as (_, address), worker_of(address):
-        done = naxcli(*search_on(address, slow_space, run, trials=before + 3))
+        done = naxcli_process(*search_on(address, slow_space, run, trials=before + 3))
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(run / "trials.parquet")
     assert 0 < before < len(trials) == before + 3
@@ -254,15 +254,17 @@ def test_a_scheduler_with_tls_is_used_by_flags_or_by_dasks_configuration(
     tls = certificates.flags
     with running_scheduler("--protocol", "tls", *tls) as (_, address), worker_of(address, *tls):
         assert address.startswith("tls://")
-        done = naxcli(*search_on(address, tiny_space, tmp_path / "run", *tls))
+        done = naxcli_process(*search_on(address, tiny_space, tmp_path / "run", *tls))
         assert done.returncode == 0, done.stderr
         other = tmp_path / "other"
         other.mkdir()
-        refused = naxcli(*search_on(address, tiny_space, tmp_path / "refused", *write_certificates(other).flags))
+        refused = naxcli_process(
+            *search_on(address, tiny_space, tmp_path / "refused", *write_certificates(other).flags)
+        )
         assert refused.returncode == 2 and "Traceback" not in refused.stderr and address in refused.stderr
         for name, file in (("CA_FILE", "ca_file"), ("CLIENT__CERT", "cert"), ("CLIENT__KEY", "key")):
             monkeypatch.setitem(ENVIRONMENT, f"DASK_DISTRIBUTED__COMM__TLS__{name}", str(getattr(certificates, file)))
-        done = naxcli(*search_on(address, tiny_space, tmp_path / "run", trials=15))
+        done = naxcli_process(*search_on(address, tiny_space, tmp_path / "run", trials=15))
         assert done.returncode == 0, done.stderr
     assert len(pd.read_parquet(tmp_path / "run" / "trials.parquet")) == 15
 
@@ -326,7 +328,7 @@ def test_a_resumed_run_may_be_reached_by_other_certificates(certificates: Certif
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tiny_space: Path, tmp_path: Path) -> None:
-    done = naxcli(*search_on("tcp://127.0.0.1:9", tiny_space, tmp_path / "run"))
+    done = naxcli_process(*search_on("tcp://127.0.0.1:9", tiny_space, tmp_path / "run"))
     assert done.returncode == 2
     assert "tcp://127.0.0.1:9" in done.stderr and "Traceback" not in done.stderr
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +18,7 @@ from naxcli.search_space.contract import load_space
 from naxcli.settings.experiment import Experiment
 from naxcli.settings.sources import resolve
 from naxcli.workers import gpu_sharing
-from naxcli.workers.gpu_sharing import SharedDevice, measure_sharing, slots_of_run, trials_per_device
+from naxcli.workers.gpu_sharing import SharedDevice, measure_sharing, measured_slots, slots_of_run, trials_per_device
 from naxcli.workers.pool import Slot
 from naxcli.workers.task import DataRequest, TrialTask
 
@@ -73,6 +77,30 @@ def test_processes_that_train_side_by_side_are_measured() -> None:
     assert 0 < found.trial_bytes < found.total_bytes and 0 < found.used_bytes < found.total_bytes
 
 
+def test_memory_in_use_is_read_once_no_process_trains_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each process counts what its neighbours' trainings take as in use before any training."""
+    training, context = 10 * GIB, GIB // 2
+    rounds: list[str] = []
+
+    def all_of(_pool: object, num: int, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+        rounds.append(next(name for name in ("configs", "is_idle", "starts_at") if name in payload))
+        if "configs" in payload:
+            return [{"trial_bytes": training, "used_bytes": 2 * (context + training), "total_bytes": 40 * GIB}] * num
+        return [{"used_bytes": 2 * context, "total_bytes": 40 * GIB} if "is_idle" in payload else {"steps": 5}] * num
+
+    monkeypatch.setattr(gpu_sharing, "_all", all_of)
+    monkeypatch.setattr(gpu_sharing, "WorkerPool", lambda *_, **__: contextlib.nullcontext())
+    found = measure_sharing(
+        2,
+        slot=Slot(threads=1),
+        experiment=experiment_on("digits"),
+        space=load_space("nexception"),
+        data=DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2),
+    )
+    assert rounds == ["configs", "is_idle", "starts_at"]
+    assert found.used_bytes == 2 * context and found.fits
+
+
 def test_a_measurement_does_not_look_at_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, space = experiment_on("digits"), load_space("nexception")
     task = TrialTask(
@@ -96,6 +124,7 @@ def test_a_run_measures_once_and_remembers(tmp_path: Path, monkeypatch: pytest.M
     run, notices, asked = RunDirectory(path=tmp_path / "planned"), list[str](), list[int]()
     monkeypatch.setattr(gpu_sharing, "cuda_devices", lambda: ["0", "1"])
     monkeypatch.setattr("naxcli.workers.pool.cuda_devices", lambda: ["0", "1"])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
 
     def measure(num: int, **_: object) -> SharedDevice:
         asked.append(num)
@@ -114,5 +143,9 @@ def test_a_run_measures_once_and_remembers(tmp_path: Path, monkeypatch: pytest.M
     short = slots_of_run(
         experiment_on("digits", budget="10m"), space, request, RunDirectory(path=tmp_path / "b"), notices.append
     )
-    assert len(short) == 2 and asked == [1, 2, 4]  # of ten minutes the measurement would be too large a share
+    # Of ten minutes the measurement would be too large a share.
+    assert [slot.cuda_device for slot in short] == ["0", "1", "0", "1"] and asked == [1, 2, 4]
+    confirmed = measured_slots(run, workers="auto", threads=1)
+    assert [slot.cuda_device for slot in confirmed] == ["0", "1", "0", "1"]
+    assert len(measured_slots(RunDirectory(path=tmp_path / "b"), workers="auto", threads=1)) == 2
     assert len(slots_of_run(experiment_on("digits", workers="3"), space, request, run, notices.append)) == 3

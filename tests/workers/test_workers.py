@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import dask
 import psutil
 import pytest
 import torch
 
+from naxcli.errors import NaxcliError
 from naxcli.records.trial import Status
 from naxcli.workers import evaluate, worker_guard
 from naxcli.workers import pool as workers
+from naxcli.workers.device_lock import LOCK_VARIABLE
 from naxcli.workers.pool import BATCH, IS_BROKEN, Slot, WorkerLost, WorkerPool, cuda_devices, local_slots
+from naxcli.workers.task import DataRequest, TrialTask
 from naxcli.workers.worker_setup import AUTOGROUP
 from tests.command_line import ENVIRONMENT, start
 
@@ -39,6 +45,51 @@ def test_a_worker_whose_device_broke_is_replaced_after_its_result() -> None:
             assert isinstance(finished[0].outcome, dict) and IS_BROKEN not in finished[0].outcome
             pids.append(finished[0].outcome["pid"])
     assert pids[0] == pids[1] != pids[2]
+
+
+def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
+    slots = [Slot(threads=1, cuda_device=device) for device in ("0", "0", "1")]
+    # Returns the variable; its payload where there is none.
+    with WorkerPool(functools.partial(os.getenv, LOCK_VARIABLE), slots=slots) as pool:  # type: ignore[arg-type]
+        assert not dask.config.get("distributed.diagnostics.nvml")  # which the workers' processes inherit
+        while pool.free_worker() is None or len(pool._usable_workers()) < 3:
+            time.sleep(0.05)
+        assert pool.shares_devices
+        workers_of = {device: [one for one in pool._usable_workers() if pool._device(one) == device] for device in "01"}
+        assert [len(found) for found in workers_of.values()] == [2, 1]
+        pool.submit(1, {}, worker=workers_of["1"][0])
+        lone = pool.lone_worker()
+        assert lone in workers_of["0"]
+        pool.submit(2, {}, worker=lone)
+        assert pool.free_worker() is None  # that beside it stays empty
+        assert pool.lone_worker() is None
+        locks = {item.task_id: item.outcome for _ in range(200) if pool.num_running for item in pool.wait(0.5)}
+        pool.submit(3, {}, worker=next(one for one in workers_of["0"] if one != lone))
+        locks |= {item.task_id: item.outcome for _ in range(200) if pool.num_running for item in pool.wait(0.5)}
+    assert isinstance(locks[2], str) and locks[2] == locks[3] != locks[1]  # those on one GPU share a lock
+    assert not WorkerPool(dict, slots=[Slot(threads=1), Slot(threads=1)]).shares_devices
+
+
+def test_a_trial_whose_graph_could_not_be_captured_runs_again_without_one_in_a_new_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submitted: list[Mapping[str, Any]] = []
+    restarted: list[str] = []
+    answers = [{IS_BROKEN: True, workers.IS_UNGRAPHED_NEEDED: True}, {"status": "success"}]
+    pool = WorkerPool(dict, slots=[])
+    future = SimpleNamespace(add_done_callback=lambda _: None)
+    pool._client = SimpleNamespace(submit=lambda _, payload, **__: submitted.append(payload) or future)
+    monkeypatch.setattr(pool, "_outcome", lambda _: answers.pop(0))
+    monkeypatch.setattr(pool, "_restart", restarted.append)
+    monkeypatch.setattr(pool, "_lost_tasks", lambda: iter(()))
+    outcomes = []
+    for worker in ("first", "second"):
+        pool.submit(7, {"uses_graphs": True}, worker=worker)
+        pool._note_done(7, future)
+        outcomes += [item.outcome for item in pool.wait(0.1)]
+    assert isinstance(outcomes[0], WorkerLost) and outcomes[0].is_blameless  # so that it does not count
+    assert outcomes[1] == {"status": "success"}
+    assert restarted == ["first"] and [payload["uses_graphs"] for payload in submitted] == [True, False]
 
 
 class StopsItsProcess:
@@ -136,11 +187,64 @@ def test_errors_that_mean_too_little_memory_are_told_from_others(error: Exceptio
     assert evaluate._status_of(error) is expected
 
 
-def test_gpus_are_counted_by_device_file_then_by_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder first in PATH, where a program may take the place of nvidia-smi; what it said is forgotten afterwards."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(workers, "DEVICE_FOLDER", tmp_path / "dev")
+    monkeypatch.setattr(workers, "DRIVER_FOLDER", tmp_path / "gpus")
+    workers._num_listed_devices.cache_clear()
+    yield folder / "nvidia-smi"
+    workers._num_listed_devices.cache_clear()
+
+
+def test_gpus_without_device_files_are_those_that_the_drivers_tool_lists(nvidia_smi: Path, tmp_path: Path) -> None:
+    nvidia_smi.write_text(
+        "#!/bin/sh\n[ $1 = -L ] || exit 1\n"
+        "echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)'; echo '  MIG 1g.18gb Device 0: (UUID: MIG-1)'; echo 'GPU 1: NVIDIA H200'\n"
+    )
+    nvidia_smi.chmod(0o755)
+    for address in ("0000:01:00.0", "0000:02:00.0", "0000:03:00.0"):  # the machine's, of which a container has two
+        (tmp_path / "gpus" / address).mkdir(parents=True)
+    assert cuda_devices() == ["0", "1"]
+    workers._num_listed_devices.cache_clear()
+    nvidia_smi.write_text(
+        "#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9\n"
+    )
+    assert cuda_devices() == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("given", ["0", "GPU-1, GPU-2", "", "-1", "NoDevFiles", None])
+def test_a_worker_with_a_gpu_never_trains_on_the_cpu_in_silence(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    task = TrialTask(
+        trial_id=0,
+        space="nexception",
+        config={},
+        fidelity=1.0,
+        seed=0,
+        data=DataRequest(name="nowhere", root="", split_seed=0, validation_fraction=0.2),
+    )
+    # Without a GPU it goes on to the data, which is not there.
+    message = "given the GPU" if given in ("0", "GPU-1, GPU-2") else "nowhere"
+    with pytest.raises(NaxcliError, match=message):  # which ends the search: no trial could be evaluated
+        evaluate.evaluate(task)
+
+
+def test_gpus_are_counted_by_device_file_then_by_driver(
+    nvidia_smi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     devices, driver = tmp_path / "dev", tmp_path / "gpus"
-    monkeypatch.setattr(workers, "DEVICE_FOLDER", devices)
-    monkeypatch.setattr(workers, "DRIVER_FOLDER", driver)
+    nvidia_smi.write_text("#!/bin/sh\nexit 9\n")
+    nvidia_smi.chmod(0o755)
     assert cuda_devices() == []
     for address in ("0000:01:00.0", "0000:02:00.0", "0000:03:00.0"):
         (driver / address).mkdir(parents=True)
