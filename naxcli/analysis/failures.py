@@ -1,13 +1,15 @@
-"""Failure rate per choice: of the configurations that have a value, how many failed, and whether that is more than chance.
+"""Failure rate per choice: of the trials that have a value, how many failed, and whether that is more than chance.
 
-A configuration is counted once, as failed if any of its trials did: trials of the same configuration tend to fail together. Intervals are
-those of Clopper and Pearson (Biometrika 1934), which hold at any number. The null are permuted copies of the hyperparameter (decoys): the
-same failures, dealt at random to the configurations in which it is active.
+Trials of one configuration at one fidelity, which tend to fail together, count once, as failed if any of them did. Intervals are those of
+Clopper and Pearson (Biometrika 1934), which hold at any number. The null are permuted copies of the hyperparameter (decoys): the failures
+of each fidelity, dealt at random to its trials in which it is active, so that promoted configurations, which have more chances to fail, do
+not stand out.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -30,10 +32,11 @@ Counts = NDArray[np.intp]
 def failure_rates(table: pd.DataFrame, vectors: Floats, encoding: Encoding, *, seed: int) -> list[dict[str, Any]]:
     """Return a row per value, or part of a range, of each hyperparameter, those shown to fail more often first, then by their rates.
 
-    There are none unless some configurations failed and some did not.
+    There are none unless some trials failed and some did not.
     """
     statuses = table["status"].to_numpy(dtype=object)
-    first, config = distinct_rows(vectors)
+    fidelity = table["fidelity"].to_numpy(dtype=float)
+    first, config = distinct_rows(np.column_stack([vectors, fidelity]))
     failed = np.bincount(config, weights=statuses != "success", minlength=len(first)) > 0
     if failed.all() or not failed.any():
         return []
@@ -44,9 +47,18 @@ def failure_rates(table: pd.DataFrame, vectors: Floats, encoding: Encoding, *, s
     rows: list[dict[str, Any]] = []
     for domain in encoding.domains:
         active = np.flatnonzero(~np.isnan(vectors[first, domain.index]))
+        if len(active) == 0:
+            continue
         part, names = _parts(encoding, domain, vectors[first[active], domain.index])
+        by_fidelity = [
+            (
+                np.bincount(part[here], minlength=len(names)),
+                np.bincount(part[here & failed[active]], minlength=len(names)),
+            )
+            for here in (fidelity[first[active]] == each for each in np.unique(fidelity[first[active]]))
+        ]
+        is_more = _is_more(by_fidelity, rng, num_hyperparameters=len(encoding.domains))
         counts = np.bincount(part, minlength=len(names)), np.bincount(part[failed[active]], minlength=len(names))
-        is_more = _is_more(*counts, rng, num_hyperparameters=len(encoding.domains))
         for place in map(int, np.flatnonzero(counts[0])):
             here = Counter(status for number in active[(part == place) & failed[active]] for status in how[int(number)])
             matters = {"matters": bool(is_more[place]), "statuses": dict(here.most_common())}
@@ -59,7 +71,7 @@ def _rate(number: Counts, num_failed: Counts, place: int) -> dict[str, float | N
     others = number.sum() - number[place]
     low, high = _clopper_pearson(int(num_failed[place]), int(number[place]))
     return {
-        "num_configs": int(number[place]),
+        "num_trials": int(number[place]),
         "num_failed": int(num_failed[place]),
         "rate": float(num_failed[place] / number[place]),
         "low": low,
@@ -81,14 +93,20 @@ def _parts(encoding: Encoding, domain: Domain, codes: Floats) -> tuple[Parts, li
     return parts, [{"value": None, "from": low, "to": high} for low, high in pairwise(ends)]
 
 
-def _is_more(number: Counts, num_failed: Counts, rng: np.random.Generator, *, num_hyperparameters: int) -> Flags:
+def _is_more(
+    by_fidelity: Sequence[tuple[Counts, Counts]], rng: np.random.Generator, *, num_hyperparameters: int
+) -> Flags:
     """Return which parts have more failures than their decoys, of a hyperparameter whose failures differ more than its decoys'.
 
     With a chance of 5 % at the most, any is found in all hyperparameters where the failures have nothing to do with them (Bonferroni).
     """
     confidence = 1 - (1 - CONFIDENCE) / num_hyperparameters
-    decoys = rng.multivariate_hypergeometric(number, int(num_failed.sum()), size=NUM_DECOYS)
-    expected = number * num_failed.sum() / max(1, number.sum())
+    num_failed = np.sum([failed for _, failed in by_fidelity], axis=0)
+    decoys = np.sum(
+        [rng.multivariate_hypergeometric(all_, int(failed.sum()), size=NUM_DECOYS) for all_, failed in by_fidelity],
+        axis=0,
+    )
+    expected = np.sum([all_ * failed.sum() / all_.sum() for all_, failed in by_fidelity], axis=0)
 
     def differences(counts: Counts) -> Floats:
         found: Floats = ((counts - expected) ** 2 / np.maximum(expected, 1e-12)).sum(axis=-1)

@@ -16,7 +16,7 @@ RATE_COLUMNS = (
     "value",
     "from",
     "to",
-    "num_configs",
+    "num_trials",
     "num_failed",
     "rate",
     "low",
@@ -105,7 +105,7 @@ def failure_rates(data: ReportData) -> list[Table]:
             Column(title="Choice", text=_choice),
             Column(
                 title="Failed",
-                text=lambda row: f"{whole(row['num_failed'])} of {whole(row['num_configs'])}",
+                text=lambda row: f"{whole(row['num_failed'])} of {whole(row['num_trials'])}",
                 sort=number_in("num_failed"),
                 is_numeric=True,
             ),
@@ -120,8 +120,8 @@ def failure_rates(data: ReportData) -> list[Table]:
             Column(title="How", text=_how, is_minor=True),
         ],
         rows=[row for row in rates if row.get("matters")],
-        note="Of the configurations with this choice, those of which a trial failed; others: of all that have another one. Only choices "
-        "that fail more often than permuted copies of the hyperparameter.",
+        note="Of the trials with this choice, those that failed; others: of all that have another one. Only choices that fail more often "
+        "than permuted copies of the hyperparameter do.",
         empty="No choice is shown to fail more often than others.",
         empty_on=MARKDOWN | PAGE,
     )

@@ -50,7 +50,7 @@ def test_a_choice_that_fails_more_often_is_shown_with_its_rate_and_how_it_failed
     shown = [row for row in found if row["matters"]]
     assert [(row["name"], row["value"]) for row in shown] == [("width", 4)]
     wide = frame["width"] == 4
-    assert shown[0]["num_configs"] == wide.sum()
+    assert shown[0]["num_trials"] == wide.sum()
     assert shown[0]["rate"] == pytest.approx((frame["status"][wide] != "success").mean())
     assert shown[0]["other_rate"] == pytest.approx((frame["status"][~wide] != "success").mean())
     assert shown[0]["low"] < 0.4 < shown[0]["high"]
@@ -64,7 +64,7 @@ def test_a_range_of_a_number_that_fails_more_often_is_shown_by_its_ends() -> Non
     assert [(row["name"], row["from"], row["to"]) for row in shown] == [("lr", 0.1, 1.0)]
     many = [row for row in found if row["name"] == "many"]
     assert {(row["from"], row["to"]) for row in many} == {(0, 10), (10, 20), (20, 30), (30, 40)}
-    assert sum(row["num_configs"] for row in many) == 300
+    assert sum(row["num_trials"] for row in many) == 300
 
 
 def test_failures_at_random_are_rarely_laid_to_a_choice() -> None:
@@ -73,13 +73,23 @@ def test_failures_at_random_are_rarely_laid_to_a_choice() -> None:
     assert len(shown) <= 4
 
 
-def test_a_configuration_counts_once_and_an_inactive_hyperparameter_not_at_all() -> None:
+def test_trials_of_a_configuration_count_once_and_an_inactive_hyperparameter_not_at_all() -> None:
     frame = trials(60, seed=2, chance=lambda config: 0.3)
     again = rates(pd.concat([frame, frame], ignore_index=True).assign(trial_id=range(120)))
     once = rates(frame)
-    assert [row["num_configs"] for row in once] == [row["num_configs"] for row in again]
+    assert [row["num_trials"] for row in once] == [row["num_trials"] for row in again]
     gates = [row for row in once if row["name"] == "gate"]
-    assert sum(row["num_configs"] for row in gates) == (frame["se"] == "yes").sum()
+    assert sum(row["num_trials"] for row in gates) == (frame["se"] == "yes").sum()
+
+
+def test_promoted_configurations_do_not_stand_out_for_having_had_more_chances_to_fail() -> None:
+    frame = trials(400, seed=3, chance=lambda config: 0.0)
+    promoted = frame[frame["width"] == 4]
+    rungs = pd.concat([frame, *(promoted.assign(fidelity=fidelity) for fidelity in (3.0, 9.0))], ignore_index=True)
+    failed = np.random.default_rng(0).random(len(rungs)) < 0.05 * rungs["fidelity"] ** 0.5
+    rungs = rungs.assign(status=np.where(failed, "crashed", "success"), trial_id=range(len(rungs)))
+    wide = next(row for row in rates(rungs) if row["name"] == "width" and row["value"] == 4)
+    assert wide["rate"] > wide["other_rate"] and not wide["matters"]
 
 
 def test_where_nothing_failed_or_everything_did_there_are_no_rates() -> None:

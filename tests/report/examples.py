@@ -401,7 +401,7 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
                 "value": value,
                 "from": None,
                 "to": None,
-                "num_configs": 80,
+                "num_trials": 80,
                 "num_failed": num_failed,
                 "rate": num_failed / 80,
                 "low": num_failed / 100,
