@@ -55,7 +55,7 @@ def main() -> None:
             width=experiment.width,
         )
         started = time.process_time()
-        request = TrainingRequest(recipe=experiment.trial_recipe, epochs=epochs, seed=experiment.seed, device="cpu")
+        request = TrainingRequest(recipe=experiment.trial_recipe(), epochs=epochs, seed=experiment.seed, device="cpu")
         outcome = train(network, dataset, request)
         seconds = (time.process_time() - started) / epochs
         curve = " ".join(f"{epoch.val_accuracy:.4f}" for epoch in outcome.curve if epoch.val_accuracy is not None)

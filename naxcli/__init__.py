@@ -1,6 +1,6 @@
 """naxcli: neural architecture search, from the command line and from Python (docs/python.md).
 
-Space files import only `Space`, `Variant` and `Limits` from here.
+Space files import only `Space`, `Variant`, `Limits` and `load_space` from here.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from naxcli.commands.run import Run, open_run, run_search
     from naxcli.errors import NaxcliError
-    from naxcli.search_space.contract import Space, Variant
+    from naxcli.search_space.contract import Space, Variant, load_space
     from naxcli.settings.limits import Limits
 
 __version__ = "0.1.0"
-__all__ = ["Limits", "NaxcliError", "Run", "Space", "Variant", "__version__", "open_run", "run_search"]
+__all__ = ["Limits", "NaxcliError", "Run", "Space", "Variant", "__version__", "load_space", "open_run", "run_search"]
 
 # Imported on first use, so that `naxcli --help` stays fast.
 _HOMES = {
@@ -24,6 +24,7 @@ _HOMES = {
     "Run": "naxcli.commands.run",
     "Space": "naxcli.search_space.contract",
     "Variant": "naxcli.search_space.contract",
+    "load_space": "naxcli.search_space.contract",
     "open_run": "naxcli.commands.run",
     "run_search": "naxcli.commands.run",
 }

@@ -29,7 +29,19 @@ MIN_TRIALS = 3
 # Names that a sentence lists before it counts the rest.
 MAX_NAMED = 5
 # Settings in which runs of the same study may differ without a cost meaning something else.
-HARMLESS = ("run", "seed", "budget", "trials", "workers", "cluster", "searcher", "random_share", "data_root")
+HARMLESS = (
+    "run",
+    "seed",
+    "budget",
+    "budget_evaluations",
+    "cost",
+    "trials",
+    "workers",
+    "cluster",
+    "searcher",
+    "random_share",
+    "data_root",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,32 @@ BudgetOption = Annotated[
 TrialsOption = Annotated[
     int | None, typer.Option("--trials", help="Number of finished trials.", min=1, rich_help_panel=SEARCH_PANEL)
 ]
+BudgetEvaluationsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-evaluations",
+        help="What all trials may cost together, in evaluations at the highest fidelity. Those running finish.",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
+CostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cost",
+        help="What a trial at each fidelity costs, in any unit: 12=0.05,240=1; or measured. Default: the epochs that it trains.",
+        metavar="FIDELITY=COST,...",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
+RepeatsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--repeats",
+        help="Trials of each configuration, of different seeds, that count as one result (with --epochs). Default: 1.",
+        min=1,
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 ExperimentOption = Annotated[
     str | None,
     typer.Option("--experiment", help="Experiment file, or the name of a shipped one.", rich_help_panel=SEARCH_PANEL),

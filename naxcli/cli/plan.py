@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 def plan(
     space: options.SpaceOption = None,
     budget: options.BudgetOption = None,
+    repeats: options.RepeatsOption = None,
     experiment: options.ExperimentOption = None,
     trust: options.TrustOption = False,
     run: options.RunOption = None,
@@ -48,6 +49,7 @@ def plan(
     options.refuse_two_fidelities(epochs, fidelity)
     flags = {
         "budget": budget,
+        "repeats": repeats,
         "searcher": searcher,
         "objective": objective,
         "seed": seed,

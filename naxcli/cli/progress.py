@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from naxcli.cli.output import stderr_console
-from naxcli.commands.progress import format_score, seconds_left, share_done, trials_per_second
+from naxcli.commands.progress import done_by, format_score, seconds_left, share_done, trials_per_second
 from naxcli.errors import printable
 from naxcli.records.trial import Result, Status, Trial
 from naxcli.search.loop import EndReason
@@ -41,6 +41,7 @@ SECONDS_PER_DAY = 86_400.0
 _END_WORDS = {
     EndReason.TRIALS: "all trials done",
     EndReason.BUDGET: "budget spent",
+    EndReason.EVALUATIONS: "all evaluations spent",
     EndReason.EXHAUSTED: "every configuration of the space was tried",
     EndReason.STOPPED: "stopped on request; the same command resumes it",
     EndReason.INTERRUPTED: "interrupted; the same command resumes it",
@@ -146,6 +147,8 @@ class SearchProgress:
             goals.append(f"budget {format_duration(experiment.budget_seconds)} (ends about {time.strftime(form, end)})")
         if experiment.trials is not None:
             goals.append(counted(experiment.trials, "trial"))
+        if experiment.budget_evaluations is not None:
+            goals.append(f"the cost of {experiment.budget_evaluations:g} full evaluations")
         return goals
 
     def _num_finished(self) -> int:
@@ -162,16 +165,10 @@ class SearchProgress:
         return None if self._search is None else trials_per_second(self._num_finished(), self._search.active_seconds())
 
     def _share_done(self) -> float:
-        if self._search is None:
-            return 0.0
-        active = self._search.active_seconds()
-        return share_done(self._session.experiment, num_finished=self._num_finished(), active_seconds=active)
+        return 0.0 if self._search is None else share_done(self._session.experiment, done_by(self._search))
 
     def _seconds_left(self) -> float | None:
-        if self._search is None:
-            return None
-        active = self._search.active_seconds()
-        return seconds_left(self._session.experiment, num_finished=self._num_finished(), active_seconds=active)
+        return None if self._search is None else seconds_left(self._session.experiment, done_by(self._search))
 
     def _time_left(self) -> str:
         left = self._seconds_left()

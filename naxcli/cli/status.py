@@ -88,6 +88,10 @@ def _status_table(described: dict[str, Any]) -> Any:
             "",
             f"fidelity {rung['fidelity']:g}: {rung['finished']:,} succeeded, median {format_duration(rung['median_seconds'])}",
         )
+    if experiment.get("budget_evaluations"):
+        table.add_row(
+            "evaluations", f"{described['evaluations']:.4g} of {experiment['budget_evaluations']:g} full ones"
+        )
     for rung in described["proxy_audit"]:
         interval = (
             "" if rung["spearman"] is None else f"{rung['spearman']:.2f} ({rung['low']:.2f} to {rung['high']:.2f}), "

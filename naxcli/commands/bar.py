@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from naxcli.commands.progress import format_score, seconds_left, share_done
+from naxcli.commands.progress import done_by, format_score, seconds_left, share_done
 from naxcli.errors import printable
 from naxcli.records.trial import Result, Trial
 from naxcli.settings.experiment import Experiment
@@ -76,14 +76,14 @@ class SearchBar:
     def _update(self) -> None:
         if self._search is None or self._is_quiet:
             return
-        num_finished, active = len(self._search.finished), self._search.active_seconds()
+        done = done_by(self._search)
         goal = f" of {self._experiment.trials:,}" if self._experiment.trials else ""
-        left = seconds_left(self._experiment, num_finished=num_finished, active_seconds=active)
+        left = seconds_left(self._experiment, done)
         best = self._search.incumbent
         self._progress.update(
             self._task,
-            description=f"{num_finished:,}{goal} trials" if goal else counted(num_finished, "trial"),
-            completed=share_done(self._experiment, num_finished=num_finished, active_seconds=active),
+            description=f"{done.num_finished:,}{goal} trials" if goal else counted(done.num_finished, "trial"),
+            completed=share_done(self._experiment, done),
             left="" if left is None else f"{format_duration(left)} left",
             best="" if best is None else f"best {format_score(best.cost, is_accuracy=self._is_accuracy)}",
         )

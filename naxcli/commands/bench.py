@@ -13,7 +13,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from naxcli.measure.roofline import (
     list_operations,
     measure_ceilings,
 )
+from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space, load_space, shipped_spaces
 from naxcli.search_space.networks import build_network
 from naxcli.settings.recipe import PRECISIONS, Recipe
@@ -48,6 +49,7 @@ CPU_BATCH, CPU_REPETITIONS = 8, 5
 TIMM_PREFIX = "timm:"
 _SHORTEST_REPETITION = 0.05  # seconds; steps that are shorter are repeated within it
 _NUM_WARMUP = {"cuda": 10, "cpu": 1}
+_LEARNING_RATE = 1e-6  # leaves the weights about where they are: random targets teach nothing
 _MANY_STEPS = 10**6  # a bench decides on CUDA graphs as a long training does
 
 
@@ -80,13 +82,17 @@ class BenchCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A network to measure: its name for people, the (channels, height, width) of its images, and how to build it or its program."""
+    """A network to measure: its name for people, the (channels, height, width) of its images, and how to build it or its program.
+
+    `config` is its configuration, whose recipe a training step keeps; empty where it has none.
+    """
 
     name: str
     input_shape: tuple[int, int, int]
     build: Callable[[], nn.Module] | None = None
     num_classes: int = 0
     program: Program | None = None
+    config: Config = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +152,7 @@ def bench(
             f"on a CPU: batches of {batch_size} images and {repetitions} repetitions instead of the paper's {GPU_BATCH} and "
             f"{GPU_REPETITIONS}; --batch and --repetitions change them"
         )
-    # A learning rate that leaves the weights about where they are: random targets teach nothing.
-    recipe = Recipe(precision=command.precision, learning_rate=1e-6)
+    recipe = Recipe(precision=command.precision)
     dtype = autocast_dtype(recipe, device) or torch.float32
     torch.backends.cudnn.benchmark = True
     set_float32_precision(recipe)
@@ -222,6 +227,7 @@ def _find(config: str | None, command: BenchCommand, variant: str | None) -> Sub
         build=build,
         num_classes=sizes.num_classes,
         input_shape=(sizes.in_channels, sizes.image_size, sizes.image_size),
+        config=selection.config,
     )
 
 
@@ -352,7 +358,12 @@ def _inference(network: nn.Module, images: Tensor, subject: Subject, protocol: P
 
 def _training(network: nn.Module, images: Tensor, subject: Subject, protocol: Protocol) -> tuple[list[float], int]:
     network.train()
-    recipe, device = protocol.recipe, protocol.device
+    device = protocol.device
+    recipe = dataclasses.replace(
+        protocol.recipe.with_choices(subject.config),
+        learning_rate=_LEARNING_RATE,
+        min_learning_rate=_LEARNING_RATE,
+    )
     set_drop_path(network, recipe.drop_path)
     if device.type == "cpu":
         speed_up_depthwise(network)

@@ -21,6 +21,7 @@ from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
 from naxcli.records.files import write_atomically
 from naxcli.records.history import FinishedTrial
+from naxcli.records.incumbent import ranked
 from naxcli.records.trial import Result, Status, config_id
 from naxcli.search_space.contract import Space, to_configuration
 from naxcli.search_space.recorded import load_recorded_space
@@ -144,7 +145,7 @@ def _trainings(
             seed=seed,
             data=data,
             width=experiment.width,
-            recipe=experiment.recipe if data else None,
+            recipe=experiment.recipe.with_choices(candidate.config) if data else None,
             schedule_epochs=epochs,
             threads=slots[0].threads,
         )
@@ -180,23 +181,16 @@ def _candidates(
 
     A reference that is among the best itself has nothing to be compared with by that name.
     """
-    successes = [item for item in finished if item.status == Status.SUCCESS and item.cost is not None]
-    if not successes:
+    standings = ranked(finished)
+    if not standings:
         raise NaxcliError(f"{run.path} has no successful trial to confirm", exit_code=ExitCode.FAILED)
-    highest = max(item.trial.fidelity for item in successes)
-    costs: dict[str, list[float]] = {}
-    configs: dict[str, dict[str, Any]] = {}
-    for item in successes:
-        if item.trial.fidelity == highest and item.cost is not None:
-            costs.setdefault(item.trial.config_id, []).append(item.cost)
-            configs[item.trial.config_id] = dict(item.trial.config)
-    means = {identity: sum(values) / len(values) for identity, values in costs.items()}
-    order = sorted(means, key=lambda identity: means[identity])[:num_top]
+    means = {standing.best_result.trial.config_id: standing.mean_cost for standing in standings}
+    top = [standing.best_result.trial for standing in standings[:num_top]]
     chosen = [
-        Candidate(name=f"top {rank}", config=configs[identity], search_cost=means[identity], is_top=True)
-        for rank, identity in enumerate(order, start=1)
+        Candidate(name=f"top {rank}", config=dict(trial.config), search_cost=means[trial.config_id], is_top=True)
+        for rank, trial in enumerate(top, start=1)
     ]
-    known = set(order)
+    known = {trial.config_id for trial in top}
     for name, config in {**facts.get("reference", {}), "default": default}.items():
         if config_id(config) not in known:
             known.add(config_id(config))

@@ -153,16 +153,17 @@ def plan_search(
     success_share = statuses[Status.SUCCESS] / max(1, statuses.total())
     counted = count_configurations(space.configuration_space())
     num_configs = math.inf if counted is None else counted
+    repeats = experiment.repeats
     rungs = _expected_trials(
         session,
         times,
         seconds=budget - calibration.seconds,
         num_workers=len(slots),
         success_share=success_share,
-        num_configs=num_configs,
+        max_trials=repeats * num_configs,
     )
     num_hyperparameters = len(space.configuration_space())
-    enough = min(num_hyperparameters, num_configs)
+    enough = repeats * min(num_hyperparameters, num_configs)
     plan: dict[str, Any] = {
         "schema": 1,
         "budget_seconds": budget,
@@ -248,7 +249,7 @@ def _calibrate(
                 seed=experiment.seed,
                 data=data,
                 width=experiment.width,
-                recipe=experiment.recipe if data else None,
+                recipe=experiment.recipe.with_choices(config) if data else None,
                 schedule_epochs=epochs,
                 threads=slots[0].threads,
                 tells_beginning=True,
@@ -292,7 +293,7 @@ def _expected_trials(
     seconds: float,
     num_workers: int,
     success_share: float,
-    num_configs: float,
+    max_trials: float,
 ) -> list[dict[str, float]]:
     fidelity = session.experiment.fidelity
     rng = np.random.default_rng(session.experiment.seed)
@@ -304,7 +305,7 @@ def _expected_trials(
         if fidelity.is_single:
             seconds_each = np.array([item.seconds(fidelity.max) for item in resampled])
             num_trials = _simulate_single(seconds_each, seconds, num_workers, rng)
-            counts.append(Counter({fidelity.max: int(min(num_configs, num_trials))}))
+            counts.append(Counter({fidelity.max: int(min(max_trials, num_trials))}))
             continue
         counts.append(
             _simulate(
@@ -366,7 +367,8 @@ def _simulate(
             key = config_id(suggestion.config)
             chosen = time_of.setdefault(key, times[int(rng.integers(len(times)))])
             # A promoted trial continues its checkpoint.
-            takes = chosen.seconds(suggestion.fidelity - experiment.continued_share * reached.get(key, 0.0))
+            share = experiment.continued_share(suggestion.config if space.build is not None else {})
+            takes = chosen.seconds(suggestion.fidelity - share * reached.get(key, 0.0))
             reached[key] = suggestion.fidelity
             heapq.heappush(busy, (now + takes, number, suggestion))
             number += 1

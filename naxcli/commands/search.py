@@ -20,6 +20,7 @@ from naxcli.search.feasibility import Feasibility
 from naxcli.search_space.contract import space_source
 from naxcli.search_space.earlier import EarlierResults, read_earlier
 from naxcli.search_space.prior import Prior
+from naxcli.search_space.recipe_choices import require_legal_choices
 from naxcli.search_space.recorded import read_space
 from naxcli.workers.shutdown import Interruption
 from naxcli.workers.task import DataRequest
@@ -82,8 +83,10 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
         NaxcliError: If the run cannot be opened or continued.
     """
     experiment, run = session.experiment, session.run
-    if experiment.budget is None and experiment.trials is None:
-        raise NaxcliError("the search has no end", hint="give --budget 3d, --trials N, or both")
+    if experiment.budget is None and experiment.trials is None and experiment.budget_evaluations is None:
+        raise NaxcliError(
+            "the search has no end", hint="give --budget 3d, --trials N, --budget-evaluations N, or several of them"
+        )
     prepared = _prepare(session, progress)
     with run.locked():
         session = decided_again(session)
@@ -106,10 +109,17 @@ def _prepare(session: Session, progress: Progress) -> _Prepared:
     for notice in (description or {}).get("notices", ()):
         progress.notice(notice)
     configuration_space = session.space.configuration_space(experiment.seed)
+    if session.space.build is not None:
+        require_legal_choices(configuration_space, experiment.recipe, space_name=session.space.name)
     if experiment.references:
         session.space.legal_references(configuration_space)  # before there is a run
     feasibility = Feasibility(
-        session.space, experiment.limits, width=experiment.width, shape=shape, on_notice=progress.notice
+        session.space,
+        experiment.limits,
+        width=experiment.width,
+        shape=shape,
+        recipe=experiment.recipe,
+        on_notice=progress.notice,
     )
     if feasibility:
         feasibility.require_one(experiment.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +158,7 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
     space = load_recorded_space(run.settings(), named=named_space)
     to_configuration(space.configuration_space(), chosen.trial.config, what=f"trial {chosen.trial.trial_id}")
     sizes = run.read_json(run.environment_file).get("data") or {}
+    recipe = experiment.trial_recipe(chosen.trial.config if space.build is not None else {})
     checkpoint = run.checkpoint(chosen.trial.trial_id)
     return Selection(
         space=space,
@@ -164,7 +166,7 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
         width=experiment.width,
         num_classes=sizes.get("num_classes"),
         in_channels=sizes.get("in_channels"),
-        image_size=sizes.get("image_size"),
+        image_size=recipe.resolution or sizes.get("image_size"),
         mean=tuple(sizes["mean"]) if "mean" in sizes else None,
         std=tuple(sizes["std"]) if "std" in sizes else None,
         run=run,
@@ -178,6 +180,7 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
             "seed": chosen.trial.seed,
             "searcher": chosen.trial.searcher,
             "data": experiment.data,
+            **({} if space.build is None else {"recipe": dataclasses.asdict(recipe)}),
         },
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import FileState, RunDirectory, file_state
 from naxcli.search_space.contract import Space, load_space, shipped_spaces
+from naxcli.search_space.recipe_choices import settings_always_chosen
 from naxcli.search_space.recorded import load_recorded_space
 from naxcli.settings.experiment import Experiment, as_recorded, differences, from_settings
 from naxcli.settings.sources import ENVIRONMENT_PREFIX, find_experiment_file, resolve
@@ -93,6 +94,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
         raise NaxcliError("no search space was named", hint="naxcli search --space nexception --budget 3d")
     origin = space.origin
     has_networks = space.build is not None
+    chosen = settings_always_chosen(space.configuration_space()) if has_networks else ()
     flags = {**request.flags, "space": origin}
 
     def resolved(base: Mapping[str, Any] | None) -> Experiment:
@@ -102,6 +104,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
             experiment_file=request.experiment_file,
             stored=base,
             has_networks=has_networks,
+            chosen=chosen,
         )
 
     if named is not None:

@@ -13,6 +13,7 @@ from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space, describe_domain, name_of, plain_config, space_source, to_configuration
 from naxcli.search_space.enumeration import count_configurations, sample_configs
 from naxcli.settings.limits import Limits
+from naxcli.settings.recipe import without_choices
 from naxcli.settings.units import counted, format_config
 
 BATCH_SIZE = 4
@@ -195,7 +196,7 @@ def _build_and_run(space: Space, config: Config, seed: int) -> None:
     assert space.build is not None
     torch.manual_seed(seed)
     network = space.build(
-        dict(config), num_classes=NUM_CLASSES, in_channels=IN_CHANNELS, image_size=IMAGE_SIZE, width=WIDTH
+        without_choices(config), num_classes=NUM_CLASSES, in_channels=IN_CHANNELS, image_size=IMAGE_SIZE, width=WIDTH
     )
     output = network(torch.randn(BATCH_SIZE, IN_CHANNELS, IMAGE_SIZE, IMAGE_SIZE))
     if tuple(output.shape) != (BATCH_SIZE, NUM_CLASSES):

@@ -7,12 +7,13 @@ from collections import defaultdict
 from typing import Any
 
 from naxcli.commands.plan import comparable_settings
-from naxcli.commands.progress import seconds_left, trials_per_second
+from naxcli.commands.progress import Done, seconds_left, trials_per_second
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
 from naxcli.records.history import FinishedTrial
 from naxcli.records.incumbent import find_incumbent
 from naxcli.records.trial import Status
+from naxcli.search.evaluations import EvaluationCount
 
 
 def describe_run(run: RunDirectory) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
     for item in finished:
         if item.status == Status.SUCCESS:
             seconds[item.trial.fidelity].append(item.seconds)
+    evaluations = EvaluationCount(experiment, finished).finished
     rate = trials_per_second(len(finished), active)
     plan = run.read_json(run.plan_file)
     if plan.get("settings") != comparable_settings(experiment):
@@ -54,7 +56,10 @@ def describe_run(run: RunDirectory) -> dict[str, Any]:
         "trials_per_hour": None if rate is None else 3600 * rate,
         "active_seconds": active,
         "budget_seconds": experiment.budget_seconds,
-        "seconds_left": seconds_left(experiment, num_finished=len(finished), active_seconds=active),
+        "evaluations": evaluations,
+        "seconds_left": seconds_left(
+            experiment, Done(num_finished=len(finished), num_evaluations=evaluations, active_seconds=active)
+        ),
         "proxy_audit": _proxy_audit(finished) if len(seconds) > 1 else [],
         "plan": _plan_against_reality(plan, active, {fidelity: len(values) for fidelity, values in seconds.items()}),
         "incumbent": None if incumbent is None else incumbent.to_json(),

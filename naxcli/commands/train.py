@@ -108,7 +108,7 @@ def _train(plan: TrainingPlan, display: Display, processes: Processes, interrupt
     sizes: dict[str, Any] = {
         "num_classes": dataset.num_classes,
         "in_channels": dataset.in_channels,
-        "image_size": dataset.image_size,
+        "image_size": experiment.recipe.resolution or dataset.image_size,
         "variant": plan.variant,
         "width": experiment.width,
     }
@@ -312,7 +312,7 @@ def _export(plan: TrainingPlan, dataset: Dataset, outcome: Outcome) -> None:
                 width=plan.experiment.width,
                 num_classes=dataset.num_classes,
                 in_channels=dataset.in_channels,
-                image_size=dataset.image_size,
+                image_size=plan.experiment.recipe.resolution or dataset.image_size,
                 weights=weights,
                 provenance=provenance,
                 mean=dataset.mean,

@@ -21,7 +21,7 @@ from naxcli.search_space.contract import LARGE_TEST_CROP, space_source
 from naxcli.search_space.networks import REDUCED, usual_image_size, variant_names
 from naxcli.settings.experiment import Experiment
 from naxcli.settings.former_names import with_present_names
-from naxcli.settings.recipe import FULL_TRAINING_EPOCHS
+from naxcli.settings.recipe import FULL_TRAINING_EPOCHS, Recipe
 from naxcli.settings.sources import resolve
 from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.training.trackers import require_tracker
@@ -211,7 +211,7 @@ def decided_again(plan: TrainingPlan) -> TrainingPlan:
 
 
 def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Experiment:
-    """Return the settings: flags over the run's, or over those of the data source's experiment file."""
+    """Return the settings: flags over the run's, or over those of the data source's experiment file; and the configuration's choices."""
     flags = {**command.flags, "space": selection.space.origin, "epochs": command.epochs}
     names_sizes = selection.run is not None or selection.num_classes is not None
     if flags.get("width") is None and variant != REDUCED:
@@ -233,13 +233,18 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         )
         recorded = with_present_names(selection.run.settings())
         stored = {name: value for name, value in recorded.items() if name in kept}
-    return resolve(
+    experiment = resolve(
         flags=flags,
         assignments=command.assignments,
         experiment_file=command.experiment_file,
         stored=stored,
         has_networks=True,
+        chosen=selection.config,
     )
+    recipe = experiment.recipe.with_choices(selection.config)
+    if variant != REDUCED:
+        recipe = dataclasses.replace(recipe, resolution=0)
+    return dataclasses.replace(experiment, recipe=recipe)
 
 
 def _image_size(experiment: Experiment, selection: Selection, variant: str) -> int:
@@ -266,7 +271,12 @@ def _checked_against_folder(plan: TrainingPlan) -> TrainingPlan:
         return plan
     if plan.command.overwrite:
         return plan
-    before, after = flat_settings(with_present_names(read_toml(plan.settings_file))), flat_settings(plan.settings)
+    # A setting that came after the training began had its default then.
+    before = {
+        **flat_settings({"recipe": dataclasses.asdict(Recipe())}),
+        **flat_settings(with_present_names(read_toml(plan.settings_file))),
+    }
+    after = flat_settings(plan.settings)
     changed = [
         f"{name}: {before.get(name)!r} in the folder, {after.get(name)!r} now"
         for name in sorted(before.keys() | after.keys())

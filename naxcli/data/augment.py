@@ -61,7 +61,7 @@ class TrainingBatches:
         self._seed = seed
         self._device = device
         self._randaugment = recipe.randaugment_settings()
-        self._normalisation = Normalisation(dataset, device)
+        self._normalisation = Normalisation(dataset, device, recipe.resolution)
         self._fill = grey_fill(dataset)
         self.batch_size, self.steps_per_epoch = batch_counts(len(self._images), recipe)
         batch_bytes = self.batch_size * self._images[0].nbytes
@@ -78,7 +78,8 @@ class TrainingBatches:
             self._chunk = ((epoch, chunk_index), *self._make_chunk(epoch, chunk_index))
         _, images, labels = self._chunk
         part = slice(offset * self.batch_size, (offset + 1) * self.batch_size)
-        mixing = draw_mixing(self._recipe, images.shape[-1], random_stream(self._seed, MIXING, epoch, position))
+        size = self._normalisation.image_size
+        mixing = draw_mixing(self._recipe, size, random_stream(self._seed, MIXING, epoch, position))
         return (
             mix_images(self._normalisation(images[part], channels_last=self._recipe.channels_last), mixing),
             mix_targets(labels[part], mixing, self._dataset.num_classes, self._recipe.label_smoothing),
@@ -127,19 +128,29 @@ def grey_fill(dataset: Dataset) -> tuple[int, ...]:
 
 
 class Normalisation:
-    """Turns uint8 images into float32 with the data set's mean 0 and standard deviation 1 per channel."""
+    """Turns uint8 images into float32 with the data set's mean 0 and standard deviation 1 per channel.
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+    Args:
+        dataset: Data set of the images.
+        device: Device that they are normalised on.
+        resolution: Side in pixels that they are resized to; 0 keeps the data set's.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, resolution: int = 0) -> None:
+        self.image_size = resolution or dataset.image_size
         std = torch.tensor(dataset.std, dtype=torch.float64).view(1, -1, 1, 1) * 255
         mean = torch.tensor(dataset.mean, dtype=torch.float64).view(1, -1, 1, 1) * 255
         self._scale = (1 / std).float().to(device)
         self._shift = (-mean / std).float().to(device)
 
     def __call__(self, images: Tensor, *, channels_last: bool) -> Tensor:
-        """Return (n, channels, h, w) float32 in the wanted memory format."""
+        """Return (n, channels, image_size, image_size) float32 in the wanted memory format."""
+        pixels = images.float()
+        if self.image_size != images.shape[-1]:
+            pixels = functional.interpolate(pixels, self.image_size, mode="bilinear", antialias=True)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         # Scaled before the channels move last: with three values side by side a CPU is several times slower at it.
-        return images.float().mul_(self._scale).add_(self._shift).contiguous(memory_format=layout)
+        return pixels.mul_(self._scale).add_(self._shift).contiguous(memory_format=layout)
 
 
 def crop_and_flip(images: Tensor, padding: int, flip_probability: float, generator: np.random.Generator) -> Tensor:

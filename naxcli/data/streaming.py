@@ -79,7 +79,7 @@ class StreamedBatches:
         self._seed = seed
         self._device = device
         self._num_processes = num_processes
-        self._normalisation = Normalisation(dataset, device)
+        self._normalisation = Normalisation(dataset, device, recipe.resolution)
         self.batch_size, self.steps_per_epoch = batch_counts(len(self._images), recipe)
         self._iterator: Iterator[tuple[Tensor, Tensor]] | None = None
         self._next_step = 0
@@ -101,7 +101,8 @@ class StreamedBatches:
             raise
         self._next_step = step + 1
         epoch, position = divmod(step, self.steps_per_epoch)
-        mixing = draw_mixing(self._recipe, images.shape[-1], random_stream(self._seed, MIXING, epoch, position))
+        size = self._normalisation.image_size
+        mixing = draw_mixing(self._recipe, size, random_stream(self._seed, MIXING, epoch, position))
         images, labels = (part.to(self._device, non_blocking=True) for part in (images, labels))
         return (
             mix_images(self._normalisation(images, channels_last=self._recipe.channels_last), mixing),

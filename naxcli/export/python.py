@@ -28,9 +28,9 @@ from naxcli.export.provenance import network_facts, network_title
 from naxcli.export.request import ExportRequest, Written
 from naxcli.export.source_slice import SourceSlice, slice_source
 from naxcli.measure.timing import torch_runtime
-from naxcli.search_space.contract import Variant, space_source
+from naxcli.search_space.contract import Variant
 from naxcli.search_space.networks import REDUCED
-from naxcli.settings.recipe import FULL_TRAINING_EPOCHS, IMAGENET_RECIPE, Recipe
+from naxcli.settings.recipe import FULL_TRAINING_EPOCHS, IMAGENET_RECIPE, Recipe, without_choices
 
 TOLERANCE = 1e-5
 _TIME_LIMIT_SECONDS = 600
@@ -97,14 +97,15 @@ def render(request: ExportRequest, bundle: Bundle) -> str:
         build_arguments.append(f'feature_cfg={{"out_indices": {indices}, {flattened}**(feature_cfg or {{}})}}')
     else:
         build_arguments.append("feature_cfg=feature_cfg")
-    pretrained = {key: _literal(value) for key, value in pretrained_settings(request, bundle.network).items()}
+    pretrained = _literals(pretrained_settings(request, bundle.network))
     if request.weights is not None:
         pretrained = {"file": f'str(Path(__file__).with_name("{name}.safetensors"))', **pretrained}
     return python_template.FILE.substitute(
         header=_header(request, bundle, source),
         imports=_imports(source),
         definitions=source.definitions,
-        config=_entries({key: _literal(value) for key, value in request.config.items()}, indent=4),
+        config=_entries(_literals(without_choices(request.config)), indent=4),
+        recipe_choices=_recipe_choices(request),
         parameters="*, " + ", ".join(f"{key}: {type(value).__name__} = {value!r}" for key, value in parameters.items()),
         builder=_builder_name(request),
         arguments=", ".join(f"{key}={key}" for key in parameters),
@@ -166,12 +167,17 @@ def _runs_on(network: nn.Module, images: Tensor) -> bool:
 
 
 def _slice(request: ExportRequest) -> SourceSlice:
-    return slice_source(space_source(request.space), _builder_name(request))
+    name = _builder_name(request)
+    # A space may take its networks from another one, in whose file their code is.
+    return slice_source(Path(sys.modules[_builder(request).__module__].__file__ or ""), name)
+
+
+def _builder(request: ExportRequest) -> Any:
+    return request.space.build if request.variant == REDUCED else request.space.variant(request.variant).build
 
 
 def _builder_name(request: ExportRequest) -> str:
-    builder = request.space.build if request.variant == REDUCED else request.space.variant(request.variant).build
-    name = getattr(builder, "__name__", "")
+    name = getattr(_builder(request), "__name__", "")
     if not name.isidentifier():
         raise NaxcliError(
             f"the builder of variant {request.variant} of space {request.space.name!r} has no name",
@@ -220,6 +226,7 @@ def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
         title=network_title(request),
         version=__version__,
         facts="\n".join(lines),
+        choices=" and the configuration's own choices" if _recipe_choices(request) else "",
         timm_methods="".join(f"{line}\n" for line in methods),
         **python_template.training_flags(
             recipe, image_size=image_size, test_crop=variant.test_crop, epochs=FULL_TRAINING_EPOCHS
@@ -238,7 +245,17 @@ def _imagenet_training(request: ExportRequest) -> tuple[Variant, Recipe]:
         variant = Variant(build=request.space.build)
     else:
         variant = request.space.variant(request.variant)
-    return variant, Recipe(**{**IMAGENET_RECIPE, **variant.recipe})
+    return variant, Recipe(**{**IMAGENET_RECIPE, **variant.recipe}).with_choices(request.config)
+
+
+def _recipe_choices(request: ExportRequest) -> str:
+    """Return the constant that holds what the configuration chooses of the recipe, nothing where it chooses nothing."""
+    network = without_choices(request.config)
+    choices = {name: value for name, value in request.config.items() if name not in network}
+    if not choices:
+        return ""
+    entries = _entries(_literals(choices), indent=4)
+    return f"# How the network is trained, which its code does not need.\nRECIPE_CHOICES = {{\n{entries}\n}}\n"
 
 
 def _imports(source: SourceSlice) -> str:
@@ -254,6 +271,10 @@ def _imports(source: SourceSlice) -> str:
     ordered = sorted(lines, key=key)
     blocks = ["\n".join(line for line in ordered if key(line)[0] == group) for group in range(3)]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _literals(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _literal(value) for key, value in values.items()}
 
 
 def _entries(values: Mapping[str, str], *, indent: int) -> str:

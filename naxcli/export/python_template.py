@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from string import Template
 
 from naxcli.settings.recipe import Recipe
 
 NUM_GPUS = 4
 """GPUs of the training on ImageNet in a file's header, among which the recipe's batch is shared out."""
+
+TIMM_DEFAULTS = {
+    "momentum": ("--momentum", 0.9),
+    "horizontal_flip": ("--hflip", 0.5),
+    "mixup_prob": ("--mixup-prob", 1.0),
+    "switch_prob": ("--mixup-switch-prob", 0.5),
+}
+"""Settings of the recipe with a flag of timm's train.py, which a header names only where they are not the flag's default."""
 
 HEADER = Template("""\
 $name: $title, exported by naxcli $version.
@@ -19,7 +28,7 @@ Use
     network = timm.create_model("$name", num_classes=10)  # random weights
     network = $name.load_weights()  # the weights of $name.safetensors beside this file
 $timm_methods
-Train on ImageNet with the paper's recipe, on $num_gpus GPUs, by timm's train.py (of its repository, not of its package)
+Train on ImageNet with the paper's recipe$choices, on $num_gpus GPUs, by timm's train.py (of its repository, not of its package)
     torchrun --nproc-per-node=$num_gpus $name.py path/to/train.py --data-dir path/to/imagenet --model $name \\
         $data_flags \\
         $optimizer_flags \\
@@ -45,7 +54,7 @@ $definitions
 CONFIG = {
 $config
 }
-
+$recipe_choices
 
 def create($parameters) -> nn.Module:
     """Return the network with random weights: (batch, in_channels, n, n) -> (batch, num_classes)."""
@@ -139,12 +148,25 @@ def training_flags(recipe: Recipe, *, image_size: int, test_crop: float, epochs:
         ),
         "loss_flags": (
             (f"--bce-loss --bce-target-thresh {recipe.bce_target_threshold:g} " if is_bce else "")
-            + f"--smoothing {recipe.label_smoothing:g} --drop-path {recipe.drop_path:g} --aa {recipe.randaugment}"
+            + f"--smoothing {recipe.label_smoothing:g} --drop-path {recipe.drop_path:g}"
+            + (f" --aa {recipe.randaugment}" if recipe.randaugment else "")
         ),
         "augmentation_flags": (
             f"--mixup {recipe.mixup} --cutmix {recipe.cutmix} --reprob 0 --aug-repeats {recipe.augmentation_repeats}"
+            + "".join(_rarer_flags(recipe))
         ),
     }
+
+
+def _rarer_flags(recipe: Recipe) -> Iterator[str]:
+    """Yield the flags of what timm's train.py does not do by itself as the recipe says."""
+    for name, (flag, default) in TIMM_DEFAULTS.items():
+        if getattr(recipe, name) != default:
+            yield f" {flag} {getattr(recipe, name):g}"
+    if recipe.optimizer != "lamb" and recipe.max_grad_norm:  # timm's LAMB clips by itself
+        yield f" --clip-grad {recipe.max_grad_norm:g}"
+    if recipe.ema_decay:
+        yield f" --model-ema --model-ema-decay {recipe.ema_decay:g}"
 
 
 def _scientific(number: float) -> str:
@@ -153,7 +175,9 @@ def _scientific(number: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-NAMES = frozenset({"CONFIG", "create", "load_weights", "default_cfgs", "_create_for_timm", "_STAND_IN"})
+NAMES = frozenset(
+    {"CONFIG", "RECIPE_CHOICES", "create", "load_weights", "default_cfgs", "_create_for_timm", "_STAND_IN"}
+)
 """What the template itself binds."""
 
 IMPORTS = {

@@ -116,7 +116,7 @@ def load_exported_file(path: Path) -> ExportedFile:
     weights = Path(settings.file) if settings.file else None
     return ExportedFile(
         space=_space(module, name, path, image_size=image_size, is_reduced=variant != FULL_SIZE),
-        config=dict(module.CONFIG),
+        config=_config(module),
         name=name,
         variant=variant,
         width=float(parameters["width"].default),
@@ -129,8 +129,13 @@ def load_exported_file(path: Path) -> ExportedFile:
     )
 
 
+def _config(module: Any) -> dict[str, ConfigValue]:
+    """Return the configuration of a file: of its network, and what it chooses of the recipe."""
+    return {**module.CONFIG, **getattr(module, "RECIPE_CHOICES", {})}
+
+
 def _space(module: Any, name: str, path: Path, *, image_size: int, is_reduced: bool) -> Space:
-    config: dict[str, ConfigValue] = dict(module.CONFIG)
+    config = _config(module)
 
     def configspace(seed: int | None = None) -> ConfigurationSpace:
         from ConfigSpace import Categorical, ConfigurationSpace

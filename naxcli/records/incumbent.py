@@ -99,6 +99,24 @@ class Ranking(Generic[T]):
         elif self.leader is None or standing.rank() < self.leader.rank():
             self.leader = standing
 
+    def standings(self) -> list[Standing[T]]:
+        """Return all configurations at the highest fidelity, the leader first."""
+        return sorted(self._standings.values(), key=Standing.rank)
+
+
+def ranked(finished: Iterable[FinishedTrial]) -> list[Standing[FinishedTrial]]:
+    """Return the configurations that succeeded at the highest fidelity, the incumbent first."""
+    ranking = Ranking[FinishedTrial]()
+    for item in finished:
+        _add(ranking, item)
+    return ranking.standings()
+
+
+def _add(ranking: Ranking[FinishedTrial], item: FinishedTrial) -> None:
+    if item.status == Status.SUCCESS and item.cost is not None:
+        trial = item.trial
+        ranking.add(item, config=trial.config_id, fidelity=trial.fidelity, seed=trial.seed, cost=item.cost)
+
 
 class Leaderboard:
     """The incumbent among finished trials, found anew with each."""
@@ -110,9 +128,7 @@ class Leaderboard:
 
     def add(self, item: FinishedTrial) -> None:
         """Take one more result into account."""
-        if item.status == Status.SUCCESS and item.cost is not None:
-            trial = item.trial
-            self._ranking.add(item, config=trial.config_id, fidelity=trial.fidelity, seed=trial.seed, cost=item.cost)
+        _add(self._ranking, item)
 
     @property
     def incumbent(self) -> Incumbent | None:

@@ -119,6 +119,7 @@ def make_mixed_searcher(
             seed=experiment.seed,
             is_feasible=is_feasible,
             max_in_flight=MAX_IN_FLIGHT,
+            repeats=experiment.repeats,
             num_objectives=1 + len(experiment.objective),
             model=experiment.searcher_model,
             references=space.legal_references(configuration_space) if experiment.references else (),

@@ -17,6 +17,7 @@ from naxcli.search_space.contract import Space, name_of, plain_config
 from naxcli.search_space.enumeration import enumerate_configurations
 from naxcli.searchers.neighbours import one_exchange
 from naxcli.settings.limits import Limits
+from naxcli.settings.recipe import Recipe
 from naxcli.settings.units import format_count
 
 if TYPE_CHECKING:
@@ -51,11 +52,13 @@ class Feasibility:
         *,
         width: float,
         shape: NetworkShape | None,
+        recipe: Recipe | None = None,
         on_notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._space = space
         self._width = width
         self._shape = shape
+        self._recipe = recipe or Recipe()
         self._on_notice = on_notice
         self._limits = [item for item in (limits, *space.constraints) if isinstance(item, Limits) and item]
         self._predicates = [item for item in space.constraints if not isinstance(item, Limits)]
@@ -132,7 +135,7 @@ class Feasibility:
             config,
             num_classes=self._shape.num_classes,
             in_channels=self._shape.in_channels,
-            image_size=self._shape.image_size,
+            image_size=self._recipe.with_choices(config).resolution or self._shape.image_size,
             width=self._width,
         )
         return {"params": counts["num_params"], "flops": counts["flops"]}

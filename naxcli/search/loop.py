@@ -24,6 +24,7 @@ from naxcli.records.history import OBJECTIVE_COLUMNS, FinishedTrial, objective_c
 from naxcli.records.incumbent import Incumbent, Leaderboard
 from naxcli.records.trial import Result, Status, Trial
 from naxcli.search.baseline import MixedSearcher
+from naxcli.search.evaluations import EvaluationCount
 from naxcli.search.pace import Pace
 from naxcli.search.retention import CheckpointPolicy
 from naxcli.search.watchdog import Watchdog
@@ -49,6 +50,7 @@ MAX_LEADING_FAILURES = 20
 BATCH_SECONDS = 0.1
 MAX_BATCH = 32
 TINY_SECONDS = 1e-6
+TINY_EVALUATIONS = 1e-6  # by which a sum of shares may miss a whole number
 # Beyond its own time-out, before its process is killed: a training looks at the clock once an epoch, an objective of a space's own
 # when it returns.
 TIMEOUT_GRACE_SECONDS = 30.0
@@ -60,6 +62,7 @@ class EndReason(StrEnum):
 
     TRIALS = "trials"
     BUDGET = "budget"
+    EVALUATIONS = "evaluations"
     EXHAUSTED = "exhausted"
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
@@ -112,13 +115,20 @@ class Search:
         self._interruption = interruption
         self._data = data
         self._threads = threads
-        self._checkpoints = CheckpointPolicy(run=run, fidelity=experiment.fidelity, finished=self.finished)
+        self._checkpoints = CheckpointPolicy(
+            run=run,
+            fidelity=experiment.fidelity,
+            finished=self.finished,
+            incumbent=self.incumbent,
+            repeats=experiment.repeats,
+        )
         self._running: dict[int, Trial] = {}
         self._batches: dict[int, list[int]] = {}  # task of the pool, named by its first trial -> its trials
         self._watchdog = Watchdog(
             sends_heartbeats=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
         )
         unfinished = records.running()
+        self.evaluations = EvaluationCount(experiment, self.finished, (item.trial for item in unfinished))
         self._attempts = {item.trial.trial_id: item.attempts for item in unfinished}
         self._crowded_out: list[Trial] = []  # wait for a GPU of their own
         self._had_own_device: set[int] = set()
@@ -179,6 +189,12 @@ class Search:
         limit = self.experiment.trials
         if limit is not None and len(self.finished) + len(self._running) >= limit:
             return EndReason.TRIALS
+        # What was asked before the search was killed is run again, as it would have been.
+        if (
+            not self._waiting
+            and self.evaluations.asked >= (self.experiment.budget_evaluations or math.inf) - TINY_EVALUATIONS
+        ):
+            return EndReason.EVALUATIONS
         if self.seconds_per_trial() > self.seconds_left():
             return EndReason.BUDGET
         return None
@@ -255,6 +271,7 @@ class Search:
         trial = self.records.add_trial(
             suggestion, searcher=searcher, state=self._searcher.state(searcher), parent_trial_id=parent
         )
+        self.evaluations.started(trial)
         self._progress.asked(trial)
         return trial
 
@@ -294,7 +311,7 @@ class Search:
             seed=trial.seed,
             data=self._data,
             width=experiment.width,
-            recipe=experiment.trial_recipe,
+            recipe=experiment.trial_recipe(trial.config),
             schedule_epochs=experiment.fidelity.max,
             threads=self._threads,
             measure_latency="latency_ms" in experiment.objective,
@@ -432,6 +449,7 @@ class Search:
         self.finished.append(item)
         self.status_counts[item.status] += 1
         self._pace.add(item)
+        self.evaluations.ended(item)
         self._leaderboard.add(item)
         self.incumbent = self._leaderboard.incumbent
         self._checkpoints.finished(item, incumbent=self.incumbent)

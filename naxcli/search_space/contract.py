@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.records.trial import Config, ConfigValue
+from naxcli.search_space.recipe_choices import check_recipe_choices
 from naxcli.settings.limits import Limits
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Space:
 
     Args:
         name: Short identifier, used in run directories and exports (letters, digits, `-`, `_`).
-        configspace: Function `seed -> ConfigurationSpace`.
+        configspace: Function `seed -> ConfigurationSpace`. Of a space with `build`, hyperparameters named `recipe.<setting>` say how a
+            configuration is trained; `build` does not get them.
         build: Function `build(config, *, num_classes, in_channels, image_size, width=1.0) -> nn.Module`. The network maps
             images of shape (batch, in_channels, image_size, image_size), float, to logits of shape (batch, num_classes).
         evaluate: Function `evaluate(config, *, fidelity, seed) -> float | dict` for any other objective; a dict holds `cost`
@@ -130,6 +132,8 @@ class Space:
             )
         if len(configuration_space) == 0:
             raise NaxcliError(f"space {self.name!r} has no hyperparameters")
+        if self.build is not None:
+            check_recipe_choices(configuration_space, space_name=self.name)
         return configuration_space
 
     def canonicalise(self, config: Config) -> dict[str, ConfigValue]:

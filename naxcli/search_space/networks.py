@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space
+from naxcli.settings.recipe import without_choices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +39,7 @@ def build_network(
 
     Args:
         space: Space of networks.
-        config: Configuration of the space.
+        config: Configuration of the space; what it chooses of the recipe is kept from the builder.
         variant: `reduced`, or the name of one of the space's full-size networks.
         num_classes: Classes of the classifier.
         in_channels: Channels of the images.
@@ -58,14 +59,15 @@ def build_network(
         raise NaxcliError(
             f"space {space.name!r} has no variant {variant!r}", hint=f"one of {', '.join(variant_names(space))}"
         )
+    choices = without_choices(config)
     try:
         if variant == REDUCED:
             network = space.build(
-                config, num_classes=num_classes, in_channels=in_channels, image_size=image_size, width=width
+                choices, num_classes=num_classes, in_channels=in_channels, image_size=image_size, width=width
             )
         else:
             full_size = space.variant(variant).build
-            network = full_size(config, num_classes=num_classes, in_channels=in_channels, width=width)
+            network = full_size(choices, num_classes=num_classes, in_channels=in_channels, width=width)
     except ValueError as error:  # how builders refuse their arguments, such as an image that is too small
         raise NaxcliError(f"space {space.name!r} does not build this network", why=str(error)) from error
     if not isinstance(network, nn.Module):

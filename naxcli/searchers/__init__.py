@@ -72,6 +72,7 @@ def make_searcher(
     seed: int,
     is_feasible: Callable[[Config], bool] | None = None,
     max_in_flight: int = 1,
+    repeats: int = 1,
     num_objectives: int = 1,
     model: str = SEARCHER_MODELS[0],
     references: Sequence[Config] = (),
@@ -92,6 +93,7 @@ def make_searcher(
         seed: of all random choices, and the training seed of the suggestions.
         is_feasible: whether a canonical configuration keeps all limits; asked only of what is about to be suggested.
         max_in_flight: `ask` returns None while as many suggestions are untold.
+        repeats: trials of each configuration, of different seeds, that are one result to the searcher; with one fidelity only.
         num_objectives: costs per trial.
         model: of `smac`, one of `SEARCHER_MODELS`.
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
@@ -108,6 +110,7 @@ def make_searcher(
     from naxcli.searchers.evolution import EvolutionProposer
     from naxcli.searchers.hyperband import Hyperband
     from naxcli.searchers.random import RandomProposer
+    from naxcli.searchers.repeats import Repeats
     from naxcli.searchers.schedule import Schedule, SingleFidelity
 
     if num_objectives > 1 and name == "evolution":
@@ -150,7 +153,7 @@ def make_searcher(
         proposer = EvolutionProposer()
     else:
         raise NaxcliError(f"there is no searcher {name!r}", why=f"there are {', '.join(SEARCHERS)}")
-    searcher = AskTell(
+    asktell = AskTell(
         name=name,
         proposer=proposer,
         schedule=schedule,
@@ -159,5 +162,8 @@ def make_searcher(
         max_in_flight=max_in_flight,
         learns=name != "random",
     )
+    searcher: AskTell | Repeats = asktell
+    if repeats > 1:
+        searcher = Repeats(asktell, num=repeats, max_in_flight=max_in_flight)
     searcher.restore(history, state)
     return searcher

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -17,7 +18,7 @@ import tomli_w
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.connection import Connection
-from naxcli.settings.fidelity import FidelityRange
+from naxcli.settings.fidelity import FidelityCosts, FidelityRange
 from naxcli.settings.former_names import with_present_names
 from naxcli.settings.limits import Limits
 from naxcli.settings.prior import PriorSettings, parse_prior
@@ -32,9 +33,13 @@ MEMORY_CHOICES = ("auto", "always", "never")
 # How workers elsewhere are reached is a fact of one invocation: a file may be untrusted, and a scheduler or job script runs code.
 CONNECTION_SETTINGS = frozenset({"cluster", "tls_ca_file", "tls_cert", "tls_key", "insecure"})
 # What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
-CHANGEABLE = frozenset({"budget", "trials", "workers", "threads", "data_root", "space"}) | CONNECTION_SETTINGS
+CHANGEABLE = (
+    frozenset({"budget", "budget_evaluations", "cost", "trials", "workers", "threads", "data_root", "space"})
+    | CONNECTION_SETTINGS
+)
 
 
+_NO_CHOICES: Mapping[str, Any] = MappingProxyType({})
 RUNG_SCHEDULES = ("warmup_stable_decay", "whole")
 _CLUSTER = re.compile(r"\w+://.+:\d+|slurm:.+")
 
@@ -61,11 +66,14 @@ class Experiment:
         prior: What is believed of good configurations, which `smac` prefers at first: the path of a TOML file, or what it holds.
         seed: The one seed from which split, trial and searcher seeds are derived.
         fidelity: Range of fidelities (epochs) that trials are trained for.
+        repeats: Trials of each configuration, of different seeds, that are one result to the searcher; with one fidelity only.
         objective: Further objectives of the Pareto front beside `cost`.
         random_share: Share of trials suggested by the random baseline, which the searcher is compared with.
         limits: Upper limits on every suggested network.
         trial_timeout: Longest time of one trial, a duration; None is no limit.
         budget: Active time of the whole search, a duration; None is no limit.
+        budget_evaluations: What all trials of the search may cost together, in evaluations at the highest fidelity; None is no limit.
+        cost: What a trial at each fidelity costs, in any unit, or `measured`; None is in proportion to the epochs that it trains.
         trials: Number of finished trials at which the search ends; None is no limit.
         workers: Number of trials at once, or `auto`.
         threads: CPU threads of one worker; None shares the cores out.
@@ -94,11 +102,14 @@ class Experiment:
     prior: PriorSettings | None = None
     seed: int = 0
     fidelity: FidelityRange = field(default_factory=lambda: FidelityRange(min=1.0, max=1.0))
+    repeats: int = 1
     objective: tuple[str, ...] = ()
     random_share: float = 0.0
     limits: Limits = field(default_factory=Limits)
     trial_timeout: str | None = None
     budget: str | None = None
+    budget_evaluations: float | None = None
+    cost: FidelityCosts | None = None
     trials: int | None = None
     workers: int | str = "auto"
     threads: int | None = None
@@ -133,6 +144,17 @@ class Experiment:
         )
         _require(0 <= self.random_share <= 1, "random_share", self.random_share, "between 0 and 1")
         _require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
+        _require(self.repeats >= 1, "repeats", self.repeats, "at least 1")
+        evaluations = self.budget_evaluations
+        _require(evaluations is None or 0 < evaluations < math.inf, "budget_evaluations", evaluations, "above 0")
+        if self.cost is not None:
+            self.cost.require_rungs(self.fidelity)
+        if self.repeats > 1 and not self.fidelity.is_single:
+            raise NaxcliError(
+                "repeats and several fidelities do not go together",
+                why="Hyperband spends on more configurations at the low rungs what repeats would spend on each of them",
+                hint="use --epochs N with --repeats, or --fidelity alone; naxcli confirm trains the best anew with several seeds",
+            )
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
         _require(self.seed >= 0, "seed", self.seed, "at least 0")
         is_cluster = self.cluster is None or _CLUSTER.fullmatch(self.cluster) is not None
@@ -174,23 +196,24 @@ class Experiment:
                 hint="search for the cost alone, or leave --from out",
             )
 
-    @property
-    def trial_recipe(self) -> Recipe:
-        """How trials are trained: as the recipe says, but for the learning rate of a search over several fidelities.
+    def trial_recipe(self, config: Mapping[str, Any] = _NO_CHOICES) -> Recipe:
+        """Return how a configuration's trials are trained: by its own choices, else as the recipe says.
+
+        But for the learning rate of a search over several fidelities:
 
         `whole` writes the recipe's schedule against the highest fidelity, so that a lower rung is the beginning of a long training.
         `warmup_stable_decay` keeps the learning rate constant and decays it at the end of every rung; a promoted trial continues from
         before the decay. Its warm-up is that of the lowest rung. Why that is the default: docs/fidelities.md.
         """
+        recipe = self.recipe.with_choices(config)
         if self.fidelity.is_single or self.rung_schedule == "whole":
-            return self.recipe
-        warmup = self.recipe.warmup_length(self.fidelity.min)
-        return dataclasses.replace(self.recipe, schedule="warmup_stable_decay", warmup_epochs=warmup)
+            return recipe
+        warmup = recipe.warmup_length(self.fidelity.min)
+        return dataclasses.replace(recipe, schedule="warmup_stable_decay", warmup_epochs=warmup)
 
-    @property
-    def continued_share(self) -> float:
-        """Return the share of a rung's epochs that a promoted trial does not train again."""
-        recipe = self.trial_recipe
+    def continued_share(self, config: Mapping[str, Any] = _NO_CHOICES) -> float:
+        """Return the share of a rung's epochs that a promoted trial of a configuration does not train again."""
+        recipe = self.trial_recipe(config)
         return (
             1 - recipe.decay_fraction
             if recipe.schedule == "warmup_stable_decay" and not self.fidelity.is_single
@@ -233,6 +256,7 @@ class Experiment:
         settings = dataclasses.asdict(self)
         settings["fidelity"] = str(self.fidelity)
         settings["objective"] = self.objectives_text
+        settings["cost"] = None if self.cost is None else str(self.cost)
         return _without_none(settings)
 
     def to_toml(self) -> str:
@@ -251,7 +275,10 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
 
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a recorded run, with what runs did before these settings were recorded."""
-    return {"searcher_model": "forest", "references": False, **settings}
+    recorded = {"searcher_model": "forest", "references": False, "repeats": 1, **settings}
+    if isinstance(recipe := settings.get("recipe", {}), Mapping):
+        recorded["recipe"] = {"resolution": 0, **recipe}
+    return recorded
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:
@@ -278,6 +305,8 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
         values["fidelity"] = FidelityRange(min=number, max=number)
     elif fidelity is not None:
         values["fidelity"] = FidelityRange.parse(str(fidelity))
+    if values.get("cost") is not None:
+        values["cost"] = FidelityCosts.parse(str(values["cost"]))
     if values.get("cluster") == "local":
         values["cluster"] = None
     values["limits"] = _limits(values.get("limits", {}))

@@ -1,4 +1,4 @@
-"""FidelityRange: the epochs at which trials are evaluated, MIN:MAX:ETA."""
+"""FidelityRange: the epochs at which trials are evaluated, MIN:MAX:ETA; FidelityCosts: what a trial at each of them costs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 
 from naxcli.errors import NaxcliError
+
+MEASURED = "measured"
+"""How `--cost` says that trials cost the time that they take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +69,62 @@ class FidelityRange:
         raise NaxcliError(
             f"fidelity {text!r} is not MIN:MAX:ETA", hint="--fidelity 3:27:3 for rungs of 3, 9 and 27 epochs"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityCosts:
+    """What a trial at each fidelity costs, in any unit; without a number it is measured.
+
+    Raises:
+        NaxcliError: If a cost is not above 0.
+    """
+
+    costs: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        for fidelity, cost in self.costs:
+            if not 0 < cost < math.inf:
+                raise NaxcliError(f"the cost of fidelity {fidelity:g} is {cost:g}", why="it must be above 0 and finite")
+
+    @property
+    def is_measured(self) -> bool:
+        return not self.costs
+
+    def __str__(self) -> str:
+        return MEASURED if self.is_measured else ",".join(f"{fidelity!r}={cost!r}" for fidelity, cost in self.costs)
+
+    def of(self, fidelity: float) -> float | None:
+        """Return the stated cost of a trial, in units of one at the highest fidelity; None of a fidelity that has none."""
+        cost = next((cost for known, cost in self.costs if math.isclose(known, fidelity)), None)
+        return None if cost is None else cost / max(self.costs)[1]
+
+    def require_rungs(self, fidelity: FidelityRange) -> None:
+        """Check that these are the costs of the rungs of a range, all of them and no other, where they are stated.
+
+        Raises:
+            NaxcliError: If not.
+        """
+        rungs = fidelity.rungs()
+        if self.is_measured:
+            return
+        if len(self.costs) != len(rungs) or any(self.of(rung) is None for rung in rungs):
+            raise NaxcliError(
+                f"the costs {self} are not those of fidelity {fidelity}",
+                why=f"its rungs are {', '.join(f'{rung:g}' for rung in rungs)}, and each needs one",
+                hint=f"--cost {','.join(f'{rung:g}={rung / fidelity.max:.3g}' for rung in rungs)} is what they cost unless stated",
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> FidelityCosts:
+        """Return the costs of `FIDELITY=COST,FIDELITY=COST`, or of `measured`."""
+        if text == MEASURED:
+            return cls(costs=())
+        try:
+            pairs = [tuple(float(number) for number in part.split("=")) for part in text.split(",")]
+        except ValueError:
+            pairs = []
+        if not pairs or any(len(pair) != 2 for pair in pairs):
+            raise NaxcliError(
+                f"cost {text!r} is not FIDELITY=COST,FIDELITY=COST", hint="--cost 12=0.05,240=1, or --cost measured"
+            )
+        return cls(costs=tuple((fidelity, cost) for fidelity, cost in pairs))

@@ -5,9 +5,12 @@ Source: Shavit et al., From Xception to NEXcepTion, ICPRAM 2023, appendix Table 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from naxcli.errors import NaxcliError
 
@@ -19,6 +22,8 @@ FULL_TRAINING_EPOCHS = 300
 """Length of a final training in the paper."""
 IMAGENET_RECIPE = {"augmentation_repeats": 3}
 """Settings that the paper changes for ImageNet."""
+CHOICE_PREFIX = "recipe."
+"""Beginning of the names of hyperparameters that choose a setting of the recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,8 @@ class Recipe:
         randaugment: RandAugment in timm's notation; empty does without.
         crop_padding: Pixels of black border from which a random crop of the original size is taken; 0 does not crop.
         horizontal_flip: Probability of mirroring an image.
+        resolution: Side in pixels that augmented images are resized to for the network, as those are that it is measured on; 0 keeps
+            the data's. Of the reduced network; a full-size one keeps its own. (Not of the paper.)
         mixup: Alpha of mixup's Beta distribution; 0 does without mixup.
         cutmix: Alpha of CutMix's Beta distribution; 0 does without CutMix.
         mixup_prob: Probability that a batch is mixed at all.
@@ -81,6 +88,7 @@ class Recipe:
     randaugment: str = "rand-m7-mstd0.5-inc1"
     crop_padding: int = 4
     horizontal_flip: float = 0.5
+    resolution: int = 0
     mixup: float = 0.1
     cutmix: float = 1.0
     mixup_prob: float = 1.0
@@ -97,8 +105,10 @@ class Recipe:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if field.type in ("int", "float") and not (is_number and math.isfinite(value)):
                 raise _refusal(field.name, value, "a finite number")
-            if field.type == "int" and value != int(value):
+            if field.type == "int" and not isinstance(value, int):
                 raise _refusal(field.name, value, "a whole number")
+            if field.type == "str" and not isinstance(value, str):
+                raise _refusal(field.name, value, "text")
         for name, choices in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
@@ -115,6 +125,7 @@ class Recipe:
             "warmup_epochs",
             "min_learning_rate",
             "crop_padding",
+            "resolution",
             "mixup",
             "cutmix",
         ):
@@ -129,6 +140,13 @@ class Recipe:
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
             raise _refusal(name, getattr(self, name), rule)
+
+    def with_choices(self, config: Mapping[str, Any]) -> Recipe:
+        """Return the recipe of a configuration: this one, but for what the configuration chooses itself as `recipe.<setting>`.
+
+        A choice that is inactive, and so absent, stays as it is here.
+        """
+        return dataclasses.replace(self, **_choices(config))
 
     def randaugment_settings(self) -> RandAugmentSettings | None:
         """Return the parsed description of RandAugment, None where it is off."""
@@ -159,6 +177,16 @@ class Recipe:
             return self.min_learning_rate + span * warm
         progress = min(1.0, (epoch - warmup) / (schedule_epochs - warmup)) if schedule_epochs > warmup else 1.0
         return self.min_learning_rate + span * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def without_choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a configuration says of the network, without what it chooses of the recipe."""
+    return {name: value for name, value in config.items() if not name.startswith(CHOICE_PREFIX)}
+
+
+def _choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the recipe that a configuration chooses, by their names in the recipe."""
+    return {name.removeprefix(CHOICE_PREFIX): value for name, value in config.items() if name.startswith(CHOICE_PREFIX)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

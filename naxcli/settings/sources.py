@@ -10,14 +10,14 @@ import dataclasses
 import os
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.settings.experiment import CONNECTION_SETTINGS, Experiment, from_settings
 from naxcli.settings.former_names import present_name, with_present_names
-from naxcli.settings.toml import read_toml
+from naxcli.settings.toml import flat_settings, read_toml
 
 ENVIRONMENT_PREFIX = "NAXCLI_"
 # Read elsewhere, not settings of a run.
@@ -32,6 +32,7 @@ def resolve(
     stored: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     has_networks: bool | None = None,
+    chosen: Collection[str] = (),
 ) -> Experiment:
     """Return the settings from all sources, the strongest first: `--set`, flags, environment, experiment file, defaults.
 
@@ -42,9 +43,11 @@ def resolve(
         stored: Settings of an existing run, which take the place of file and defaults so that a shorter command resumes it.
         environment: variables; `NAXCLI_RECIPE__LEARNING_RATE` sets `recipe.learning_rate`.
         has_networks: Whether the space builds networks and so needs data.
+        chosen: Settings of the recipe that configurations choose themselves.
 
     Raises:
-        NaxcliError: For an unknown setting or a value of the wrong kind, naming it and its source, or a cluster that is not safe.
+        NaxcliError: For a setting that configurations choose, an unknown one or a value of the wrong kind, naming it and its source, or a
+            cluster that is not safe.
     """
     command_line = _nest({name: value for name, value in flags.items() if value is not None})
     for assignment in assignments:
@@ -53,6 +56,12 @@ def resolve(
     upper: dict[str, Any] = {}
     _merge(upper, from_environment)
     _merge(upper, command_line)
+    if refused := [name for name in flat_settings(upper) if name in chosen]:
+        raise NaxcliError(
+            f"setting {refused[0]} never counts here",
+            why="it is a hyperparameter: the configuration says what it is",
+            hint="leave the setting out; of one network, --config FILE takes a configuration with another value",
+        )
     lower: dict[str, Any] = {}
     if stored is not None:
         _merge(lower, stored)

@@ -26,11 +26,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted names, as `--set` writes them, with lists in the place of tuples as a file holds them."""
+    """Return nested settings under dotted names, as `--set` writes them, with lists for tuples and text for paths, as a file holds them."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
             flat.update(flat_settings(value, f"{prefix}{name}."))
         else:
-            flat[prefix + name] = json.loads(json.dumps(value))
+            flat[prefix + name] = json.loads(json.dumps(value, default=str))
     return flat

@@ -35,7 +35,7 @@ def validation_sums(network: nn.Module, dataset: Dataset, recipe: Recipe, proces
         processes: Processes that share the work; all of them get the result.
     """
     device = next(network.parameters()).device
-    normalisation, dtype = Normalisation(dataset, device), autocast_dtype(recipe, device)
+    normalisation, dtype = Normalisation(dataset, device, recipe.resolution), autocast_dtype(recipe, device)
     num_correct, loss_sum = torch.zeros((), device=device), torch.zeros((), device=device)
     was_training = network.training
     network.eval()

@@ -190,11 +190,12 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
     torch.set_num_threads(task.threads)
     device = device_of_worker()
     dataset = _dataset(task.data)
-    shape = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": dataset.image_size}
+    image_size = task.recipe.resolution or dataset.image_size
+    shape = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": image_size}
     counts = measure_config(space, task.config, width=task.width, **shape)
     seed_everything(task.seed)
     network = build_network(space, dict(task.config), **shape, width=task.width)
-    latency_ms = _latency_ms(task, network, (dataset.in_channels, dataset.image_size, dataset.image_size), device)
+    latency_ms = _latency_ms(task, network, (dataset.in_channels, image_size, image_size), device)
     measured: dict[str, Any] = {**counts, "latency_ms": latency_ms, "device": _device_name(device)}
     if (reason := _too_slow(latency_ms, task)) is not None:
         return Result(status=Status.INFEASIBLE, error=reason, **measured)

@@ -277,17 +277,18 @@ def _train_until(
 
     assert task.recipe is not None
     space, dataset = load_task_data(task)
+    recipe = task.recipe.with_choices(config)
     seed_everything(task.seed)
     network = build_network(
         space,
         dict(config),
         num_classes=dataset.num_classes,
         in_channels=dataset.in_channels,
-        image_size=dataset.image_size,
+        image_size=recipe.resolution or dataset.image_size,
         width=task.width,
     )
     # Far more epochs than there is time for.
-    request = TrainingRequest(recipe=task.recipe, epochs=10_000.0, seed=task.seed, device=device)
+    request = TrainingRequest(recipe=recipe, epochs=10_000.0, seed=task.seed, device=device)
     outcome = train(network, dataset, request, on_step=on_step, should_stop=should_stop)
     del network
     return_memory()

@@ -304,6 +304,7 @@ def _live_lines(session: Session, *, width: int, height: int) -> list[str]:
         finished=done,
         running={trial.trial_id: trial for trial in trials[12:]},
         active_seconds=lambda: 30.0,
+        evaluations=SimpleNamespace(finished=12.0),
         incumbent=Incumbent(trial=trials[11], cost=0.1234, num_seeds=1),
         status_counts={Status.SUCCESS: 12, Status.CRASHED: 0},
     )
@@ -425,12 +426,14 @@ def test_other_settings_of_a_run_are_named_as_the_user_wrote_them(
 
 
 def test_the_start_says_when_it_ends_and_what_it_minimises(tiny_space: Path, tmp_path: Path) -> None:
-    session = _a_session(tiny_space, tmp_path / "run", budget="10m", objective="params")
+    session = _a_session(tiny_space, tmp_path / "run", budget="10m", budget_evaluations=60.0, objective="params")
     search: Any = SimpleNamespace(
         finished=[], active_seconds=lambda: 0.0, records=SimpleNamespace(running=list), running={}
     )
     shown = _notices(session, lambda progress: progress.started(search))
-    assert re.search(r"budget 10m \(ends about \d\d:\d\d:\d\d\), 5 trials$", shown.strip())
+    assert re.search(
+        r"budget 10m \(ends about \d\d:\d\d:\d\d\), 5 trials, the cost of 60 full evaluations$", shown.strip()
+    )
     assert "objectives cost,params" in shown
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from naxcli.data import randaugment
 from naxcli.data.augment import (
+    MIXING,
     Mixing,
     Normalisation,
     TrainingBatches,
@@ -20,6 +21,7 @@ from naxcli.data.augment import (
     draw_mixing,
     mix_images,
     mix_targets,
+    random_stream,
 )
 from naxcli.data.dataset import Dataset
 from naxcli.data.randaugment import OPERATIONS, argument_of, draw_layers
@@ -273,6 +275,25 @@ def test_normalised_images_have_the_data_sets_statistics_taken_out() -> None:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (dataset.mean, dataset.std))
     assert torch.allclose(normalised, (dataset.train_images / 255 - mean) / std, atol=1e-5)
     assert normalised.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_resolution_of_the_recipe_resizes_what_the_network_sees_and_mixes_at_that_size() -> None:
+    dataset = make_dataset()
+    grey = torch.full_like(dataset.train_images, 128)
+    resized = Normalisation(dataset, CPU, 20)(grey, channels_last=True)
+    assert resized.shape == (*grey.shape[:2], 20, 20)
+    assert torch.allclose(resized[:, :, :1, :1].expand_as(resized), resized)
+    assert torch.allclose(resized[..., 0, 0], Normalisation(dataset, CPU)(grey, channels_last=True)[..., 0, 0])
+    recipe = replace(PLAIN, resolution=20, cutmix=1.0)
+    batches = TrainingBatches(dataset, recipe, seed=0, device=CPU)
+    for step in range(batches.steps_per_epoch):
+        images, targets = batches.batch(step)
+        position = random_stream(0, MIXING, 0, step)
+        mixing = draw_mixing(recipe, 20, position)
+        assert images.shape == (8, 3, 20, 20) and mixing.box is not None and max(mixing.box) <= 20
+        assert torch.allclose(
+            targets.max(dim=1).values.min(), torch.tensor(max(mixing.weight, 1 - mixing.weight)), atol=1e-6
+        )
 
 
 def test_an_epoch_shows_every_image_once_but_for_the_last_partial_batch() -> None:

@@ -196,9 +196,8 @@ def test_pruning_checkpoints_leaves_files_of_others(session: Session) -> None:
         finished = records.finished()
     for name in ("1.pt", "01.txt", "best.pt", "²3.pt"):
         write(session.run.checkpoints / name)
-    policy = CheckpointPolicy(run=session.run, fidelity=FidelityRange(min=1, max=1), finished=finished)
-    policy._incumbent_id = None  # so that the one of trial 1 is not needed any more
-    policy._prune()
+    # That of trial 1 is not needed where it is not the incumbent's.
+    CheckpointPolicy(run=session.run, fidelity=FidelityRange(min=1, max=1), finished=finished, incumbent=None)
     assert sorted(path.name for path in session.run.checkpoints.iterdir()) == ["01.txt", "best.pt", "²3.pt"]
 
 

@@ -131,13 +131,13 @@ def test_a_cluster_that_only_a_file_names_is_refused(source: str, tmp_path: Path
 
 def test_rungs_branch_from_a_trunk_unless_the_whole_schedule_is_asked_for() -> None:
     rungs = settings(fidelity="1:9:3", assignments=["recipe.decay_fraction=0.25"])
-    assert (rungs.trial_recipe.schedule, rungs.continued_share) == ("warmup_stable_decay", 0.75)
-    assert rungs.trial_recipe.warmup_epochs == pytest.approx(0.2)  # a fifth of the lowest rung
+    assert (rungs.trial_recipe().schedule, rungs.continued_share()) == ("warmup_stable_decay", 0.75)
+    assert rungs.trial_recipe().warmup_epochs == pytest.approx(0.2)  # a fifth of the lowest rung
     assert rungs.recipe.schedule == "cosine"  # of confirmation and final training
     whole = settings(fidelity="1:9:3", assignments=["rung_schedule=whole"])
     single = settings(epochs=9)
     for experiment in (whole, single):
-        assert (experiment.trial_recipe, experiment.continued_share) == (experiment.recipe, 1.0)
+        assert (experiment.trial_recipe(), experiment.continued_share()) == (experiment.recipe, 1.0)
     with pytest.raises(NaxcliError, match="rung_schedule"):
         settings(fidelity="1:9:3", assignments=["rung_schedule=steps"])
 

@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def is_translated(experiment: Experiment) -> bool:
-    schedules = {experiment.recipe.schedule, experiment.rung_schedule, experiment.trial_recipe.schedule}
+    schedules = {experiment.recipe.schedule, experiment.rung_schedule, experiment.trial_recipe().schedule}
     return experiment.data_in_memory == "never" and schedules == {"warmup_stable_decay"}
 
 
