@@ -16,6 +16,7 @@ LEFT_OUT = {
     "gpu_study",
     "importance_coverage",
     "multi_fidelity",
+    "one_more_day",
     "results",
     "rung_schedules",
     "spaces_lcbench",

@@ -9,12 +9,16 @@ trials, prints how many of the intervals held, how many truths lay above (+) and
 pairs, and for those of hyperparameters and pairs that have no effect at all (each also counted among the others). Noise is in units of the
 standard deviation of the noise-free cost.
 
+With `--all`, the made-up functions have a second, lower fidelity, at which one hyperparameter has no effect, and three kinds more are
+counted: tunability (truth enumerated), PED-ANOVA (truth from 20,000 noisy trials) and the difference of fANOVA mains between fidelities.
+
 NAS-Bench-Macro is searched at random and by `smac`, whose trials crowd around the good networks; each trial has the accuracy of one seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import time
@@ -33,16 +37,20 @@ from benchmarks.results import add_json_option, keep
 from naxcli.analysis.components import part_codes
 from naxcli.analysis.encoding import Encoding, Floats
 from naxcli.analysis.lpi import neighbourhood
+from naxcli.analysis.ped_anova import Quantiles, ped_anova
 from naxcli.analysis.summary import summarise
+from naxcli.analysis.table import check_table
+from naxcli.analysis.tunability import make_tuning
 from naxcli.searchers import FidelityRange, make_searcher
 
 # A share below this is that of a choice without any effect.
 NO_EFFECT = 1e-9
+NUM_TRUTH_TRIALS = 20_000
 
 Columns = Mapping[str, Floats]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Problem:
     """A space and its noise-free cost, of the codes of many configurations at once (NaN for inactive ones)."""
 
@@ -149,6 +157,61 @@ def lpi_truth(problem: Problem, incumbent: Mapping[str, Any]) -> dict[str, float
     return {name: variance / total for name, variance in variances.items()} if total > 0 else {}
 
 
+def tunability_truth(problem: Problem) -> dict[str, float]:
+    """Return by how much the best value of each hyperparameter that is active in the default lowers its noise-free cost."""
+    encoding = Encoding(problem.space)
+    tuning = make_tuning(encoding, encoding.repair(encoding.defaults[None])[0])
+    return {name: float(gains[0]) for name, gains in tuning.gains(problem.cost_of(tuning.rows)[None]).items()}
+
+
+@functools.cache
+def separation_truth(problem: Problem, noise: float) -> dict[str, float]:
+    """Return the share of the variance of being among the best that each hyperparameter explains, in a large sample."""
+    sample = made_up_trials(problem, NUM_TRUTH_TRIALS, noise, seed=0)
+    table, vectors = check_table(sample, problem.space)
+    found = ped_anova(
+        Encoding(problem.space), vectors, table["cost"].to_numpy(dtype=float), Quantiles(), seed=0, has_intervals=False
+    )
+    return {name: row.estimate.mean or 0.0 for name, row in found.rows.items()}
+
+
+def at_low_fidelity(problem: Problem) -> Problem:
+    """Return a problem in which the first hyperparameter has no effect."""
+    first = Encoding(problem.space).domains[0].name
+
+    def cost(at: Columns) -> Floats:
+        return problem.cost({**at, first: np.zeros_like(at[first])})
+
+    return Problem(space=problem.space, cost=cost)
+
+
+def two_fidelities(problem: Problem, num_trials: int, noise: float, *, seed: int) -> pd.DataFrame:
+    """Return trials of a problem, and as many at a lower fidelity."""
+    high = made_up_trials(problem, num_trials, noise, seed=seed)
+    low = made_up_trials(at_low_fidelity(problem), num_trials, noise, seed=seed + 10_000).assign(fidelity=0.5)
+    return pd.concat([low, high], ignore_index=True).assign(trial_id=range(2 * num_trials))
+
+
+def further_intervals(
+    summary: Mapping[str, Any], problem: Problem, noise: float, fanova: Mapping[tuple[str, ...], float]
+) -> Iterator[tuple[str, float, float, float]]:
+    """Yield what `intervals` does, of tunability, PED-ANOVA and differences between fidelities."""
+    entry = summary["importance"][-1]
+    gains, shares, low = (
+        tunability_truth(problem),
+        separation_truth(problem, noise),
+        fanova_truth(at_low_fidelity(problem)),
+    )
+    for row in entry["tunability"]:
+        yield "tunability", gains[row["name"]], row["low"], row["high"]
+    for row in entry["ped_anova"]:
+        yield "PED-ANOVA", shares[row["name"]], row["low"], row["high"]
+    for row in summary["importance_changes"][0]["changes"]:
+        if row["method"] == "fanova":
+            truth = fanova[(row["name"],)] - low[(row["name"],)]
+            yield "difference", truth, row["low"], row["high"]
+
+
 def made_up_trials(problem: Problem, num_trials: int, noise: float, *, seed: int) -> pd.DataFrame:
     """Return random configurations with noisy costs."""
     problem.space.seed(seed)
@@ -186,8 +249,9 @@ def searched_trials(searcher_name: str, num_trials: int, *, seed: int) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, Problem, Callable[[int], pd.DataFrame]]]:
-    """Yield the name of each cell, its problem, and what makes the trials of a search with a seed."""
+def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, Problem, float, Callable[[int], pd.DataFrame]]]:
+    """Yield the name of each cell, its problem and noise, and what makes the trials of a search with a seed."""
+    make_trials = two_fidelities if arguments.all else made_up_trials
     wanted = arguments.only.split(",")
     sizes = [int(number) for number in arguments.trials.split(",")]
     for name, make in PROBLEMS.items():
@@ -196,16 +260,16 @@ def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, Problem, Callabl
                 problem = make()
 
                 def trials(seed: int, *, p: Problem = problem, n: int = size, s: float = noise) -> pd.DataFrame:
-                    return made_up_trials(p, n, s, seed=seed)
+                    return make_trials(p, n, s, seed=seed)
 
-                yield f"{name}, noise {noise:g}, {size} trials", problem, trials
+                yield f"{name}, noise {noise:g}, {size} trials", problem, noise, trials
     for searcher in ("random", "smac") if "nas-bench-macro" in wanted else ():
         for size in sizes:
 
             def trials(seed: int, *, s: str = searcher, n: int = size) -> pd.DataFrame:
                 return searched_trials(s, n, seed=seed)
 
-            yield f"nas-bench-macro, {searcher}, {size} trials", nas_bench_macro(), trials
+            yield f"nas-bench-macro, {searcher}, {size} trials", nas_bench_macro(), 0.0, trials
 
 
 def intervals(
@@ -228,12 +292,16 @@ def main() -> None:
     parser.add_argument("--noise", default="0,0.3,1,3")
     parser.add_argument("--only", default=",".join([*PROBLEMS, "nas-bench-macro"]))
     parser.add_argument("--bootstrap", type=int, default=100)
+    parser.add_argument(
+        "--all", action="store_true", help="tunability, PED-ANOVA and differences between fidelities too"
+    )
     add_json_option(parser)
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.searches} searches a cell")
     totals: dict[str, Counter[str]] = defaultdict(Counter)
     measured = {}
-    for number, (cell, problem, make_trials) in enumerate(cells(arguments)):
+    methods = ("lpi", "fanova", "tunability", "ped_anova") if arguments.all else ("lpi", "fanova")
+    for number, (cell, problem, noise, make_trials) in enumerate(cells(arguments)):
         fanova, counts, widths = (
             fanova_truth(problem),
             defaultdict[str, Counter[str]](Counter),
@@ -243,11 +311,14 @@ def main() -> None:
         # Every cell has seeds of its own, so that one unlucky sample does not count in all of them.
         for seed in range(number * arguments.searches, (number + 1) * arguments.searches):
             summary = summarise(
-                make_trials(seed), problem.space, bootstrap=arguments.bootstrap, methods=("lpi", "fanova"), seed=seed
+                make_trials(seed), problem.space, bootstrap=arguments.bootstrap, methods=methods, seed=seed
             )
             incumbent = summary["incumbent"]["config"]
-            for kind, truth, low, high in intervals(summary["importance"][-1], problem, fanova, incumbent):
-                for group in (kind, f"{kind} without effect") if truth < NO_EFFECT else (kind,):
+            found = list(intervals(summary["importance"][-1], problem, fanova, incumbent))
+            if len(summary["importance"]) > 1:
+                found += further_intervals(summary, problem, noise, fanova)
+            for kind, truth, low, high in found:
+                for group in (kind, f"{kind} without effect") if abs(truth) < NO_EFFECT else (kind,):
                     held = low - NO_EFFECT <= truth <= high + NO_EFFECT
                     counts[group].update(held=int(held), all=1, above=int(not held and truth > high))
                     widths[group].append(high - low)

@@ -18,7 +18,11 @@ SECONDS_PER_DAY = 86_400
 # Fewer trials at the highest fidelity say nothing about the next ones.
 MIN_TRIALS = 20
 NUM_SIMULATIONS = 2_000
-NUM_RESAMPLES = 20
+# So many of the best costs say how far apart records are.
+NUM_BEST = 8
+# Least and largest gain of a doubling over that of the one before, and standard deviation of the logarithm of what is estimated of it.
+SHRINKAGES = (0.5, 1.0)
+SHRINKAGE_SPREAD = 0.35
 SIZES = ("num_params", "flops", "latency_ms")
 
 
@@ -121,7 +125,8 @@ def marginal_value(
     elif num_configs is not None:
         to_come += f", of {num_left:,.0f} configurations that are left"
     method = (
-        f"gain per doubling of the last {len(_representative(costs)):,} trials at the highest fidelity, carried on to {to_come}; "
+        f"records to come in {to_come}, as far apart as the best of the last {len(_representative(costs)):,} trials at the highest "
+        "fidelity say; "
         f"95 % prediction interval{'' if lowest < 0 else ', no cost below 0'}; a searcher that is still learning does better"
     )
     return {"per_day_improvement": expected, "low": low, "high": high, "method": method}
@@ -133,10 +138,11 @@ def expected_improvement(
     """Return by how much more trials are expected to lower the best cost, and a 95 % prediction interval.
 
     The trials so far stand for what the searcher proposes now, in any order; only their latter half (at least 20) where it differs from
-    the first (rank sum test at 5 %). What the last doubling of their number gained (or a smaller step) is then known without any
-    assumption on the distribution: the best of all against the best of a random part. The steps to come gain as much, times the rate
-    at which gains shrank over the doublings before (between 1, an exponential tail, and 1/2, a uniform one), times an exponential factor
-    of mean one, as the spacing of records has. What these trials lag behind an older best is subtracted.
+    the first (rank sum test at 5 %). Of as many trials again, the number of new records has Poisson's distribution, whatever the costs are
+    distributed like. Each gains as much as the distances between the best costs so far say: times their ranks, these are exponential with a
+    common mean (Renyi 1953) that shrinks with each doubling of the number of trials, at the rate at which gains shrank over the doublings
+    before (between 1, an exponential tail, and 1/2, a uniform one). The interval holds the uncertainty of mean and rate too. What these
+    trials lag behind an older best is subtracted.
 
     Args:
         costs: (num_trials,) in the order in which trials ended.
@@ -144,20 +150,19 @@ def expected_improvement(
         lowest: a bound that no cost is below.
         seed: Random seed of the simulation.
     """
-    recent = np.sort(_representative(costs))
-    num = len(recent)
-    doublings = np.log2((num + num_more) / num)
-    num_steps = max(1, int(np.ceil(doublings)))
-    part = int(np.clip(round(num * 2 ** (-doublings / num_steps)), 1, num - 1))
-    shrinkage = _shrinkage(recent) ** (doublings / num_steps)
-    at_least = _rank_of_best(num, part)
     rng = np.random.default_rng(seed)
-    gains = np.zeros((NUM_RESAMPLES, NUM_SIMULATIONS // NUM_RESAMPLES))
-    for number in range(NUM_RESAMPLES):
-        drawn = np.sort(rng.choice(recent, num))
-        for step in range(1, num_steps + 1):
-            rank = np.searchsorted(-at_least, -rng.uniform(size=gains.shape[1]), side="right") - 1
-            gains[number] += rng.exponential(size=gains.shape[1]) * (drawn[rank] - drawn[0]) * shrinkage**step
+    recent = np.sort(_representative(costs))
+    ratio = (len(recent) + num_more) / len(recent)
+    rate = np.exp(SHRINKAGE_SPREAD * rng.standard_normal(NUM_SIMULATIONS))[:, None]
+    rate = np.clip(_shrinkage(recent) * rate, *SHRINKAGES)
+    ranks = np.arange(1, min(NUM_BEST, len(recent)))
+    # At rank r, the best costs are those of a search with so many doublings less.
+    spacings = ranks * np.diff(recent[: len(ranks) + 1]) * rate ** np.log2(ranks + 0.5)
+    mean = spacings.sum(axis=1) / rng.gamma(len(ranks), size=NUM_SIMULATIONS)
+    num_records = rng.poisson(np.log(ratio), size=NUM_SIMULATIONS)
+    shape = NUM_SIMULATIONS, max(1, int(num_records.max()))
+    records = rng.exponential(size=shape) * rate ** rng.uniform(0, np.log2(ratio), size=shape)
+    gains = mean * (records * (np.arange(shape[1]) < num_records[:, None])).sum(axis=1)
     gains = np.clip(gains - (recent[0] - costs.min()), 0.0, costs.min() - lowest)
     low, high = np.percentile(gains, [2.5, 97.5])
     return float(gains.mean()), float(low), float(high)
@@ -171,7 +176,7 @@ def _shrinkage(costs: Floats) -> float:
         chance = -np.diff(_rank_of_best(num, part), append=0.0)
         bests.append(float(chance @ costs[: len(chance)]))
     earlier, later = bests[0] - bests[1], bests[1] - bests[2]
-    return float(np.clip(later / earlier, 0.5, 1.0)) if earlier > 0 else 1.0
+    return float(np.clip(later / earlier, *SHRINKAGES)) if earlier > 0 else SHRINKAGES[1]
 
 
 def _rank_of_best(num: int, part: int) -> Floats:

@@ -9,47 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from naxcli.analysis.ablation import Step
-from naxcli.analysis.components import NUM_CELLS, part_codes
-from naxcli.analysis.encoding import Domain, Encoding, Flags, Floats, check_groups, distinct_rows
-from naxcli.analysis.fanova import Effects, pairs_of
+from naxcli.analysis.changes import Measured
+from naxcli.analysis.encoding import Domain, Encoding, Floats, check_groups, distinct_rows
+from naxcli.analysis.entry import no_tables, separation, tables_of
 from naxcli.analysis.forest import MANY_TRIALS, Forest, fit_forest, out_of_bag_r2
-from naxcli.analysis.importance import (
-    NOT_AVAILABLE,
-    Estimate,
-    Key,
-    Question,
-    ask,
-    estimate,
-    rank_groups,
-)
-from naxcli.analysis.intervals import Interval, posterior_intervals
+from naxcli.analysis.importance import Key, ask, estimate
+from naxcli.analysis.intervals import Interval, posterior_intervals, with_interval
+from naxcli.analysis.request import Request
 
 # Below this share of variance explained out of bag, importance describes the forest more than the networks.
 WEAK_R2 = 0.2
 # Hyperparameters or values that a warning names before it counts the rest.
 MAX_NAMED = 5
 FAILED_HOW = {"out_of_memory": "ran out of memory", "timeout": "timed out", "infeasible": "broke a limit"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is wanted of each fidelity; see `summarise`.
-
-    `incumbent` is that of the highest fidelity; DeepCAVE's LPI takes `lpi_incumbent` where there is one.
-    """
-
-    encoding: Encoding
-    groups: Mapping[str, tuple[str, ...]]
-    default: Floats
-    incumbent: Floats
-    methods: Sequence[str]
-    lpi: str
-    num_draws: int
-    seed: int
-    is_exact: bool
-    merged: frozenset[str] = frozenset()
-    lpi_incumbent: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +48,12 @@ class Failures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An entry of `importance`, the forest behind it (None where there is none), and warnings."""
+    """An entry of `importance`, the forest behind it (None where there is none), warnings, and what differences are made of."""
 
     entry: dict[str, Any]
     forest: Forest | None
     warnings: tuple[str, ...]
+    measured: Measured
 
 
 def answer(
@@ -111,7 +84,8 @@ def answer(
     encoding = request.encoding.varied(vectors, incumbent=request.incumbent)
     entry = {"fidelity": fidelity, **_basis(vectors, costs, request, encoding, failures), "survivors_of": survivors_of}
     if entry["note"] is not None:
-        return Answer(entry=entry | _no_tables(request), forest=None, warnings=())
+        nothing = Measured(fidelity=fidelity, estimates={}, draws={})
+        return Answer(entry=entry | no_tables(request), forest=None, warnings=(), measured=nothing)
     asked = _within(request, encoding)
     forest = fit_forest(
         encoding,
@@ -133,16 +107,20 @@ def answer(
         seed=asked.seed,
     )
     found, explained = estimate(forest, question)
+    intervals: dict[Key, Interval] = {}
     if request.num_draws > 0 and not request.is_exact:
         intervals = posterior_intervals(
             vectors, costs, question, num_draws=request.num_draws, seed=request.seed, progress=progress
         )
-        found = {key: _with_interval(value, intervals.get(key)) for key, value in found.items()}
-    tables = _tables(found, asked, question, explained, vectors)
+        found = {key: with_interval(value, intervals.get(key)) for key, value in found.items()}
+    tables = tables_of(found, asked, question, explained, vectors) | separation(vectors, costs, asked)
     return Answer(
         entry=entry | tables,
         forest=forest,
         warnings=_warnings(entry, tables, asked, vectors=vectors, failures=failures),
+        measured=Measured(
+            fidelity=fidelity, estimates=found, draws={key: interval.draws for key, interval in intervals.items()}
+        ),
     )
 
 
@@ -197,133 +175,6 @@ def _reason(costs: Floats, num_configs: int, encoding: Encoding) -> str | None:
     if np.ptp(costs) == 0:
         return "all costs are equal: no variance to explain"
     return None
-
-
-def _with_interval(found: Estimate, interval: Interval | None) -> Estimate:
-    if found.mean is None or interval is None:
-        return found
-    # Forest and process are two models of the same trials: where they disagree, the interval holds the forest's estimate too.
-    low, high = min(interval.low, found.mean), max(interval.high, found.mean)
-    return replace(found, low=low, high=high, matters=interval.matters)
-
-
-def _no_tables(request: Request) -> dict[str, Any]:
-    tables = ("lpi", "fanova", "groups", "ablation", "shapley", "partial_dependence")
-    return {**{name: [] for name in tables}, **_lpi_method(request)}
-
-
-def _lpi_method(request: Request) -> dict[str, str]:
-    return {"lpi_method": request.lpi} if "lpi" in request.methods else {}
-
-
-def _tables(
-    found: Mapping[Key, Estimate], request: Request, question: Question, explained: Effects | None, vectors: Floats
-) -> dict[str, Any]:
-    """Return the tables of an entry; what has no number is null."""
-    names = [domain.name for domain in request.encoding.domains]
-    wants_lpi, wants_fanova = "lpi" in request.methods, "fanova" in request.methods
-    inactive = {domain.name for domain in request.encoding.domains if np.isnan(question.lpi_incumbent[domain.index])}
-    lpi = _ranked(found, [("lpi", name) for name in names]) if wants_lpi else []
-    mains = _ranked(found, [("fanova", name) for name in names]) if wants_fanova else []
-    pairs = _ranked(found, [("fanova", *pair) for pair in pairs_of(request.encoding)]) if wants_fanova else []
-    return {
-        "lpi": [{"name": key[1], **numbers, "inactive": key[1] in inactive} for key, numbers in lpi],
-        "fanova": [{"names": list(key[1:]), **numbers} for key, numbers in (*mains, *pairs)],
-        "groups": [
-            {
-                "name": group,
-                "members": list(members),
-                "lpi": _spread(found.get(("group lpi", group), NOT_AVAILABLE)),
-                "fanova": _spread(found.get(("group fanova", group), NOT_AVAILABLE)),
-            }
-            for group, members in request.groups.items()
-        ],
-        "ablation": _ablation(found, question),
-        "shapley": _shapley(found, request),
-        "partial_dependence": _partial_dependence(explained, request.encoding, vectors),
-        **_lpi_method(request),
-    }
-
-
-def _spread(found: Estimate) -> dict[str, float | None]:
-    return {"mean": found.mean, "std": found.std, "low": found.low, "high": found.high}
-
-
-def _ranked(found: Mapping[Key, Estimate], keys: Sequence[Key]) -> list[tuple[Key, dict[str, Any]]]:
-    """Return the estimates with their rank groups, largest first; those without a number come last, by name."""
-    estimates = [found.get(key, NOT_AVAILABLE) for key in keys]
-    rows = [
-        (key, _spread(value) | {"rank_group": group, "matters": value.matters})
-        for key, value, group in zip(keys, estimates, rank_groups(estimates), strict=True)
-    ]
-    return sorted(rows, key=lambda row: (row[1]["mean"] is None, -(row[1]["mean"] or 0.0), row[0]))
-
-
-def _ablation(found: Mapping[Key, Estimate], question: Question) -> list[dict[str, Any]]:
-    if question.steps is None:
-        return []
-    encoding = question.encoding
-
-    def point(number: int, name: str, before: Any, after: Any) -> dict[str, Any]:
-        cost = found["ablation", str(number)]
-        return {"name": name, "from": before, "to": after, "cost": cost.mean, "low": cost.low, "high": cost.high}
-
-    def values(step: Step, row: Floats) -> Any:
-        chosen = [encoding.value(name, row[encoding.domain(name).index]) for name in step.names]
-        return chosen[0] if len(chosen) == 1 else ", ".join(map(str, chosen))
-
-    return [point(0, "default", None, None)] + [
-        point(number, ", ".join(step.names), values(step, step.before), values(step, step.after))
-        for number, step in enumerate(question.steps, start=1)
-    ]
-
-
-def _shapley(found: Mapping[Key, Estimate], request: Request) -> list[dict[str, Any]]:
-    if "shapley" not in request.methods:
-        return []
-    rows = []
-    for domain in request.encoding.domains:
-        default, incumbent = request.default[domain.index], request.incumbent[domain.index]
-        if not np.array_equal(default, incumbent, equal_nan=True):
-            value = found.get(("shapley", domain.name), NOT_AVAILABLE)
-            rows.append(
-                {
-                    "name": domain.name,
-                    "value": value.mean,
-                    "low": value.low,
-                    "high": value.high,
-                    "standard_error": value.std,
-                }
-            )
-    return sorted(rows, key=lambda row: (row["value"] is None, -abs(row["value"] or 0.0), row["name"]))
-
-
-def _partial_dependence(explained: Effects | None, encoding: Encoding, vectors: Floats) -> list[dict[str, Any]]:
-    if explained is None:
-        return []
-    curves = []
-    for domain in encoding.domains:
-        seen = _seen_parts(domain, vectors)
-        marginal = explained.marginals[domain.name][:, seen]
-        curves.append(
-            {
-                "name": domain.name,
-                "values": [encoding.value(domain.name, code) for code in part_codes(domain)[seen]],
-                "mean": marginal.mean(axis=0).tolist(),
-                "std": marginal.std(axis=0).tolist(),
-            }
-        )
-    return curves
-
-
-def _seen_parts(domain: Domain, vectors: Floats) -> Flags:
-    """Return which parts of a domain some trial had; of a number, those between the lowest and the highest that any had."""
-    codes = vectors[:, domain.index]
-    lower, upper = domain.cells(NUM_CELLS)
-    if domain.kind == "numeric":
-        within: Flags = (upper >= np.nanmin(codes)) & (lower <= np.nanmax(codes))
-        return within
-    return np.isin(lower, codes)
 
 
 def _warnings(

@@ -14,9 +14,10 @@ from naxcli.analysis.forest import Forest
 from naxcli.analysis.lpi import Neighbourhood, neighbourhood
 from naxcli.analysis.methods import METHODS
 from naxcli.analysis.shapley import Game, shapley_game
+from naxcli.analysis.tunability import Tuning, make_tuning
 
 # What an estimate is of: ("lpi", name), ("fanova", name, ...), ("group lpi", group), ("group fanova", group), ("shapley", name),
-# ("ablation", number of the step).
+# ("ablation", number of the step), ("tunability", name), ("ped_anova", name).
 Key = tuple[str, ...]
 
 
@@ -38,8 +39,8 @@ NOT_AVAILABLE = Estimate(mean=None)
 class Question:
     """What is asked of every forest: the incumbent and default (vector rows) and all that follows from them.
 
-    `lpi_incumbent` is the one that `neighbours` surround. `neighbours`, `measure`, `steps` and `game` are None where their method is not
-    wanted or has nothing to say.
+    `lpi_incumbent` is the one that `neighbours` surround. `neighbours`, `measure`, `steps`, `game` and `tuning` are None where their method
+    is not wanted or has nothing to say; `best_values` are the codes that the forest says each hyperparameter is to be tuned to.
     """
 
     encoding: Encoding
@@ -50,6 +51,8 @@ class Question:
     measure: Measure | None
     steps: tuple[Step, ...] | None
     game: Game | None
+    tuning: Tuning | None
+    best_values: Mapping[str, float]
 
 
 def ask(
@@ -69,6 +72,7 @@ def ask(
     """
     encoding = forest.encoding
     centre = incumbent if lpi_incumbent is None else lpi_incumbent
+    tuning = make_tuning(encoding, default) if "tunability" in methods else None
     return Question(
         encoding=encoding,
         default=default,
@@ -78,6 +82,8 @@ def ask(
         measure=make_measure(encoding, groups, seed=seed) if "fanova" in methods else None,
         steps=tuple(ablation_path(forest, default, incumbent)) if "ablation" in methods else None,
         game=shapley_game(encoding, default, incumbent, seed=seed) if "shapley" in methods else None,
+        tuning=tuning,
+        best_values={} if tuning is None else tuning.best_codes(forest.predict(tuning.rows), encoding),
     )
 
 
@@ -108,6 +114,11 @@ def estimate(forest: Forest, question: Question) -> tuple[dict[Key, Estimate], E
         for number, name in enumerate(question.game.players):
             error = None if errors is None else float(errors[number])
             found["shapley", name] = Estimate(mean=float(values[number]), std=error)
+    if question.tuning is not None:
+        predictions = forest.predict_trees(question.tuning.rows)
+        for name, row in question.tuning.best(predictions.mean(axis=0)).items():
+            gains = predictions[:, 0] - predictions[:, row]
+            found["tunability", name] = Estimate(mean=float(gains.mean()), std=float(gains.std()))
     return found, explained
 
 

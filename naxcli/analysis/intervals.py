@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
 
-from naxcli.analysis.encoding import Floats
-from naxcli.analysis.importance import Key, Question
+from naxcli.analysis.encoding import Encoding, Floats
+from naxcli.analysis.importance import Estimate, Key, Question
 from naxcli.analysis.shares import Decomposer, Decomposition, SampledDecomposer
 from naxcli.analysis.surrogate import Functions, Scales, Surrogate
 
@@ -32,10 +32,11 @@ SPACE = "space"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A 95 % interval; `matters` says whether an effect was shown, None where that is not asked."""
+    """A 95 % interval; `matters` says whether an effect was shown, None where that is not asked; `draws` are the values it is made of."""
 
     low: float
     high: float
+    draws: Floats
     matters: bool | None = None
 
 
@@ -67,7 +68,7 @@ def posterior_intervals(
     rng = np.random.default_rng(seed)
     rows = _rows(question)
     decompose = _decomposition(question, surrogate, rows, seed=seed)
-    space = _space_rows(question, rng)
+    space = space_rows(question.encoding, rng)
     num_scales = -(-num_draws // DRAWS_PER_SCALES)
     num_functions = FUNCTIONS_PER_DRAW * DRAWS_PER_SCALES
     draws = list(zip(surrogate.draw_scales(num_scales, rng), rng.spawn(num_scales), strict=True))
@@ -94,6 +95,7 @@ def posterior_intervals(
     }
     decoys = Decoys(surrogate, rng)
     intervals = _local(question, predictions, decoys) | _along_paths(question, predictions)
+    intervals |= _of_tuning(question, predictions, decoys)
     return intervals | _global([found for _, found in drawn if found is not None], question, decoys)
 
 
@@ -124,12 +126,13 @@ def _rows(question: Question) -> dict[str, Floats]:
         rows["ablation"] = np.array([question.default, *(step.after for step in question.steps)])
     if question.game is not None:
         rows["shapley"] = question.game.rows
+    if question.tuning is not None:
+        rows["tunability"] = question.tuning.rows
     return rows
 
 
-def _space_rows(question: Question, rng: np.random.Generator) -> Floats:
+def space_rows(encoding: Encoding, rng: np.random.Generator) -> Floats:
     """Return rows drawn from the uniform product of all domains, repaired."""
-    encoding = question.encoding
     rows = np.repeat(encoding.defaults[None], NUM_SPACE_ROWS, axis=0)
     for domain in encoding.domains:
         rows[:, domain.index] = (
@@ -149,11 +152,11 @@ def _local(question: Question, predictions: Mapping[str, Floats], decoys: Decoys
         if len(shares) == 0:
             continue
         if name not in numbers:
-            found["group lpi", name.removeprefix("group:")] = _interval(shares)
+            found["group lpi", name.removeprefix("group:")] = interval_of(shares)
             continue
         effect = drawn[:, question.neighbours.parts[name]]
-        matters = decoys.anywhere(numbers[name]) and _is_away((effect - effect.mean(axis=1, keepdims=True)).T)
-        found["lpi", name] = _interval(shares, matters=matters)
+        matters = decoys.anywhere(numbers[name]) and is_away((effect - effect.mean(axis=1, keepdims=True)).T)
+        found["lpi", name] = interval_of(shares, matters=matters)
     return found
 
 
@@ -161,10 +164,25 @@ def _along_paths(question: Question, predictions: Mapping[str, Floats]) -> dict[
     """Return the intervals of predicted costs along the ablation path and of Shapley values."""
     found: dict[Key, Interval] = {}
     for number, costs in enumerate(predictions["ablation"].T if "ablation" in predictions else []):
-        found["ablation", str(number)] = _interval(costs)
+        found["ablation", str(number)] = interval_of(costs)
     if question.game is not None:
         values = question.game.values_of(-predictions["shapley"])
-        found |= {("shapley", name): _interval(values[:, n]) for n, name in enumerate(question.game.players)}
+        found |= {("shapley", name): interval_of(values[:, n]) for n, name in enumerate(question.game.players)}
+    return found
+
+
+def _of_tuning(question: Question, predictions: Mapping[str, Floats], decoys: Decoys) -> dict[Key, Interval]:
+    """Return the intervals of what tuning single hyperparameters gains over the default."""
+    if question.tuning is None:
+        return {}
+    drawn = predictions["tunability"]
+    numbers = {domain.name: number for number, domain in enumerate(question.encoding.domains)}
+    found: dict[Key, Interval] = {}
+    for name, gains in question.tuning.gains(drawn).items():
+        effect = drawn[:, question.tuning.parts[name]]
+        is_shown = decoys.anywhere(numbers[name]) and is_away((effect - effect.mean(axis=1, keepdims=True)).T)
+        # A hyperparameter may have an effect, and the default its best value.
+        found["tunability", name] = interval_of(gains, matters=is_shown and interval_of(gains).low > 0)
     return found
 
 
@@ -179,25 +197,37 @@ def _global(drawn: Sequence[Decomposition], question: Question, decoys: Decoys) 
     for number, name in enumerate(names):
         effect = np.hstack([each.mains[number] for each in drawn])
         shares[(number,)] = (effect**2).sum(axis=0) / total
-        found["fanova", name] = _interval(shares[(number,)], matters=decoys.alone((number,)) and _is_away(effect))
+        found["fanova", name] = interval_of(shares[(number,)], matters=decoys.alone((number,)) and is_away(effect))
     for i, j in combinations(range(len(names)), 2):
         effect = np.hstack([each.pairs[i, j] for each in drawn])
         shares[i, j] = (effect**2).sum(axis=0) / total
-        found["fanova", names[i], names[j]] = _interval(shares[i, j], matters=decoys.alone((i, j)) and _is_away(effect))
+        found["fanova", names[i], names[j]] = interval_of(
+            shares[i, j], matters=decoys.alone((i, j)) and is_away(effect)
+        )
     assert question.measure is not None
     for group in question.measure.groups:
         members = {names.index(name) for factor in question.measure.groups[group].factors for name in factor[1]}
         joint = sum(share for numbers, share in shares.items() if members.issuperset(numbers))
-        found["group fanova", group] = _interval(np.asarray(joint))
+        found["group fanova", group] = interval_of(np.asarray(joint))
     return found
 
 
-def _interval(values: Floats, *, matters: bool | None = None) -> Interval:
+def interval_of(values: Floats, *, matters: bool | None = None) -> Interval:
+    """Return the interval that holds 95 % of draws; that of what is not shown to matter begins at 0."""
     low, high = np.percentile(values, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return Interval(low=0.0 if matters is False else float(low), high=float(high), matters=matters)
+    return Interval(low=0.0 if matters is False else float(low), high=float(high), draws=values, matters=matters)
 
 
-def _is_away(effect: Floats) -> bool:
+def with_interval(found: Estimate, interval: Interval | None) -> Estimate:
+    """Return an estimate with an interval that holds it."""
+    if found.mean is None or interval is None:
+        return found
+    # Forest and process are two models of the same trials: where they disagree, the interval holds the forest's estimate too.
+    low, high = min(interval.low, found.mean), max(interval.high, found.mean)
+    return replace(found, low=low, high=high, matters=interval.matters)
+
+
+def is_away(effect: Floats) -> bool:
     """Return whether no effect lies outside the region around the mean effect, (num_dimensions, num_draws), that holds 95 % of draws."""
     mean = effect.mean(axis=1, keepdims=True)
     return bool((mean**2).sum() > np.quantile(((effect - mean) ** 2).sum(axis=0), CONFIDENCE))
@@ -218,6 +248,7 @@ class Decoys:
         self._parts = surrogate.parts(surrogate.best)
         num = len(surrogate.fitted_costs)
         self._orders = np.stack([rng.permutation(num) for _ in range(NUM_DECOYS)], axis=1)
+        self._anywhere: dict[int, bool] = {}
 
     def alone(self, numbers: tuple[int, ...]) -> bool:
         """Return whether the effect of one hyperparameter alone, or of two beyond what each explains, exceeds its decoys."""
@@ -237,6 +268,11 @@ class Decoys:
 
     def anywhere(self, number: int) -> bool:
         """Return whether a hyperparameter, with all its interactions, exceeds its decoys."""
+        if number not in self._anywhere:
+            self._anywhere[number] = self._is_anywhere(number)
+        return self._anywhere[number]
+
+    def _is_anywhere(self, number: int) -> bool:
         kernel, beside = self._parts[number]
         factor = cholesky(self._covariance - kernel * beside, lower=True)
         left = cho_solve((factor, True), self._surrogate.fitted_costs)

@@ -55,7 +55,13 @@ class Neighbourhood:
 
 
 def neighbourhood(
-    encoding: Encoding, incumbent: Floats, groups: Mapping[str, Sequence[str]], *, method: str = "naxcli", seed: int = 0
+    encoding: Encoding,
+    incumbent: Floats,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    method: str = "naxcli",
+    num_points: int = GRID_POINTS,
+    seed: int = 0,
 ) -> Neighbourhood:
     """Return the configurations that importance around an incumbent (a vector row) compares.
 
@@ -68,7 +74,7 @@ def neighbourhood(
     """
     rng = np.random.default_rng(seed)
     values = {
-        domain.name: _values(domain, incumbent[domain.index], method)
+        domain.name: _values(domain, incumbent[domain.index], method, num_points)
         for domain in encoding.domains
         if not np.isnan(incumbent[domain.index])
     }
@@ -97,8 +103,8 @@ def _key(group: str) -> str:
     return f"group:{group}"
 
 
-def _values(domain: Domain, incumbent: float, method: str) -> Floats:
-    values = domain.grid(GRID_POINTS)
+def _values(domain: Domain, incumbent: float, method: str, num_points: int) -> Floats:
+    values = domain.grid(num_points)
     if method == "deepcave":
         others = values[values != incumbent]
         one_step: Floats = others[np.abs(others - incumbent) <= 1]

@@ -6,9 +6,22 @@ from collections.abc import Iterable
 
 from naxcli.errors import NaxcliError
 
-METHODS = ("lpi", "fanova", "ablation", "shapley")
+METHODS = ("lpi", "fanova", "ablation", "shapley", "ped_anova", "tunability")
 # Whose definition of local importance.
 LPI_DEFINITIONS = ("naxcli", "deepcave")
+
+
+def check_quantiles(target: float, region: float) -> None:
+    """Refuse shares of trials of which the first is no part of the second.
+
+    Raises:
+        NaxcliError: unless 0 < target < region <= 1.
+    """
+    if not 0 < target < region <= 1:
+        raise NaxcliError(
+            f"the best {100 * target:.3g} % of the trials are no part of the best {100 * region:.3g} %",
+            hint="two shares of the trials, the smaller first, such as the best 10 % of the best 50 %",
+        )
 
 
 def check_methods(methods: Iterable[str], lpi: str = "naxcli") -> None:

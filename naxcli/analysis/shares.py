@@ -145,12 +145,19 @@ class SampledDecomposer:
             costs: (num_draws, num_rows).
             unseen: (num_draws,) variance of what the costs leave out, over what they hold.
         """
-        centred = (costs - costs.mean(axis=1, keepdims=True)).T / len(self.rows)
-        mains = {i: parts.T @ centred for i, parts in enumerate(self._parts)}
+        centred = self._centred(costs)
         pairs = {}
         for (i, left), (j, right) in combinations(enumerate(self._features), 2):
             pairs[i, j] = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1).T @ centred
-        return Decomposition(mains=mains, pairs=pairs, total=costs.var(axis=1) * (1 + unseen))
+        return Decomposition(mains=self.mains(costs), pairs=pairs, total=costs.var(axis=1) * (1 + unseen))
+
+    def mains(self, costs: Floats) -> dict[int, Floats]:
+        """Return the effects of single hyperparameters, (num_dimensions, num_draws) each, of (num_draws, num_rows) costs at the rows."""
+        return {i: parts.T @ self._centred(costs) for i, parts in enumerate(self._parts)}
+
+    def _centred(self, costs: Floats) -> Floats:
+        centred: Floats = (costs - costs.mean(axis=1, keepdims=True)).T / len(self.rows)
+        return centred
 
 
 def _project(left: Floats, right: Floats, coefficients: Floats) -> Floats:

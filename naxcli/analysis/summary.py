@@ -12,12 +12,17 @@ from ConfigSpace import ConfigurationSpace
 
 from naxcli.analysis.anytime import is_full_fidelity, marginal_value, pareto_front, trajectory
 from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
+from naxcli.analysis.changes import importance_changes
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
-from naxcli.analysis.fidelity import Answer, Failures, Request, answer
+from naxcli.analysis.failures import failure_rates
+from naxcli.analysis.fidelity import Answer, Failures, answer
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
-from naxcli.analysis.methods import METHODS, check_methods
+from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
+from naxcli.analysis.ped_anova import Quantiles
+from naxcli.analysis.request import Request
 from naxcli.analysis.table import check_table, unused_columns
+from naxcli.analysis.trade_off import trade_offs
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import plain_config, to_configuration
@@ -42,6 +47,8 @@ def summarise(
     run: str | None = None,
     space: str | None = None,
     merged: Collection[str] = (),
+    best: tuple[float, float] = (0.1, 0.5),
+    objectives: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return everything a report says about a table of trials.
 
@@ -51,7 +58,7 @@ def summarise(
         groups: name -> hyperparameters whose importance is also given jointly.
         references: name -> configuration to compare the incumbent with.
         default: where ablation path and Shapley values start; the space's default if None.
-        methods: which of `lpi`, `fanova`, `ablation`, `shapley` to compute.
+        methods: which of `METHODS` to compute.
         lpi: `naxcli`, or `deepcave` for the definition of DeepCAVE, in which `std` is a variance.
         at: the fidelity to analyse; all of them if None or `all`.
         bootstrap: number of draws from the posterior for the intervals, 0 for none.
@@ -61,6 +68,8 @@ def summarise(
         run: name of the run, passed on.
         space: name of the space, passed on.
         merged: choices (`name=value`) that the space counts as other names of the same network, so that no trial can have them.
+        best: which share of the trials PED-ANOVA takes for the best, and which larger share it tells them from.
+        objectives: columns of further objectives that the search lowered, such as `num_params`.
 
     Returns:
         JSON values only: numbers that do not exist are None, never NaN.
@@ -69,6 +78,7 @@ def summarise(
         NaxcliError: if the table, the references or the arguments do not fit the space.
     """
     _check_arguments(methods, lpi, bootstrap)
+    check_quantiles(*best)
     table, vectors = check_table(frame, configuration_space)
     encoding = Encoding(configuration_space)
     compared = _compared(configuration_space, default, references or {})
@@ -89,6 +99,7 @@ def summarise(
         seed=seed,
         is_exact=exact_model,
         merged=frozenset(merged),
+        quantiles=Quantiles(target=best[0], region=best[1]),
     )
     answers = _answers(table, vectors, request, fidelities=_fidelities(table, at), progress=progress)
     audits, arm = proxy_audit(table, vectors), random_arm(table)
@@ -102,12 +113,15 @@ def summarise(
         "references": _references(compared, rows, table, vectors, incumbent=incumbent, forest=forest),
         "trials": {str(status): int(count) for status, count in table["status"].value_counts(sort=True).items()},
         "failures": _failures(table),
+        "failure_rates": failure_rates(table, vectors, encoding, seed=seed),
         "importance": [a.entry for a in answers],
+        "importance_changes": importance_changes([a.measured for a in answers], seed=seed),
         "trajectory": trajectory(table),
         "proxy_audit": audits,
         "random_arm": arm,
         "marginal_value": marginal_value(table, vectors, num_configs=num_configs, seed=seed),
         "pareto": pareto_front(table, vectors),
+        "trade_offs": _trade_offs(table, vectors, request, objectives),
         "warnings": [
             *_table_warnings(frame, configuration_space, table),
             *(warning for a in answers for warning in a.warnings),
@@ -175,6 +189,18 @@ def _answers(
         )
         answers.append(found if own is None else replace(found, entry={**found.entry, "lpi_incumbent": own.config_id}))
     return answers
+
+
+def _trade_offs(
+    table: pd.DataFrame, vectors: Floats, request: Request, objectives: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the importance for the cost together with each further objective, at the highest fidelity."""
+    rows = np.flatnonzero(is_full_fidelity(table))
+    sizes = {name: table[name].to_numpy(dtype=float)[rows] for name in objectives if name in table}
+    if "fanova" not in request.methods or len(rows) == 0 or not sizes:
+        return []
+    fidelity, costs = float(table["fidelity"].iloc[rows[0]]), table["cost"].to_numpy(dtype=float)[rows]
+    return trade_offs(fidelity, vectors[rows], costs, sizes, request)
 
 
 def _survivors_of(config: Parts, fidelity_of: Floats, succeeded: Flags, fidelity: float) -> int | None:

@@ -27,7 +27,8 @@ def report(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", help="Method of importance: lpi, fanova, ablation or shapley; repeatable. Default: all."
+            "--method",
+            help="Method of importance: lpi, fanova, ablation, shapley, ped_anova or tunability; repeatable. Default: all.",
         ),
     ] = None,
     lpi: Annotated[
@@ -40,6 +41,13 @@ def report(
             help="Fidelity to analyse, in epochs, or all. Default: all, of which the terminal shows the highest.",
         ),
     ] = None,
+    best: Annotated[
+        str,
+        typer.Option(
+            "--best",
+            help="What ped_anova asks: what separates the best trials from good ones, as two shares in percent.",
+        ),
+    ] = "10:50",
     bootstrap: Annotated[
         int,
         typer.Option(
@@ -83,11 +91,29 @@ def report(
     if trials is not None and run is not None:
         raise NaxcliError("a run and --trials are two sources of one report", hint="leave one of them out")
     methods = tuple(method) if method else METHODS
-    request = ReportRequest(methods=methods, lpi=lpi, at=at, bootstrap=bootstrap, seed=seed, is_exact=exact_model)
+    request = ReportRequest(
+        methods=methods,
+        lpi=lpi,
+        at=at,
+        bootstrap=bootstrap,
+        seed=seed,
+        is_exact=exact_model,
+        best=_shares(best),
+    )
     files = _files(html=html, plots=plots, csv=csv, md=md)
     data = _analyse(run, trials, space_json, request, quiet=quiet)
     _show(data, request, as_json=as_json, is_shown=not (quiet and files))
     _write(files, data, quiet=quiet)
+
+
+def _shares(best: str) -> tuple[float, float]:
+    """Return the two shares of `--best`."""
+    parts = best.split(":")
+    try:
+        first, second = (float(part) / 100 for part in parts)
+    except ValueError:
+        raise NaxcliError(f"--best {best!r} is not two percentages", hint="--best 10:50") from None
+    return first, second
 
 
 def _files(**targets: str | None) -> list[tuple[Path, Writer]]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from naxcli.analysis.methods import METHODS, check_methods
+from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
 from naxcli.errors import NaxcliError
 from naxcli.records.database import Records, read_trials_parquet
 from naxcli.records.directory import RunDirectory
+from naxcli.records.history import OBJECTIVE_COLUMNS
 from naxcli.records.trial import CONFIG_PREFIX
 from naxcli.search_space.contract import plain_config
 from naxcli.search_space.recorded import read_space
@@ -30,6 +31,8 @@ _COLUMNS = {
     "fanova": ("fidelity", "names", "mean", "std", "low", "high"),
     "ablation": ("fidelity", "name", "from", "to", "cost"),
     "shapley": ("fidelity", "name", "value", "low", "high"),
+    "ped_anova": ("fidelity", "name", "mean", "low", "high"),
+    "tunability": ("fidelity", "name", "mean", "low", "high", "from", "to"),
 }
 FRAME_HEIGHT = 800  # pixels of a report in a notebook
 
@@ -45,9 +48,10 @@ class ReportRequest:
         bootstrap: Number of draws from the posterior behind the intervals; 0 gives none.
         seed: Random seed of forests and draws.
         is_exact: Whether the table is a complete factorial without noise: one tree of full depth, and no intervals.
+        best: Which share of the trials PED-ANOVA takes for the best, and which larger share it tells them from.
 
     Raises:
-        NaxcliError: If a method or a definition does not exist.
+        NaxcliError: If a method or a definition does not exist, or if the shares are none.
     """
 
     methods: Sequence[str] = METHODS
@@ -56,9 +60,11 @@ class ReportRequest:
     bootstrap: int = 100
     seed: int = 0
     is_exact: bool = False
+    best: tuple[float, float] = (0.1, 0.5)
 
     def __post_init__(self) -> None:
         check_methods(self.methods, self.lpi)
+        check_quantiles(*self.best)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Report:
 
     @property
     def importance(self) -> dict[str, DataFrame]:
-        """A data frame per method, `lpi`, `fanova`, `ablation` and `shapley`: a row per fidelity and hyperparameter.
+        """A data frame per method (see `METHODS`): a row per fidelity and hyperparameter.
 
         One of fANOVA is of one hyperparameter or of a pair, whose `names` are a tuple; the rows of an ablation path are in its order.
         Missing numbers are NaN.
@@ -165,6 +171,7 @@ def report_run(
         run=str(run.path),
         space=facts.get("name", experiment.space),
         merged=facts.get("merged", ()),
+        objectives=[OBJECTIVE_COLUMNS[name] for name in experiment.objective],
     )
     return ReportData(
         summary=summary,
@@ -237,6 +244,7 @@ def _summarise(
     run: str,
     space: str,
     merged: Sequence[str] = (),
+    objectives: Sequence[str] = (),
 ) -> dict[str, Any]:
     from naxcli.analysis.summary import summarise
 
@@ -252,8 +260,10 @@ def _summarise(
         bootstrap=0 if request.is_exact else request.bootstrap,
         seed=request.seed,
         exact_model=request.is_exact,
+        best=request.best,
         progress=progress,
         merged=merged,
+        objectives=objectives,
     )
     return {"run": run, "space": space, **{key: value for key, value in summary.items() if key not in ("run", "space")}}
 

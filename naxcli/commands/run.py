@@ -82,17 +82,19 @@ class Run:
         bootstrap: int = 100,
         seed: int = 0,
         exact_model: bool = False,
+        best: tuple[float, float] = (0.1, 0.5),
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Report:
         """Return which choices mattered, how sure that is, and how good the incumbent is against the references.
 
         Args:
-            methods: Methods of importance: any of `lpi`, `fanova`, `ablation` and `shapley`.
+            methods: Methods of importance: any of `lpi`, `fanova`, `ablation`, `shapley`, `ped_anova` and `tunability`.
             lpi: Definition of local parameter importance, `naxcli` or `deepcave`.
             at: Fidelity that is analysed, or `all`; None analyses all.
             bootstrap: Number of draws from the posterior behind the intervals; 0 gives none.
             seed: Random seed of forests and draws.
             exact_model: Whether the trials are a complete factorial without noise: one tree of full depth, and no intervals.
+            best: Which share of the trials `ped_anova` takes for the best, and which larger share it tells them from.
             on_progress: Called with the number of draws that are done, and of all.
 
         Raises:
@@ -105,6 +107,7 @@ class Run:
             bootstrap=bootstrap,
             seed=seed,
             is_exact=exact_model,
+            best=best,
         )
         return Report(report_run(self._directory, request, on_progress))
 

@@ -11,12 +11,15 @@ from naxcli.report.section import Sheet
 
 PROVENANCE = ("method", "seed", "num_trials", "fidelity", "incumbent", "r2")
 _EFFECT = ("mean", "std", "low", "high", "rank_group", "matters")
+_QUANTILES = ("target", "region", "num_target", "num_region")
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "lpi": ("name", *_EFFECT, "inactive"),
     "fanova": ("order", "name_1", "name_2", *_EFFECT),
     "groups": ("name", "members", *_EFFECT),
     "ablation": ("step", "name", "from", "to", "cost"),
     "shapley": ("name", "value", "low", "high"),
+    "ped_anova": ("name", *_EFFECT, "optuna", "value", "target_share", "region_share", "region_value", *_QUANTILES),
+    "tunability": ("name", *_EFFECT, "from", "to"),
     "partial_dependence": ("name", "value", "mean", "std"),
 }
 
@@ -77,5 +80,7 @@ def _rows(data: ReportData, entry: Mapping[str, Any]) -> dict[str, list[dict[str
         "groups": groups,
         "ablation": stamped("ablation", ({"step": step, **row} for step, row in enumerate(rows("ablation")))),
         "shapley": stamped("shapley", rows("shapley")),
+        "ped_anova": stamped("ped_anova", ({**row, **(entry.get("quantiles") or {})} for row in rows("ped_anova"))),
+        "tunability": stamped("tunability", rows("tunability")),
         "partial_dependence": stamped("partial_dependence", curves),
     }

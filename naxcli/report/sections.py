@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from naxcli.analysis.methods import METHODS
-from naxcli.report import checklist, environment, importance, importance_sheets, results, trials
+from naxcli.report import checklist, environment, importance, importance_sheets, questions, results, trials
 from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
@@ -40,9 +40,9 @@ def sections(
         _progress(data),
         _importance(data, data.importance[::-1] if entries is None else entries, tuple(methods)),
         _parallel(data),
-        _size(data),
+        _size(data, tuple(methods)),
         _curves(data),
-        _fidelities(data),
+        _fidelities(data, tuple(methods)),
         _trials(data),
         _environment(data),
         _checklist(data),
@@ -127,6 +127,7 @@ def _fidelity(data: ReportData, entry: Entry, methods: Sequence[str], *, is_firs
         elements=[
             Text(text=importance.basis(entry)),
             *importance.tables(entry, methods),
+            *questions.tables(entry, methods),
             Figures(makers=[partial(importance_charts.pair_heat_map, entry, name)]),
             Figures(makers=[partial(importance_charts.partial_dependence, data, entry, name)]),
             Figures(
@@ -147,14 +148,16 @@ def _parallel(data: ReportData) -> Section:
     return Section(name="parallel", title="Parallel coordinates", elements=[figures])
 
 
-def _size(data: ReportData) -> Section:
+def _size(data: ReportData, methods: Sequence[str]) -> Section:
     return Section(
         name="size",
         title="Cost against size",
         elements=[
             Figures(makers=[partial(charts.pareto_front, data)]),
             results.pareto(data),
+            *questions.trade_offs(data, methods),
             _sheet(data, "pareto", "trial_id", "config_id", "cost", "num_params", "flops", "latency_ms"),
+            Sheet(name="trade_offs", columns=questions.TRADE_OFF_COLUMNS, rows=questions.trade_off_rows(data)),
         ],
     )
 
@@ -164,15 +167,17 @@ def _curves(data: ReportData) -> Section:
     return Section(name="curves", title="Learning curves", elements=[figures])
 
 
-def _fidelities(data: ReportData) -> Section:
+def _fidelities(data: ReportData, methods: Sequence[str]) -> Section:
     columns = ("fidelity", "to", "num_configs", "spearman", "kendall", "low", "high", "verdict")
     return Section(
         name="fidelities",
         title="Do cheap trials rank as full ones do?",
         elements=[
             results.proxy_audit(data),
+            *questions.changes(data, methods),
             Figures(makers=[partial(charts.fidelity_correlation, data)]),
             _sheet(data, "proxy_audit", *columns),
+            Sheet(name="importance_changes", columns=questions.CHANGE_COLUMNS, rows=questions.change_rows(data)),
         ],
     )
 
@@ -181,7 +186,13 @@ def _trials(data: ReportData) -> Section:
     return Section(
         name="trials",
         title="Trials",
-        elements=[trials.best(data), trials.failures(data), _sheet(data, "failures", "status", "count", "example")],
+        elements=[
+            trials.best(data),
+            trials.failures(data),
+            *trials.failure_rates(data),
+            _sheet(data, "failures", "status", "count", "example"),
+            _sheet(data, "failure_rates", *trials.RATE_COLUMNS),
+        ],
     )
 
 

@@ -220,6 +220,8 @@ OTHERS = [
     ("report {run} --at never", "never"),
     ("report {run} --at 77", "77"),
     ("report {run} --at -1", "-1"),
+    ("report {run} --best half", "not two percentages"),
+    ("report {run} --best 50:10", "no part of the best 10 %"),
     ("report {run} --bootstrap -1", "bootstrap"),
     ("report {run} --bootstrap some", "--bootstrap"),
     ("report {run} --seed x", "x"),

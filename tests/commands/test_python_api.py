@@ -17,6 +17,7 @@ from ConfigSpace import Categorical, ConfigurationSpace
 
 import naxcli
 from naxcli import Limits, NaxcliError, Run, Space, open_run, run_search
+from naxcli.analysis.methods import METHODS
 from naxcli.commands.bar import SearchBar
 from naxcli.commands.run import reference_of
 from naxcli.search_space.contract import load_space
@@ -298,9 +299,11 @@ def test_status_and_report_are_what_the_commands_print(run: Run) -> None:
 def test_importance_is_a_data_frame_per_method(run: Run) -> None:
     report = run.report(bootstrap=2)
     entry = report.to_dict()["importance"][0]
-    assert set(report.importance) == {"lpi", "fanova", "ablation", "shapley"}
+    assert tuple(report.importance) == METHODS
     for method, frame in report.importance.items():
-        assert len(frame) == len(entry[method]) > 0
+        # Twelve trials are too few to tell the best ones of.
+        assert (len(frame) > 0) == (method != "ped_anova")
+        assert len(frame) == len(entry[method])
         assert (frame["fidelity"] == 1.0).all()
     lpi = report.importance["lpi"].set_index("name")["mean"]
     assert lpi.to_dict() == {row["name"]: row["mean"] for row in entry["lpi"]}

@@ -292,6 +292,29 @@ def _importance(
         ],
         "ablation": path,
         "shapley": shapley,
+        "ped_anova": [
+            {
+                "name": name,
+                **_spread(weights[name] / total, rng),
+                "matters": number < 5,
+                "value": incumbent[name],
+                "target_share": 0.9,
+                "region_share": 0.55,
+                "region_value": None,
+            }
+            for number, name in enumerate(order)
+        ],
+        "quantiles": {"target": 0.1, "region": 0.5, "num_target": len(here) // 10, "num_region": len(here) // 2},
+        "tunability": [
+            {
+                "name": name,
+                **_spread(_WEIGHTS[name], rng),
+                "matters": number < 4,
+                "from": XCEPTION[name],
+                "to": incumbent[name],
+            }
+            for number, name in enumerate(order)
+        ],
         "partial_dependence": [
             {
                 "name": name,
@@ -372,9 +395,51 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
             {"status": status, "count": len(rows), "example": str(rows["error"].iloc[0]).splitlines()[-1]}
             for status, rows in failed.groupby("status")
         ],
+        "failure_rates": [
+            {
+                "name": "kernel_size",
+                "value": value,
+                "from": None,
+                "to": None,
+                "num_trials": 80,
+                "num_failed": num_failed,
+                "rate": num_failed / 80,
+                "low": num_failed / 100,
+                "high": num_failed / 60,
+                "other_rate": 0.06,
+                "matters": value == 9,
+                "statuses": {"out_of_memory": num_failed - 1, "crashed": 1},
+            }
+            for value, num_failed in ((9, 18), (7, 5), (5, 4), (3, 5))
+        ],
         "trajectory": trajectory,
         "importance": [
             _importance(trials, incumbent, level, rng) for level in FIDELITIES if (successes["fidelity"] == level).any()
+        ],
+        "importance_changes": [
+            {
+                "fidelity": fidelity,
+                "to": 27.0,
+                "changes": [
+                    {
+                        "method": method,
+                        "name": name,
+                        "before": 0.5 - change,
+                        "after": 0.5,
+                        "difference": change,
+                        "low": change - 0.1,
+                        "high": change + 0.1,
+                        "matters": abs(change) > 0.1,
+                    }
+                    for method in ("lpi", "fanova")
+                    for name, change in (("block", 0.22), ("normalization", -0.31), ("stem", 0.04))
+                ],
+                "orders": [
+                    {"method": method, "num_hyperparameters": 5, "kendall": 0.4, "low": -0.2, "high": 0.8}
+                    for method in ("lpi", "fanova")
+                ],
+            }
+            for fidelity in (3.0, 9.0)
         ],
         "proxy_audit": [
             {
@@ -418,6 +483,28 @@ def _summary(trials: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
             "method": "power law through the trajectory",
         },
         "pareto": front,
+        "trade_offs": [
+            {
+                "objective": "num_params",
+                "fidelity": 27.0,
+                "num_trials": 31,
+                "weights": [
+                    {
+                        "cost_weight": weight,
+                        "fanova": [
+                            {
+                                "name": name,
+                                **_spread(weight * share + (1 - weight) * (0.5 - share), rng),
+                                "rank_group": 1,
+                                "matters": share < 0.45 or weight > 0,
+                            }
+                            for name, share in (("block", 0.3), ("kernel_size", 0.1), ("normalization", 0.49))
+                        ],
+                    }
+                    for weight in (1.0, 0.75, 0.5, 0.25, 0.0)
+                ],
+            }
+        ],
         "warnings": [
             "rank correlation of 3 epochs to 27 is 0.58: promotions from this rung may drop good configurations",
             "fewer trials (30) at 27 epochs than needed to tell apart the ranks below 3",
@@ -491,7 +578,8 @@ def one_trial() -> ReportData:
 def _with_hostile_text(data: ReportData, text: str) -> ReportData:
     def poison(value: Any) -> Any:
         if isinstance(value, str):
-            return value + text
+            # Names of methods are naxcli's own.
+            return value if value in ("lpi", "fanova") else value + text
         if isinstance(value, dict):
             return {key if key in FIXED_KEYS else f"{key}{text}": poison(item) for key, item in value.items()}
         return [poison(item) for item in value] if isinstance(value, list) else value
@@ -543,6 +631,10 @@ FIXED_KEYS = frozenset(
     run space seed incumbent config cost fidelity num_seeds config_id trial_id references name predicted_cost difference trials
     failures status count example trajectory ended_at elapsed_seconds trial_seconds_sum importance num_trials num_configs r2
     survivors_of note lpi fanova names mean std low high rank_group matters inactive groups members ablation from to shapley value
+    trade_offs objective weights cost_weight fanova
+    importance_changes changes orders before after num_hyperparameters
+    failure_rates num_failed rate other_rate statuses
+    ped_anova target_share region_share region_value quantiles target region num_target num_region tunability
     partial_dependence values proxy_audit spearman kendall verdict random_arm num_searcher num_random searcher_best random_best
     num_searcher_in_all num_random_in_all is_equal_time
     difference marginal_value per_day_improvement method pareto num_params flops latency_ms warnings
