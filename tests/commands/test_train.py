@@ -30,6 +30,7 @@ from naxcli.export.read_python import import_file
 from naxcli.records.trial import EpochRecord
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.networks import build_network
+from naxcli.settings.recipe import Recipe
 from naxcli.training.checkpoint import load_weights
 from tests.command_line import ENVIRONMENT, naxcli_process, start
 
