@@ -257,10 +257,10 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_size_variant_is_trained_by_its_own_recipe_unless_told_otherwise(tmp_path: Path) -> None:
-    def recipe(**command: Any) -> Recipe:
+    def recipe(data: str = "cifar100", **command: Any) -> Recipe:
         out = str(tmp_path / str(len(command)))
         return plan_training(
-            TrainCommand(config="nexception:nexception", flags={"data": "digits"}, out=out, **command)
+            TrainCommand(config="nexception:nexception", flags={"data": data}, out=out, **command)
         ).experiment.recipe
 
     own, reduced = recipe(variant="S"), recipe()
@@ -271,6 +271,7 @@ def test_a_full_size_variant_is_trained_by_its_own_recipe_unless_told_otherwise(
     file.write_text("[recipe]\nbatch_size = 256\n")
     mine = recipe(variant="S", experiment_file=str(file))
     assert (mine.batch_size, mine.learning_rate) == (256, 1.4e-3)
+    assert recipe("digits", variant="S").learning_rate == 0.02  # which experiments/digits.toml chose
 
 
 def test_a_full_size_variant_has_its_own_image_size_width_and_test_crop(tmp_path: Path) -> None:
