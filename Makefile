@@ -8,6 +8,8 @@ DEMO_BUDGET ?= 150s
 # A GPU machine may come with its own torch and no network: what is installed there is used as it is.
 ANY_PYTHON := $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_FLAGS ?=
+# docs/cli.md is generated.
+DOCUMENTS := $(filter-out docs/cli.md,$(wildcard *.md docs/*.md experiments/*/README.md))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check fix bench bench-gpu gpu clean
@@ -37,11 +39,13 @@ test-all: $(STAMP) ## Run every test that this machine can, the slow ones includ
 check: $(STAMP) ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mdformat --check $(DOCUMENTS)
 	$(BIN)/mypy
 
 fix: $(STAMP) ## Mend what the linter and formatter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/mdformat $(DOCUMENTS)
 
 bench: $(STAMP) ## Side-by-side measurements on this machine
 	$(BIN)/python -m benchmarks
