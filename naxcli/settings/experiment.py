@@ -254,6 +254,7 @@ class Experiment:
     def to_settings(self) -> dict[str, Any]:
         """Return the nested settings of experiment.toml; None is left out, as TOML has no null."""
         settings = dataclasses.asdict(self)
+        settings["warm_start"] = list(self.warm_start)
         settings["fidelity"] = str(self.fidelity)
         settings["objective"] = self.objectives_text
         settings["cost"] = None if self.cost is None else str(self.cost)

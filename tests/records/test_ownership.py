@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from naxcli.commands.search import _create
+from naxcli.commands.search import _create, _Prepared
 from naxcli.commands.session import SearchRequest, Session, open_session
 from naxcli.errors import NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
 from naxcli.records.trial import Result, Status, Suggestion
+from naxcli.search.feasibility import Feasibility
 from naxcli.search.retention import CheckpointPolicy
 from naxcli.settings.fidelity import FidelityRange
 from tests.command_line import ENVIRONMENT, naxcli, start
@@ -66,7 +67,12 @@ def request(space: Path, run: Path, *, trials: int = 3, overwrite: bool = False)
 def create(session: Session) -> None:
     """Make a session's run, as a search does before its first trial."""
     with session.run.locked():
-        _create(session, session.space.configuration_space(0), None).close()
+        configuration_space = session.space.configuration_space(0)
+        feasibility = Feasibility(session.space, session.experiment.limits, width=1.0, shape=None)
+        _create(
+            session,
+            _Prepared(data=None, description=None, configuration_space=configuration_space, feasibility=feasibility),
+        ).close()
 
 
 def add_trial(run: RunDirectory) -> None:
