@@ -22,7 +22,7 @@ setup: $(STAMP) ## Make .venv and install naxcli with its tools
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "naxcli needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,html,onnx]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev,html,onnx]"
 	touch $@
 
 demo: $(STAMP) ## Search, report and export on the embedded digits, in a few minutes on a CPU

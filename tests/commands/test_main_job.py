@@ -12,7 +12,7 @@ import pytest
 
 from tests.command_line import ENVIRONMENT, naxcli, naxcli_process
 
-SMALL = ["--set", "width=0.125", "--epochs", "2", "--workers", "1", "--set", "threads=1"]
+SMALL = ["--set", "width=0.06", "--epochs", "2", "--workers", "1", "--set", "threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,9 @@ def test_the_report_is_the_contract_object(digits_run: Path) -> None:
 def test_the_python_export_runs_without_naxcli_and_gives_the_trained_networks_outputs(
     digits_run: Path, tmp_path: Path
 ) -> None:
-    done = naxcli("export", digits_run, "--format", "python", "--out", tmp_path / "out", "--name", "winner")
+    done = naxcli(
+        "export", digits_run, "--format", "python", "--out", tmp_path / "out", "--name", "winner", "--no-bench"
+    )
     assert done.returncode == 0, done.stderr
     program = (
         "import sys; sys.modules['naxcli'] = None\n"
@@ -72,13 +74,15 @@ def test_the_python_export_runs_without_naxcli_and_gives_the_trained_networks_ou
     assert "naxcli" not in [
         line for line in (tmp_path / "out" / "winner.py").read_text().splitlines() if "import" in line
     ]
-    again = naxcli("export", digits_run, "--format", "python", "--out", tmp_path / "out", "--name", "winner")
+    again = naxcli(
+        "export", digits_run, "--format", "python", "--out", tmp_path / "out", "--name", "winner", "--no-bench"
+    )
     assert again.returncode == 2 and "--overwrite" in again.stderr
 
 
 @pytest.mark.parametrize("name", ["config", "weights"])
 def test_other_formats_of_a_run_are_written(digits_run: Path, tmp_path: Path, name: str) -> None:
-    done = naxcli("export", digits_run, "--format", name, "--out", tmp_path / "out")
+    done = naxcli("export", digits_run, "--format", name, "--out", tmp_path / "out", "--no-bench")
     assert done.returncode == 0, done.stderr
     assert any((tmp_path / "out").iterdir())
 
@@ -90,16 +94,16 @@ def test_status_tells_progress_and_incumbent(digits_run: Path) -> None:
 
 def test_networks_trained_twice_with_one_seed_are_equal(digits_run: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    naxcli("search", "--space", "nexception", "--data", "digits", "--trials", "2", "--run", again, *SMALL)
+    naxcli("search", "--space", "nexception", "--data", "digits", "--trials", "1", "--run", again, *SMALL)
     columns = ["trial_id", "config_id", "cost", "train_loss"]
-    first = pd.read_parquet(digits_run / "trials.parquet").sort_values("trial_id")[columns].head(2)
+    first = pd.read_parquet(digits_run / "trials.parquet").sort_values("trial_id")[columns].head(1)
     second = pd.read_parquet(again / "trials.parquet").sort_values("trial_id")[columns]
     pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True), check_exact=True)
 
 
 def test_hyperband_continues_checkpoints(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ["--space", "nexception", "--data", "digits", "--trials", "8", "--fidelity", "1:3:3", "--workers", "1"]
+    arguments = ["--space", "nexception", "--data", "digits", "--trials", "5", "--fidelity", "1:3:3", "--workers", "1"]
     done = naxcli("search", *arguments, "--set", "width=0.06", "--set", "threads=1", "--run", run)
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(run / "trials.parquet")
@@ -152,7 +156,7 @@ def test_a_search_on_real_cifar100_beats_its_first_random_trials(cifar_mini: Pat
 
 def test_limits_are_never_violated(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ["--space", "nexception", "--data", "digits", "--trials", "4", "--max-params", "150k", "--epochs", "1"]
+    arguments = ["--space", "nexception", "--data", "digits", "--trials", "2", "--max-params", "150k", "--epochs", "1"]
     done = naxcli("search", *arguments, "--set", "width=0.06", "--set", "threads=1", "--workers", "1", "--run", run)
     assert done.returncode == 0, done.stderr
     assert pd.read_parquet(run / "trials.parquet")["num_params"].max() <= 150_000

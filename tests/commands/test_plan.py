@@ -52,10 +52,9 @@ def test_a_plan_counts_trials_per_rung(slow_space: Path, tmp_path: Path) -> None
 
 
 def test_too_small_a_budget_exits_with_3(slow_space: Path, tmp_path: Path) -> None:
-    for budget in ("1s", "2m"):
-        done = plan(slow_space, tmp_path / "run", budget, "--fidelity", "1:729:3")
-        assert done.returncode == 3, done.stderr
-        assert "too little" in done.stderr and "Traceback" not in done.stderr
+    done = plan(slow_space, tmp_path / "run", "1m", "--fidelity", "1:729:3")
+    assert done.returncode == 3, done.stderr
+    assert "too little" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_plan_of_which_every_trial_fails_exits_with_3(slow_space: Path, tmp_path: Path) -> None:

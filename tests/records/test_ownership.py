@@ -387,6 +387,7 @@ def test_overwriting_spares_the_trials_of_a_search_that_ended_meanwhile(tiny_spa
     assert len(trials_of(run)) == 6
 
 
+@pytest.mark.slow
 def test_a_search_resumes_what_another_one_added_meanwhile(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert Gated(tiny_space, run).finish() == "finished 3\n"

@@ -310,6 +310,7 @@ def test_a_trial_that_ended_the_search_twice_is_a_crash_when_it_resumes(
     assert (trials.drop(index=4)["status"] == "success").all()
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_twice_during_a_trial_does_not_blame_it(tmp_path: Path) -> None:
     (tmp_path / "kills").write_text("2")
     body = (
