@@ -21,6 +21,8 @@ from naxcli.analysis.request import Request
 WEAK_R2 = 0.2
 # Hyperparameters or values that a warning names before it counts the rest.
 MAX_NAMED = 5
+# What is a share of the variance.
+SHARES = frozenset({"lpi", "fanova"})
 FAILED_HOW = {"out_of_memory": "ran out of memory", "timeout": "timed out", "infeasible": "broke a limit"}
 
 
@@ -112,7 +114,9 @@ def answer(
         intervals = posterior_intervals(
             vectors, costs, question, num_draws=request.num_draws, seed=request.seed, progress=progress
         )
-        found = {key: with_interval(value, intervals.get(key)) for key, value in found.items()}
+        found = {
+            key: with_interval(value, intervals.get(key), is_share=key[0] in SHARES) for key, value in found.items()
+        }
     tables = tables_of(found, asked, question, explained, vectors) | separation(vectors, costs, asked)
     return Answer(
         entry=entry | tables,

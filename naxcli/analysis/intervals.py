@@ -23,6 +23,8 @@ FUNCTIONS_PER_DRAW = 4
 NUM_DECOYS = 200
 # Rows of the space over which the variance of triples is taken.
 NUM_SPACE_ROWS = 200
+# Share of the variance above which an interval has to begin for an effect to be shown: tables print less as 0.00.
+SMALLEST_SHOWN = 0.005
 # Fewer trials leave nothing to fit.
 MIN_TRIALS = 3
 NUM_THREADS = 2
@@ -218,12 +220,14 @@ def interval_of(values: Floats, *, matters: bool | None = None) -> Interval:
     return Interval(low=0.0 if matters is False else float(low), high=float(high), draws=values, matters=matters)
 
 
-def with_interval(found: Estimate, interval: Interval | None) -> Estimate:
-    """Return an estimate with an interval that holds it."""
+def with_interval(found: Estimate, interval: Interval | None, *, is_share: bool = False) -> Estimate:
+    """Return an estimate with an interval that holds it; of a share of the variance, one that begins next to 0 begins at 0."""
     if found.mean is None or interval is None:
         return found
     # Forest and process are two models of the same trials: where they disagree, the interval holds the forest's estimate too.
     low, high = min(interval.low, found.mean), max(interval.high, found.mean)
+    if is_share and interval.matters and low < SMALLEST_SHOWN:
+        return replace(found, low=0.0, high=high, matters=False)
     return replace(found, low=low, high=high, matters=interval.matters)
 
 

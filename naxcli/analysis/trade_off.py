@@ -81,7 +81,9 @@ def _by_weight(vectors: Floats, objectives: list[Floats], request: Request) -> l
         found = _estimates(measure, vectors, target, request)
         if posterior is not None:
             intervals = posterior.intervals((weight, 1 - weight))
-            found = [with_interval(each, interval) for each, interval in zip(found, intervals, strict=True)]
+            found = [
+                with_interval(each, interval, is_share=True) for each, interval in zip(found, intervals, strict=True)
+            ]
         rows.append({"cost_weight": weight, "fanova": _rows(encoding, found)})
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +14,8 @@ from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float,
 
 from naxcli.analysis.components import part_codes
 from naxcli.analysis.encoding import Encoding, Floats
+from naxcli.analysis.importance import Estimate
+from naxcli.analysis.intervals import Interval, with_interval
 from naxcli.analysis.shares import Decomposer, SampledDecomposer
 from naxcli.analysis.summary import summarise
 from naxcli.analysis.surrogate import Surrogate
@@ -201,3 +204,13 @@ def test_one_hyperparameter_and_huge_costs_have_intervals_too() -> None:
     frame = sample(space, 30, lambda config: 1e12 if config["x"] > 0.9 else config["x"], noise=0)
     (row,) = summarise(frame, space, methods=("fanova",))["importance"][-1]["fanova"]
     assert 0 <= row["low"] <= row["mean"] <= row["high"] == pytest.approx(1)
+
+
+def test_a_share_whose_interval_begins_next_to_nothing_is_not_shown() -> None:
+    estimate = Estimate(mean=0.3, std=0.1)
+    tiny = Interval(low=1e-5, high=0.4, draws=np.zeros(3), matters=True)
+    assert with_interval(estimate, tiny, is_share=True) == replace(estimate, low=0.0, high=0.4, matters=False)
+    assert with_interval(estimate, tiny).matters  # a gain is in the units of the cost
+    clear = replace(tiny, low=0.1)
+    assert with_interval(estimate, clear, is_share=True) == replace(estimate, low=0.1, high=0.4, matters=True)
+    assert with_interval(Estimate(mean=1e-4, std=0.0), clear, is_share=True).matters is False
