@@ -119,15 +119,14 @@ def marginal_value(
     costs = table["cost"].to_numpy(dtype=float)[rows]
     lowest = 0.0 if is_error_rate(table) else -np.inf
     expected, low, high = expected_improvement(costs, min(per_day, num_left), lowest=lowest, seed=seed)
-    to_come = f"the {per_day:,.0f} such trials of one more day"
+    to_come = f"for the {per_day:,.0f} such trials that a day has time for"
     if num_left < per_day:
-        to_come = f"the {num_left:,.0f} configurations that are left, less than one more day of trials"
+        to_come = f"for the {num_left:,.0f} configurations that are left, fewer than a day has time for"
     elif num_configs is not None:
         to_come += f", of {num_left:,.0f} configurations that are left"
     method = (
-        f"records to come in {to_come}, as far apart as the best of the last {len(_representative(costs)):,} trials at the highest "
-        "fidelity say; "
-        f"95 % prediction interval{'' if lowest < 0 else ', no cost below 0'}; a searcher that is still learning does better"
+        f"95 % prediction interval from the distances between the best costs of the last {len(_representative(costs)):,} trials at the "
+        f"highest fidelity, {to_come}{'' if lowest < 0 else '; no cost is below 0'}; a searcher that is still learning does better"
     )
     return {"per_day_improvement": expected, "low": low, "high": high, "method": method}
 

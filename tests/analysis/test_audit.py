@@ -254,7 +254,7 @@ def test_the_marginal_value_counts_trials_per_day_of_active_time() -> None:
     first, second = (marginal_value(*check_table(each, space())) for each in (frame, paused))
     assert first == second
     assert first is not None and 0 <= first["low"] <= first["per_day_improvement"] <= first["high"]
-    assert "the 8,640 such trials of one more day" in first["method"]
+    assert "the 8,640 such trials that a day has time for" in first["method"]
     assert marginal_value(*check_table(trials(np.arange(10.0)), space())) is None
     json.dumps(first, allow_nan=False)
 
