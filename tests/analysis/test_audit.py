@@ -284,4 +284,4 @@ def test_one_more_day_promises_no_error_rate_below_zero() -> None:
     bounded, unbounded = (marginal_value(*check_table(each, space())) for each in (rates, trials(costs)))
     assert bounded is not None and unbounded is not None
     assert unbounded["high"] > costs.min() >= bounded["high"] >= bounded["per_day_improvement"] > 0
-    assert "no cost below 0" in bounded["method"] and "no cost below 0" not in unbounded["method"]
+    assert "no cost is below 0" in bounded["method"] and "no cost below 0" not in unbounded["method"]
