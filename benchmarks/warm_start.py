@@ -16,8 +16,9 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,20 +57,26 @@ def configspace(seed: int | None = None) -> ConfigurationSpace:
     return space
 
 
-def never(config: object, *, fidelity: float, seed: int) -> float:
-    raise NotImplementedError("costs are looked up")
+def space_of(table: Enumeration, costs: Values) -> Space:
+    """Return the space of the grid whose costs are those of one task, by row of the table."""
 
+    def evaluate(config: Mapping[str, Any], *, fidelity: float, seed: int) -> float:
+        row = table.row_of(config)
+        assert row is not None
+        return float(costs[row])
 
-SPACE = Space(name="lcbench-grid", configspace=configspace, evaluate=never)
+    return Space(name="lcbench-grid", configspace=configspace, evaluate=evaluate)
 
 
 def searched(
     table: Enumeration, costs: Values, *, seed: int, number: int, earlier: Sequence[EarlierResults] = ()
 ) -> list[EarlierResult]:
     """Return the results of a search, in their order."""
+    space = space_of(table, costs)
+    assert space.evaluate is not None
     searcher = make_searcher(
         "smac",
-        space=SPACE,
+        space=space,
         configuration_space=configspace(seed),
         fidelity=FidelityRange(min=EPOCHS, max=EPOCHS),
         seed=seed,
@@ -79,10 +86,9 @@ def searched(
     for _ in range(number):
         suggestion = searcher.ask()
         assert suggestion is not None
-        row = table.row_of(suggestion.config)
-        assert row is not None
-        searcher.tell(suggestion, cost=float(costs[row]))
-        results.append(EarlierResult(config=suggestion.config, fidelity=EPOCHS, cost=float(costs[row])))
+        cost = space.evaluate(suggestion.config, fidelity=EPOCHS, seed=seed)
+        searcher.tell(suggestion, cost=cost)
+        results.append(EarlierResult(config=suggestion.config, fidelity=EPOCHS, cost=cost))
     return results
 
 

@@ -262,6 +262,8 @@ class LiveProgress(SearchProgress):
         failures = ", ".join(f"{number:,} {status.replace('_', ' ')}" for status, number in counts.items() if number)
         goal = f" of {experiment.trials:,}" if experiment.trials else ""
         trials = f"{len(search.finished):,}{goal} done, {len(search.running):,} running"
+        if experiment.budget_evaluations is not None:
+            trials += f", {search.evaluations.finished:.3g} of {experiment.budget_evaluations:g} full evaluations"
         rate = self._rate()
         per_minute = rate is not None and rate > 0.1
         speed = "–" if rate is None else f"{60 * rate:,.1f} a minute" if per_minute else f"{3600 * rate:,.1f} an hour"
