@@ -16,8 +16,8 @@ from scipy.stats import kendalltau
 
 from naxcli.analysis.encoding import Floats
 from naxcli.analysis.importance import Estimate, Key
+from naxcli.analysis.intervals import interval_of
 
-CONFIDENCE = 0.95
 # Each draw of one fidelity is compared with so many of the other.
 NUM_PARTNERS = 10
 # Of fewer hyperparameters an order says little.
@@ -69,9 +69,9 @@ def _difference(before: Measured, after: Measured, key: Key, rng: np.random.Gene
     if key not in before.draws or key not in after.draws:
         return row | {"low": None, "high": None, "matters": None}
     drawn = np.concatenate([b - a for a, b in _partners(before.draws[key], after.draws[key], rng)])
-    low, high = _ends(drawn)
+    interval = interval_of(drawn)
     # As in the interval of each importance, the forests' estimate is a second opinion.
-    low, high = min(low, difference), max(high, difference)
+    low, high = min(interval.low, difference), max(interval.high, difference)
     if not _is_shown(before, after, key):
         low, high = min(low, 0.0), max(high, 0.0)
     return row | {"low": low, "high": high, "matters": not low <= 0 <= high}
@@ -84,13 +84,13 @@ def _order(before: Measured, after: Measured, keys: Sequence[Key], rng: np.rando
     num = min(len(each.draws[key]) for each in (before, after) for key in keys)
     first, second = (np.stack([each.draws[key][:num] for key in keys]) for each in (before, after))
     drawn = [float(kendalltau(a, b).statistic) for a, b in zip(first.T, second.T[rng.permutation(num)], strict=True)]
-    low, high = _ends(np.array(drawn))
+    interval = interval_of(np.array(drawn))
     return {
         "method": keys[0][0],
         "num_hyperparameters": len(keys),
         "kendall": found,
-        "low": min(low, found),
-        "high": max(high, found),
+        "low": min(interval.low, found),
+        "high": max(interval.high, found),
     }
 
 
@@ -98,8 +98,3 @@ def _partners(first: Floats, second: Floats, rng: np.random.Generator) -> list[t
     """Return draws of both side by side. They share a seed, so that in their own order they would err together."""
     num = min(len(first), len(second))
     return [(first[:num], second[rng.permutation(num)]) for _ in range(NUM_PARTNERS)]
-
-
-def _ends(drawn: Floats) -> tuple[float, float]:
-    low, high = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return float(low), float(high)

@@ -14,7 +14,7 @@ from naxcli.analysis.anytime import active_elapsed, is_full_fidelity
 from naxcli.analysis.audit import shift_interval
 from naxcli.analysis.encoding import Floats
 from naxcli.analysis.table import check_table
-from naxcli.search_space.contract import describe_domain
+from naxcli.search_space.domains import describe_domain
 from naxcli.settings.toml import flat_settings
 from naxcli.settings.units import format_duration
 

@@ -11,7 +11,7 @@ from naxcli.analysis.ablation import Step
 from naxcli.analysis.components import NUM_CELLS, part_codes
 from naxcli.analysis.encoding import Domain, Encoding, Flags, Floats
 from naxcli.analysis.fanova import Effects, pairs_of
-from naxcli.analysis.importance import NOT_AVAILABLE, Estimate, Key, Question, rank_groups
+from naxcli.analysis.importance import NOT_AVAILABLE, Estimate, Key, Question, ranked_numbers
 from naxcli.analysis.ped_anova import ped_anova
 from naxcli.analysis.request import Request
 
@@ -62,11 +62,7 @@ def _spread(found: Estimate) -> dict[str, float | None]:
 
 def _ranked(found: Mapping[Key, Estimate], keys: Sequence[Key]) -> list[tuple[Key, dict[str, Any]]]:
     """Return the estimates with their rank groups, largest first; those without a number come last, by name."""
-    estimates = [found.get(key, NOT_AVAILABLE) for key in keys]
-    rows = [
-        (key, _spread(value) | {"rank_group": group, "matters": value.matters})
-        for key, value, group in zip(keys, estimates, rank_groups(estimates), strict=True)
-    ]
+    rows = zip(keys, ranked_numbers([found.get(key, NOT_AVAILABLE) for key in keys]), strict=True)
     return sorted(rows, key=lambda row: (row[1]["mean"] is None, -(row[1]["mean"] or 0.0), row[0]))
 
 

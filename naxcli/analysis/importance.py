@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -145,6 +146,14 @@ def rank_groups(estimates: Sequence[Estimate]) -> list[int | None]:
         if estimates[number].matters is False:
             groups[number] = group + 1
     return groups
+
+
+def ranked_numbers(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+    """Return the numbers of each estimate with its rank group."""
+    return [
+        {"mean": e.mean, "std": e.std, "low": e.low, "high": e.high, "rank_group": group, "matters": e.matters}
+        for e, group in zip(estimates, rank_groups(estimates), strict=True)
+    ]
 
 
 def _over_trees(fractions: Floats, *, is_variance: bool = False) -> Estimate:

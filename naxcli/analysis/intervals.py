@@ -53,8 +53,8 @@ def posterior_intervals(
 ) -> dict[Key, Interval]:
     """Return the 95 % interval of each estimate over functions drawn from the posterior of a Gaussian process.
 
-    An effect counts as shown where it exceeds that of permuted copies of the hyperparameter (decoys) and no effect at all lies outside the
-    posterior's 95 % region; the interval of one that is not shown begins at 0.
+    An effect counts as shown where it exceeds that of permuted copies of the hyperparameter (decoys) and zero lies outside the posterior's
+    95 % region; the interval of one that is not shown begins at 0.
 
     Args:
         vectors: (num_trials, num_hyperparameters) rows of ConfigSpace vectors.
@@ -156,9 +156,8 @@ def _local(question: Question, predictions: Mapping[str, Floats], decoys: Decoys
         if name not in numbers:
             found["group lpi", name.removeprefix("group:")] = interval_of(shares)
             continue
-        effect = drawn[:, question.neighbours.parts[name]]
-        matters = decoys.anywhere(numbers[name]) and is_away((effect - effect.mean(axis=1, keepdims=True)).T)
-        found["lpi", name] = interval_of(shares, matters=matters)
+        is_shown = _is_shown(drawn[:, question.neighbours.parts[name]], numbers[name], decoys)
+        found["lpi", name] = interval_of(shares, matters=is_shown)
     return found
 
 
@@ -181,11 +180,16 @@ def _of_tuning(question: Question, predictions: Mapping[str, Floats], decoys: De
     numbers = {domain.name: number for number, domain in enumerate(question.encoding.domains)}
     found: dict[Key, Interval] = {}
     for name, gains in question.tuning.gains(drawn).items():
-        effect = drawn[:, question.tuning.parts[name]]
-        is_shown = decoys.anywhere(numbers[name]) and is_away((effect - effect.mean(axis=1, keepdims=True)).T)
+        found_gain = interval_of(gains)
         # A hyperparameter may have an effect, and the default its best value.
-        found["tunability", name] = interval_of(gains, matters=is_shown and interval_of(gains).low > 0)
+        is_shown = found_gain.low > 0 and _is_shown(drawn[:, question.tuning.parts[name]], numbers[name], decoys)
+        found["tunability", name] = replace(found_gain, low=found_gain.low if is_shown else 0.0, matters=is_shown)
     return found
+
+
+def _is_shown(costs: Floats, number: int, decoys: Decoys) -> bool:
+    """Return whether costs at a hyperparameter's values, (num_draws, num_values), differ by more than its decoys and the draws do."""
+    return decoys.anywhere(number) and is_away((costs - costs.mean(axis=1, keepdims=True)).T)
 
 
 def _global(drawn: Sequence[Decomposition], question: Question, decoys: Decoys) -> dict[Key, Interval]:
@@ -232,7 +236,7 @@ def with_interval(found: Estimate, interval: Interval | None, *, is_share: bool 
 
 
 def is_away(effect: Floats) -> bool:
-    """Return whether no effect lies outside the region around the mean effect, (num_dimensions, num_draws), that holds 95 % of draws."""
+    """Return whether zero lies outside the region around the mean effect, (num_dimensions, num_draws), that holds 95 % of draws."""
     mean = effect.mean(axis=1, keepdims=True)
     return bool((mean**2).sum() > np.quantile(((effect - mean) ** 2).sum(axis=0), CONFIDENCE))
 

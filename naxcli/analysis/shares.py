@@ -149,11 +149,14 @@ class SampledDecomposer:
         pairs = {}
         for (i, left), (j, right) in combinations(enumerate(self._features), 2):
             pairs[i, j] = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1).T @ centred
-        return Decomposition(mains=self.mains(costs), pairs=pairs, total=costs.var(axis=1) * (1 + unseen))
+        return Decomposition(mains=self._mains(centred), pairs=pairs, total=costs.var(axis=1) * (1 + unseen))
 
     def mains(self, costs: Floats) -> dict[int, Floats]:
         """Return the effects of single hyperparameters, (num_dimensions, num_draws) each, of (num_draws, num_rows) costs at the rows."""
-        return {i: parts.T @ self._centred(costs) for i, parts in enumerate(self._parts)}
+        return self._mains(self._centred(costs))
+
+    def _mains(self, centred: Floats) -> dict[int, Floats]:
+        return {i: parts.T @ centred for i, parts in enumerate(self._parts)}
 
     def _centred(self, costs: Floats) -> Floats:
         centred: Floats = (costs - costs.mean(axis=1, keepdims=True)).T / len(self.rows)

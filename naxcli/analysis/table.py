@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from naxcli.analysis.encoding import Encoding, Flags, Floats, legal_codes
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import CONFIG_PREFIX, TRIAL_COLUMNS
-from naxcli.search_space.contract import describe_domain
+from naxcli.search_space.domains import describe_domain
 
 TEXT_COLUMNS = {"config_id", "searcher", "status", "worker", "device", "error"}
 

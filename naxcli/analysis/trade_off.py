@@ -17,7 +17,7 @@ import numpy as np
 from naxcli.analysis.encoding import Encoding, Floats
 from naxcli.analysis.fanova import Measure, effects, make_measure
 from naxcli.analysis.forest import fit_forest
-from naxcli.analysis.importance import Estimate, rank_groups
+from naxcli.analysis.importance import Estimate, ranked_numbers
 from naxcli.analysis.intervals import (
     DRAWS_PER_SCALES,
     FUNCTIONS_PER_DRAW,
@@ -98,16 +98,8 @@ def _estimates(measure: Measure, vectors: Floats, target: Floats, request: Reque
 
 def _rows(encoding: Encoding, found: list[Estimate]) -> list[dict[str, Any]]:
     return [
-        {
-            "name": domain.name,
-            "mean": each.mean,
-            "std": each.std,
-            "low": each.low,
-            "high": each.high,
-            "rank_group": group,
-            "matters": each.matters,
-        }
-        for domain, each, group in zip(encoding.domains, found, rank_groups(found), strict=True)
+        {"name": domain.name, **numbers}
+        for domain, numbers in zip(encoding.domains, ranked_numbers(found), strict=True)
     ]
 
 
@@ -150,8 +142,8 @@ class _Posterior:
     def intervals(self, weights: tuple[float, ...]) -> list[Interval]:
         """Return the interval of each hyperparameter's share of the variance of a weighted sum.
 
-        It is shown to matter where it is for an objective that has any weight, and no effect on the sum at all lies outside the posterior's
-        region.
+        It is shown to matter where it is for an objective that has any weight, and an effect of zero on the sum lies outside the
+        posterior's region.
         """
         values = np.sum([weight * each for weight, each in zip(weights, self.values, strict=True)], axis=0)
         unseen = np.sum([weight**2 * each for weight, each in zip(weights, self.unseen, strict=True)], axis=0)

@@ -367,7 +367,7 @@ def _simulate(
             key = config_id(suggestion.config)
             chosen = time_of.setdefault(key, times[int(rng.integers(len(times)))])
             # A promoted trial continues its checkpoint.
-            share = experiment.continued_share(suggestion.config if space.build is not None else {})
+            share = experiment.continued_share(suggestion.config)
             takes = chosen.seconds(suggestion.fidelity - share * reached.get(key, 0.0))
             reached[key] = suggestion.fidelity
             heapq.heappush(busy, (now + takes, number, suggestion))

@@ -158,7 +158,7 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
     space = load_recorded_space(run.settings(), named=named_space)
     to_configuration(space.configuration_space(), chosen.trial.config, what=f"trial {chosen.trial.trial_id}")
     sizes = run.read_json(run.environment_file).get("data") or {}
-    recipe = experiment.trial_recipe(chosen.trial.config if space.build is not None else {})
+    recipe = experiment.trial_recipe(chosen.trial.config)
     checkpoint = run.checkpoint(chosen.trial.trial_id)
     return Selection(
         space=space,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from naxcli.records.trial import Config
-from naxcli.search_space.contract import Space, describe_domain, name_of, plain_config, space_source, to_configuration
+from naxcli.search_space.contract import Space, name_of, plain_config, space_source, to_configuration
+from naxcli.search_space.domains import describe_domain
 from naxcli.search_space.enumeration import count_configurations, sample_configs
 from naxcli.settings.limits import Limits
 from naxcli.settings.recipe import without_choices

@@ -21,7 +21,7 @@ from naxcli.search_space.contract import LARGE_TEST_CROP, space_source
 from naxcli.search_space.networks import REDUCED, usual_image_size, variant_names
 from naxcli.settings.experiment import Experiment
 from naxcli.settings.former_names import with_present_names
-from naxcli.settings.recipe import FULL_TRAINING_EPOCHS, Recipe
+from naxcli.settings.recipe import CHOICE_PREFIX, FULL_TRAINING_EPOCHS, Recipe
 from naxcli.settings.sources import resolve
 from naxcli.settings.toml import flat_settings, read_toml
 from naxcli.training.trackers import require_tracker
@@ -239,7 +239,7 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         experiment_file=command.experiment_file,
         stored=stored,
         has_networks=True,
-        chosen=selection.config,
+        chosen=[name for name in selection.config if name.startswith(CHOICE_PREFIX)],
         variant_recipe={} if variant == REDUCED else selection.space.variant(variant).recipe,
     )
     recipe = experiment.recipe.with_choices(selection.config)

@@ -8,6 +8,7 @@ from typing import Any
 from naxcli.analysis.methods import METHODS
 from naxcli.errors import NaxcliError
 from naxcli.report.data import ReportData
+from naxcli.report.results import interval_column
 from naxcli.report.section import Column, Row, Table
 from naxcli.report.text import (
     NOT_AVAILABLE,
@@ -275,9 +276,7 @@ def pairs(entry: Entry, limit: int = TOP_PAIRS) -> Table:
                 sort=lambda row: _float(row["mean"]),
                 has_bar=True,
             ),
-            Column(
-                title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 2), is_numeric=True
-            ),
+            interval_column(2),
         ],
         rows=found[:limit],
         note="Share of the variance that the two explain together, beyond what each explains alone. An interval from 0: not shown.",
@@ -299,12 +298,6 @@ def ablation(entry: Entry) -> Table:
     ):
         note += " The forest predicts the incumbent no better than the default."
     has_intervals = _has_intervals(steps)
-    interval_column = Column(
-        title="95 % interval",
-        text=lambda row: interval(row.get("low"), row.get("high"), 3),
-        is_numeric=True,
-        is_minor=True,
-    )
     return Table(
         name="ablation",
         caption="Ablation path from the default to the incumbent",
@@ -318,7 +311,7 @@ def ablation(entry: Entry) -> Table:
                 is_numeric=True,
                 sort=lambda row: _float(row.get("cost")),
             ),
-            *([interval_column] if has_intervals else []),
+            *([interval_column(3, is_minor=True)] if has_intervals else []),
             Column(
                 title="Change",
                 text=lambda row: "" if row["change"] is None else signed(row["change"], 4),
@@ -350,9 +343,7 @@ def shapley(entry: Entry) -> Table:
                 sort=lambda row: float(row["value"]),
                 is_numeric=True,
             ),
-            Column(
-                title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True
-            ),
+            interval_column(4),
         ],
         rows=sorted(rows, key=lambda row: -abs(float(row["value"]))),
         note="Positive: the change lowers the predicted cost. The values add up to the whole difference.",

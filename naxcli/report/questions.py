@@ -7,7 +7,7 @@ from typing import Any
 
 from naxcli.report.data import ReportData
 from naxcli.report.importance import EFFECTS
-from naxcli.report.results import number_in
+from naxcli.report.results import interval_column, number_in
 from naxcli.report.section import Column, Row, Table, Text
 from naxcli.report.text import (
     NOT_AVAILABLE,
@@ -70,7 +70,7 @@ def separation(entry: Entry) -> Table:
                 is_numeric=True,
                 has_bar=True,
             ),
-            _interval_column(2),
+            interval_column(2),
             Column(title="Typical of the best", text=_typical),
         ],
         rows=rows,
@@ -102,7 +102,7 @@ def tunability(entry: Entry) -> Table:
             Column(title="Default", text=lambda row: plain(row.get("from"))),
             Column(title="Best", text=lambda row: plain(row.get("to"))),
             Column(title="Gain", text=lambda row: decimal(row.get("mean"), 4), sort=number_in("mean"), is_numeric=True),
-            _interval_column(4),
+            interval_column(4),
         ],
         rows=rows,
         note=(
@@ -149,7 +149,7 @@ def changes(data: ReportData, methods: Iterable[str]) -> list[Table | Text]:
                 sort=number_in("difference"),
                 is_numeric=True,
             ),
-            _interval_column(2),
+            interval_column(2),
         ],
         rows=[row for row in rows if row.get("matters")],
         note="Only changes whose interval leaves out 0. Where a fidelity has survivors only, what tells them apart may be another matter.",
@@ -248,9 +248,3 @@ def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:
 
 def _not_shown(others: int) -> str:
     return f" Left out, as not shown or small: {counted(others, 'other')}." if others else ""
-
-
-def _interval_column(digits: int) -> Column:
-    return Column(
-        title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), digits), is_numeric=True
-    )

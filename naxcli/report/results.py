@@ -234,9 +234,7 @@ def confirmed_costs(data: ReportData) -> Table:
             Column(title="Configuration", text=name),
             cost_column("Search's cost", "search_cost"),
             cost_column("Confirmed", "mean"),
-            Column(
-                title="95 % interval", text=lambda row: interval(row.get("low"), row.get("high"), 4), is_numeric=True
-            ),
+            interval_column(4),
         ],
         rows=verdict.get("costs") or [],
         note="The search's cost is a validation cost and the best of many; the confirmed one is neither."
@@ -338,6 +336,16 @@ def cost_column(title: str, key: str) -> Column:
 
 def _count(key: str) -> Callable[[Row], str]:
     return lambda row: NOT_AVAILABLE if is_missing(row.get(key)) else format_count(float(row[key]))
+
+
+def interval_column(digits: int, *, is_minor: bool = False) -> Column:
+    """Return the column of a row's `low` and `high`."""
+    return Column(
+        title="95 % interval",
+        text=lambda row: interval(row.get("low"), row.get("high"), digits),
+        is_numeric=True,
+        is_minor=is_minor,
+    )
 
 
 def number_in(key: str) -> Callable[[Row], float | None]:

@@ -14,8 +14,9 @@ class EvaluationCount:
     """The cost of a search's trials together, however they end, from nothing but their records.
 
     A trial costs what is stated of its fidelity. Where nothing is, that is its share of the highest fidelity, less what a promoted
-    training goes on from; an objective of a space's own is evaluated from the beginning. A measured cost is the trial's time, in units of
-    that of a full evaluation: the median, over the successes of the highest rung that has some, of time over share.
+    training goes on from, whether or not that checkpoint is still there; an objective of a space's own is evaluated from the
+    beginning. A measured cost is the trial's time, in units of that of a full evaluation: the median, over the successes of the
+    highest rung that has some, of time over share.
 
     Args:
         experiment: Settings of the search.

@@ -189,9 +189,9 @@ class Search:
         limit = self.experiment.trials
         if limit is not None and len(self.finished) + len(self._running) >= limit:
             return EndReason.TRIALS
-        # What was asked before the search was killed is run again, as it would have been.
+        # What was asked already, before the search was killed or beside others on a GPU, is run again.
         if (
-            not self._waiting
+            not (self._waiting or self._crowded_out)
             and self.evaluations.asked >= (self.experiment.budget_evaluations or math.inf) - TINY_EVALUATIONS
         ):
             return EndReason.EVALUATIONS
@@ -364,7 +364,7 @@ class Search:
             for trial_id in batch:
                 del self._running[trial_id]
         elif isinstance(outcome, WorkerLost) and outcome.is_blameless:
-            self._waiting += [self._running.pop(trial_id) for trial_id in batch]
+            self._try_again(batch)
         elif isinstance(outcome, WorkerLost):
             self._retry_or_record(batch, outcome.reason)
         elif isinstance(outcome, NaxcliError):  # its space or data cannot be loaded
@@ -379,13 +379,19 @@ class Search:
         else:
             results = outcome.get(BATCH, [outcome])
             self._record_batch(dict(zip(batch, results, strict=False)))
-            self._waiting += [self._running.pop(trial_id) for trial_id in batch[len(results) :]]  # not begun
+            self._try_again(batch[len(results) :])  # not begun
+
+    def _try_again(self, trial_ids: list[int]) -> None:
+        """Have running trials wait for a worker; for a GPU of its own where one was crowded out before."""
+        for trial_id in trial_ids:
+            waiting = self._crowded_out if trial_id in self._had_own_device else self._waiting
+            waiting.append(self._running.pop(trial_id))
 
     def _retry_or_record(self, batch: list[int], reason: str) -> None:
         """Try a trial that was lost with its worker once more; then it counts as crashed. Of several, each is tried alone."""
         if len(batch) > 1:
             self._log("worker_lost", trial_ids=batch, reason=reason)
-            self._waiting += [self._running.pop(trial_id) for trial_id in batch]
+            self._try_again(batch)
             return
         trial_id = batch[0]
         attempts = self._attempts.get(trial_id, 0) + 1
@@ -394,7 +400,7 @@ class Search:
         if attempts < MAX_ATTEMPTS:
             self.records.add_attempt(trial_id, reason)
             self._progress.notice(f"trial {trial_id} lost its worker ({reason}); trying it once more")
-            self._waiting.append(self._running.pop(trial_id))
+            self._try_again([trial_id])
         else:
             seconds = self._watchdog.seconds(self._running[trial_id])
             self._record(trial_id, Result(status=Status.CRASHED, error=f"{reason}, {attempts} times", seconds=seconds))

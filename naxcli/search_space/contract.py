@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.records.trial import Config, ConfigValue
+from naxcli.search_space.domains import describe_domain
 from naxcli.search_space.recipe_choices import check_recipe_choices
 from naxcli.settings.limits import Limits
 
@@ -230,26 +231,6 @@ def to_configuration(
     except Exception as error:  # ConfigSpace raises half a dozen unrelated types here, all of them about the values
         raise NaxcliError(f"{what} is not legal in this space", why=str(error)) from error
     return Configuration(configuration_space, vector=configuration.get_array().copy())
-
-
-def describe_domain(hyperparameter: Any) -> str:
-    """Return the legal values of a ConfigSpace hyperparameter in words."""
-    for attribute in ("choices", "sequence"):
-        if hasattr(hyperparameter, attribute):
-            return ", ".join(str(value) for value in getattr(hyperparameter, attribute))
-    if hasattr(hyperparameter, "lower"):
-        return f"{hyperparameter.lower} to {hyperparameter.upper}" + (" (log)" if hyperparameter.log else "")
-    return str(hyperparameter.value)
-
-
-def choices_of(hyperparameter: Any) -> list[ConfigValue] | None:
-    """Return the values that a ConfigSpace hyperparameter chooses from as plain values, one of a constant; None of a number."""
-    if hasattr(hyperparameter, "lower"):
-        return None
-    names = ("choices", "sequence")
-    values = next((getattr(hyperparameter, name) for name in names if hasattr(hyperparameter, name)), None)
-    values = [hyperparameter.value] if values is None else values
-    return [value.item() if hasattr(value, "item") else value for value in values]
 
 
 def spaces_folder() -> Path:

@@ -18,7 +18,8 @@ from naxcli.errors import NaxcliError
 from naxcli.records.database import Records, read_trials_parquet
 from naxcli.records.directory import RunDirectory
 from naxcli.records.trial import CONFIG_PREFIX, TRIAL_COLUMNS, Config, ConfigValue, Status, config_id
-from naxcli.search_space.contract import Space, choices_of, plain_config
+from naxcli.search_space.contract import Space, plain_config
+from naxcli.search_space.domains import choices_of
 from naxcli.search_space.recorded import read_space
 from naxcli.settings.experiment import Experiment, differences
 from naxcli.settings.units import counted
@@ -264,7 +265,7 @@ def _legal_config(
 
 
 def _legal_value(hyperparameter: Any, value: Any) -> ConfigValue | None:
-    """Return the space's own value that a value of a table stands for, which may be text, or a whole number with a point."""
+    """Return the space's own value that a value of a table stands for, which may be text, or a whole number with or without a point."""
     value = value.item() if hasattr(value, "item") else value
     choices = choices_of(hyperparameter)
     if choices is None:
@@ -275,5 +276,9 @@ def _legal_value(hyperparameter: Any, value: Any) -> ConfigValue | None:
             return number
         return int(number) if number.is_integer() else None
     texts = {str(value)} | ({str(int(value))} if isinstance(value, float) and value.is_integer() else set())
+    number = None if isinstance(value, bool) else _number(value)
     same = [choice for choice in choices if type(choice) is type(value) and choice == value]
-    return next(iter([*same, *(choice for choice in choices if str(choice) in texts)]), None)
+    meant = (
+        choice for choice in choices if str(choice) in texts or (type(choice) in (int, float) and choice == number)
+    )
+    return next(iter([*same, *meant]), None)

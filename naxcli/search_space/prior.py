@@ -12,7 +12,8 @@ from scipy.special import ndtr
 
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.records.trial import ConfigValue
-from naxcli.search_space.contract import Space, choices_of, describe_domain, plain_config, to_configuration
+from naxcli.search_space.contract import Space, plain_config, to_configuration
+from naxcli.search_space.domains import choices_of, describe_domain
 from naxcli.settings.prior import CONFIDENCES, PriorSettings
 
 if TYPE_CHECKING:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError, did_you_mean
+from naxcli.search_space.domains import choices_of
 from naxcli.settings.recipe import CHOICE_PREFIX, Recipe
 
 if TYPE_CHECKING:
@@ -48,6 +50,11 @@ def require_legal_choices(configuration_space: ConfigurationSpace, recipe: Recip
         NaxcliError: naming the choice that it refuses.
     """
     choices = [(name, value) for name in _names(configuration_space) for value in _extremes(configuration_space[name])]
+    _require_legal(tuple(choices), recipe, space_name)
+
+
+@functools.lru_cache(typed=True)  # a search reads the configurations of its space several times
+def _require_legal(choices: tuple[tuple[str, Any], ...], recipe: Recipe, space_name: str) -> None:
     # No rule of the recipe relates more than two settings.
     for pair in itertools.combinations_with_replacement(choices, 2):
         if pair[0] != pair[1] and pair[0][0] == pair[1][0]:
@@ -72,8 +79,8 @@ def _names(configuration_space: Mapping[str, Any]) -> list[str]:
 
 def _extremes(hyperparameter: Any) -> Sequence[Any]:
     """Return all values of a hyperparameter, or the ends of its range."""
-    values = getattr(hyperparameter, "choices", None) or getattr(hyperparameter, "sequence", None)
-    if values is None:
-        ends = ("lower", "upper") if hasattr(hyperparameter, "lower") else ("value",)
-        values = [getattr(hyperparameter, name) for name in ends]
-    return [value.item() if hasattr(value, "item") else value for value in values]
+    choices = choices_of(hyperparameter)
+    if choices is not None:
+        return choices
+    ends = (hyperparameter.lower, hyperparameter.upper)
+    return [end.item() if hasattr(end, "item") else end for end in ends]

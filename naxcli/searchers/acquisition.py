@@ -26,7 +26,8 @@ MAX_STEPS = 10
 class Surrogate:
     """The acquisition function after a number of results, for all the suggestions that are made before the next result.
 
-    Workers that end together ask together; over a table the model is then evaluated once and not once per suggestion.
+    Workers that end together ask together; over a table the model is then evaluated once and not once per suggestion. (`ProcessModel`,
+    whose acquisition depends on the running trials, makes one for each suggestion.)
 
     Args:
         acquisition: value of each vector.

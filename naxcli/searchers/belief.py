@@ -26,7 +26,7 @@ MIN_RESULTS = 10  # that the power of the prior counts with, however few there a
 SIGNIFICANCE = (
     0.1  # a helpful prior fails the test far less often, and what is lost with one that does not help is little
 )
-DRAW_STREAM = 2  # a suggestion's generator has two numbers for a seed, a forest's 1 for a third
+DRAW_STREAM = 2  # third number of a seed, after a 0; a forest's is 1, and a repeat's is 2 after its own number
 
 
 class Belief:

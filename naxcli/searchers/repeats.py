@@ -17,7 +17,9 @@ from naxcli.searchers.asktell import AskTell
 from naxcli.searchers.history import Asked, Cost, Event
 
 MAX_SEED = 1 << 30
-REPEAT_STREAM = 2  # a suggestion's generator has two numbers for a seed, a forest's and a repeat's a third
+REPEAT_STREAM = (
+    2  # third number of a seed; also of a prior's draws, whose second number is 0, where a repeat's is 1 or more
+)
 
 
 def repeat_seed(seed: int, number: int) -> int:

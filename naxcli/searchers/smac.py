@@ -113,7 +113,7 @@ class SmacProposer:
         num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial)
         num_designed = max(0, num_initial - len(self._first))
         if earlier:
-            self._first += best_configs(earlier, max(1, num_designed // 2))
+            self._first += best_configs(earlier, max(1, num_designed // 2), known=self._first)
             num_designed = NUM_BESIDE_EARLIER
         if prior is not None:
             num_designed = max(num_designed, MIN_DESIGNED)

@@ -58,13 +58,20 @@ def ranking_weights(earlier: Sequence[Values], own: Values, *, targets: Values, 
     return weights
 
 
-def best_configs(tables: Sequence[EarlierResults], number: int) -> list[Config]:
-    """Return the best different configurations at each table's highest fidelity, at most so many, the best of every table first."""
+def best_configs(tables: Sequence[EarlierResults], number: int, *, known: Sequence[Config] = ()) -> list[Config]:
+    """Return the best different configurations at each table's highest fidelity, the best of every table first.
+
+    Args:
+        tables: earlier results.
+        number: how many there are at most.
+        known: configurations that are left out.
+    """
     ranked = []
     for table in tables:
         highest = max(result.fidelity for result in table.results)
         full = [result for result in table.results if result.fidelity == highest]
         ranked.append([result.config for result in sorted(full, key=lambda result: result.cost)])
     in_turn = (config for place in itertools.zip_longest(*ranked) for config in place if config is not None)
-    different = {config_id(config): config for config in in_turn}
+    seen = set(map(config_id, known))
+    different = {identity: config for config in in_turn if (identity := config_id(config)) not in seen}
     return list(itertools.islice(different.values(), number))

@@ -205,7 +205,8 @@ class Experiment:
         `warmup_stable_decay` keeps the learning rate constant and decays it at the end of every rung; a promoted trial continues from
         before the decay. Its warm-up is that of the lowest rung. Why that is the default: docs/fidelities.md.
         """
-        recipe = self.recipe.with_choices(config)
+        # Without a training, such a name of a hyperparameter means nothing here.
+        recipe = self.recipe if self.data is None else self.recipe.with_choices(config)
         if self.fidelity.is_single or self.rung_schedule == "whole":
             return recipe
         warmup = recipe.warmup_length(self.fidelity.min)
@@ -275,11 +276,8 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
 
 
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a recorded run, with what runs did before these settings were recorded."""
-    recorded = {"searcher_model": "forest", "references": False, "repeats": 1, **settings}
-    if isinstance(recipe := settings.get("recipe", {}), Mapping):
-        recorded["recipe"] = {"resolution": 0, **recipe}
-    return recorded
+    """Return the settings of a recorded run, with what runs did before a setting was recorded where that is not today's default."""
+    return {"searcher_model": "forest", "references": False, **settings}
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:

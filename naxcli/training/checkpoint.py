@@ -49,8 +49,11 @@ class CheckpointWriter:
 
     def write(self, state: dict[str, Any], *paths: Path) -> None:
         """Begin to write the state as it is now, whole or not at all, into each of the files."""
-        copied = on_host(state)
-        self._pending += [self._thread.submit(save_checkpoint, copied, path) for path in paths]
+        self.write_copied(on_host(state), *paths)
+
+    def write_copied(self, state: dict[str, Any], *paths: Path) -> None:
+        """Begin to write a state that is on the CPU and that nobody changes any more."""
+        self._pending += [self._thread.submit(save_checkpoint, state, path) for path in paths]
 
     def wait(self) -> None:
         """Wait until everything is written.

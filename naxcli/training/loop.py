@@ -155,7 +155,7 @@ def train(
         is_kept: Asked at the end whether the checkpoint there is worth writing.
 
     Raises:
-        NaxcliError: If the checkpoint belongs to another training.
+        NaxcliError: If the checkpoint belongs to another training or cannot be read, or one cannot be written.
         torch.OutOfMemoryError: If not even single images fit.
     """
     started = time.perf_counter()
@@ -399,11 +399,11 @@ class Training:
         if path is None:
             return
         state = self.state_dict()
-        if self._decay_step is None:
+        if self._branch is None:  # no decay began here, so that a longer training goes on from where this one stands
             self._save(state, path)
-        elif self._branch is not None:
-            weights = state["network"] if state["average"] is None else state["average"]
-            self._save({**self._branch, "evaluated": weights}, path)
+            return
+        weights = state["network"] if state["average"] is None else state["average"]
+        self._writer.write_copied({**self._branch, "evaluated": on_host(weights)}, path)
 
     def _save(self, state: dict[str, Any], *paths: Path) -> None:
         # Every process has to call `state_dict`, which gathers from all of them; one writes.

@@ -24,7 +24,6 @@ def run_tasks(
 
     So is one that ran out of memory beside others on its GPU, alone there.
 
-
     Args:
         pool: Workers to run on.
         tasks: Trials, taken from the iterable when a worker is free, so that it may decide late what comes next.
@@ -70,6 +69,7 @@ def run_payloads(
     waiting, running, losses = iter(payloads), dict[int, Mapping[str, Any]](), Counter[int]()
     lost: list[tuple[int, Mapping[str, Any]]] = []
     crowded_out: list[tuple[int, Mapping[str, Any]]] = []  # wait for a GPU of their own
+    alone: set[int] = set()  # were crowded out, and never run beside others again
     is_open = True
     while (is_open or running or lost or crowded_out) and not should_stop():
         while crowded_out and (worker := pool.lone_worker()) is not None:
@@ -88,9 +88,10 @@ def run_payloads(
             if isinstance(finished.outcome, WorkerLost):
                 losses[finished.task_id] += not finished.outcome.is_blameless
                 if losses[finished.task_id] < max_attempts:
-                    lost.append((finished.task_id, payload))
+                    (crowded_out if finished.task_id in alone else lost).append((finished.task_id, payload))
                     continue
             elif _is_crowded_out(finished.outcome, payload):
+                alone.add(finished.task_id)
                 crowded_out.append((finished.task_id, payload))
                 continue
             yield finished

@@ -34,6 +34,22 @@ from naxcli.settings.recipe import Recipe
 from naxcli.training.checkpoint import load_weights
 from tests.command_line import ENVIRONMENT, naxcli_process, start
 
+OWN_NAMES = """
+from ConfigSpace import Categorical, ConfigurationSpace
+from naxcli import Space
+
+def configspace(seed=None):
+    space = ConfigurationSpace(seed=seed)
+    space.add(Categorical("width", [4, 8]), Categorical("epochs", [1, 2]), Categorical("recipe.mixup", [0.0, 0.1]))
+    return space
+
+def build(config, *, num_classes, in_channels, image_size, width=1.0):
+    from torch import nn
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
+
+SPACE = Space(name="own", configspace=configspace, build=build)
+"""
+
 # A small network and a seventh of the digits: about a second an epoch.
 SMALL = ("--config", "nexception:xception", "--data", "digits", "--width", "0.03", "--device", "cpu")
 ASSIGNMENTS = ("recipe.batch_size=128",)
@@ -254,6 +270,18 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
 
     with RunDirectory(path=plan.folder).locked(), pytest.raises(NaxcliError, match="another process"):
         run_training(plan, Silent())
+
+
+def test_a_hyperparameter_may_have_the_name_of_a_setting(tmp_path: Path) -> None:
+    """It is the network's; only what is named `recipe.<setting>` decides a training's settings."""
+    file, config = tmp_path / "own.py", tmp_path / "config.json"
+    file.write_text(OWN_NAMES)
+    config.write_text('{"width": 8, "epochs": 2, "recipe.mixup": 0.1}')
+    plan = plan_training(command(tmp_path / "out", config=str(config), space=str(file)))
+    assert plan.selection.config["epochs"] == 2 and plan.command.epochs == command(tmp_path).epochs
+    assert plan.experiment.recipe.mixup == 0.1
+    with pytest.raises(NaxcliError, match=r"recipe\.mixup never counts"):
+        plan_training(command(tmp_path / "out", config=str(config), space=str(file), assignments=["recipe.mixup=0.2"]))
 
 
 def test_a_full_size_variant_is_trained_by_its_own_recipe_unless_told_otherwise(tmp_path: Path) -> None:

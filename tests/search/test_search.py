@@ -321,9 +321,10 @@ def test_what_a_worker_gave_back_of_a_batch_is_run_again(tmp_path: Path, monkeyp
     pd.testing.assert_series_equal(*costs)
 
 
+@pytest.mark.parametrize("goal", [{"trials": 4}, {"budget_evaluations": 2.0}])
 @pytest.mark.parametrize("fits_alone", [True, False])
 def test_a_trial_crowded_out_of_its_gpu_counts_only_after_a_try_alone(
-    fits_alone: bool, tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fits_alone: bool, goal: dict[str, float], tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted: list[int] = []
 
@@ -345,10 +346,11 @@ def test_a_trial_crowded_out_of_its_gpu_counts_only_after_a_try_alone(
             self.is_lone = False
 
     monkeypatch.setattr("naxcli.search.loop.BATCH_SECONDS", 0.0)
-    search_inline(tiny_space, tmp_path / "run", monkeypatch, pool=Crowded, trials=4)
+    search_inline(tiny_space, tmp_path / "run", monkeypatch, pool=Crowded, **goal)
     trials = trials_of(tmp_path / "run").set_index("trial_id")["status"].sort_index()
-    assert trials.tolist() == ["success", "success" if fits_alone else "out_of_memory", "success", "success"]
-    assert submitted == [1, 2, 2, 3, 4]
+    later = int(next(iter(goal.values()))) - 2
+    assert trials.tolist() == ["success", "success" if fits_alone else "out_of_memory"] + later * ["success"]
+    assert submitted == [1, 2, 2, 3, 4][: 3 + later]
     assert "crowded_out" in (tmp_path / "run" / "log.jsonl").read_text()
     run = open_directory(str(tmp_path / "run"))
     assert describe_run(run)["num_cut"] == fits_alone

@@ -177,3 +177,19 @@ def test_what_says_nothing_of_this_space_is_refused(
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NaxcliError, match="no run"):
         read(tmp_path)
+
+
+def test_whole_numbers_of_a_table_stand_for_choices_with_a_point_and_the_other_way_round(tmp_path: Path) -> None:
+    def numbers(seed: int | None = None) -> ConfigurationSpace:
+        space = ConfigurationSpace(seed=seed)
+        space.add(Categorical("mixup", [0.0, 0.5, 1.0]), Categorical("depth", [1, 2]), Categorical("se", [False, True]))
+        return space
+
+    table = tmp_path / "table.csv"
+    table.write_text("mixup,depth,se,cost\n1,2.0,True,0.1\n0,1.0,False,0.2\n")
+    space = Space(name="own", configspace=numbers, evaluate=SPACE.evaluate)
+    earlier, _ = read_earlier(
+        str(table), space=space, configuration_space=numbers(), experiment=Experiment(space="own.py")
+    )
+    configs = [result.config for result in earlier.results]
+    assert configs == [{"mixup": 1.0, "depth": 2, "se": True}, {"mixup": 0.0, "depth": 1, "se": False}]

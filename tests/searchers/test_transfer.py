@@ -72,6 +72,7 @@ def test_the_best_different_configurations_of_every_table_take_turns() -> None:
     second = EarlierResults(source="2", results=tuple(results({2: 5.0, 4: 6.0}, 1.0)))
     assert [config["a"] for config in best_configs([first, second], 9)] == [2, 3, 4, 1]
     assert [config["a"] for config in best_configs([first, second], 2)] == [2, 3]
+    assert [config["a"] for config in best_configs([first, second], 2, known=best_configs([first], 1))] == [3, 4]
 
 
 def test_the_best_of_before_follows_the_references() -> None:
@@ -79,7 +80,7 @@ def test_the_best_of_before_follows_the_references() -> None:
     reference: Config = {"switch": "off", **dict.fromkeys("abcde", 2)}
     configs = search(smac(discrete_space, references=[reference], earlier=earlier), discrete_cost, 6)
     assert configs[:2] == [plain_config(discrete_space().get_default_configuration()), reference]
-    assert configs[2:6] == best_configs(earlier, 4)
+    assert configs[2:6] == best_configs(earlier, 4, known=configs[:2])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
