@@ -27,7 +27,8 @@ from naxcli.measure.roofline import measure_ceilings
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
 from naxcli.training.checkpoint import CheckpointWriter
-from naxcli.training.loop import Training, TrainingRequest, seed_everything
+from naxcli.training.loop import Training, seed_everything
+from naxcli.training.request import TrainingRequest
 
 NUM_VALIDATION = 100
 # Of a kernel's or operator's name, in lower case; the first that fits.

@@ -39,7 +39,8 @@ from naxcli.data.dataset import Dataset, load_dataset
 from naxcli.search_space.contract import load_space
 from naxcli.settings.fidelity import FidelityRange
 from naxcli.settings.recipe import Recipe
-from naxcli.training.loop import TrainingRequest, seed_everything, train
+from naxcli.training.loop import seed_everything, train
+from naxcli.training.request import TrainingRequest
 
 RULES = ("cosine", "short", "decay", "again")
 TRUTH_SEEDS = (1, 2)

@@ -19,7 +19,8 @@ import torch
 from naxcli.data.dataset import load_dataset
 from naxcli.search_space.contract import load_space
 from naxcli.settings.sources import resolve
-from naxcli.training.loop import TrainingRequest, seed_everything, train
+from naxcli.training.loop import seed_everything, train
+from naxcli.training.request import TrainingRequest
 
 
 def main() -> None:

@@ -29,7 +29,8 @@ from benchmarks.results import add_json_option, keep
 from naxcli.data.dataset import Dataset, load_dataset
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
-from naxcli.training.loop import TrainingRequest, seed_everything, set_drop_path, train
+from naxcli.training.loop import seed_everything, set_drop_path, train
+from naxcli.training.request import TrainingRequest
 
 SETTINGS = (
     "reference",

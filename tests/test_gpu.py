@@ -21,8 +21,9 @@ from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
 from naxcli.training import step
 from naxcli.training.checkpoint import CheckpointWriter
-from naxcli.training.loop import Training, TrainingRequest, set_drop_path
+from naxcli.training.loop import Training, set_drop_path
 from naxcli.training.optimizer import build_optimizer
+from naxcli.training.request import TrainingRequest
 from naxcli.training.step import EagerStep, GraphedStep, autocast_dtype, choose_step
 from naxcli.workers.evaluate import evaluate, is_device_broken
 from naxcli.workers.task import DataRequest, TrialTask

@@ -33,7 +33,8 @@ from naxcli.settings.experiment import Experiment
 from naxcli.settings.units import format_duration
 from naxcli.workers.batch import run_tasks
 from naxcli.workers.gpu_sharing import slots_of_run
-from naxcli.workers.pool import Slot, WorkerPool, run_trial
+from naxcli.workers.pool import WorkerPool, run_trial
+from naxcli.workers.slots import Slot
 from naxcli.workers.task import DataRequest, TrialTask
 
 MAX_CALIBRATION_SHARE = 0.05

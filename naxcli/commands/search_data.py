@@ -56,7 +56,7 @@ def prepare_data(
 
 def _needs_streaming(experiment: Experiment, recorded: Mapping[str, Any] | None) -> bool:
     from naxcli.data.memory_fit import needs_streaming, was_streamed
-    from naxcli.workers.pool import local_slots
+    from naxcli.workers.slots import local_slots
 
     if recorded:
         return was_streamed(recorded)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from naxcli.data.dataset import Dataset
     from naxcli.training.distributed import Processes
-    from naxcli.training.loop import Outcome
+    from naxcli.training.request import Outcome
     from naxcli.training.trackers import Tracker
 
 
@@ -94,7 +94,8 @@ def run_training(plan: TrainingPlan, display: Display) -> TrainingEnd:
 
 def _train(plan: TrainingPlan, display: Display, processes: Processes, interruption: Interruption) -> TrainingEnd:
     from naxcli.search_space.sizes import measure_config
-    from naxcli.training.loop import TrainingRequest, seed_everything, train
+    from naxcli.training.loop import seed_everything, train
+    from naxcli.training.request import TrainingRequest
 
     command, selection, experiment = plan.command, plan.selection, plan.experiment
     device = choose_device(command.device, num_processes=processes.num)

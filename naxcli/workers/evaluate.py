@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from naxcli.training.loop import Outcome
+    from naxcli.training.request import Outcome
 
 Heartbeat = Callable[[Mapping[str, Any]], None]
 
@@ -184,7 +184,8 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
     from naxcli.measure.devices import device_of_worker
     from naxcli.search_space.networks import build_network
     from naxcli.search_space.sizes import measure_config
-    from naxcli.training.loop import TrainingRequest, seed_everything, train
+    from naxcli.training.loop import seed_everything, train
+    from naxcli.training.request import TrainingRequest
 
     assert task.data is not None and task.recipe is not None
     torch.set_num_threads(task.threads)

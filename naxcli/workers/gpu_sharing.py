@@ -25,7 +25,8 @@ from naxcli.search_space.contract import Space, plain_config
 from naxcli.settings.experiment import Experiment
 from naxcli.settings.units import counted
 from naxcli.workers.batch import run_payloads
-from naxcli.workers.pool import Slot, WorkerPool, cuda_devices, local_slots
+from naxcli.workers.pool import WorkerPool
+from naxcli.workers.slots import Slot, cuda_devices, local_slots
 from naxcli.workers.task import DataRequest, TrialTask
 
 if TYPE_CHECKING:
@@ -272,7 +273,8 @@ def _train_until(
 ) -> int:
     """Train a configuration until `should_stop` says so, and return its peak of memory in bytes, that kept from others on CUDA."""
     from naxcli.search_space.networks import build_network
-    from naxcli.training.loop import TrainingRequest, seed_everything, train
+    from naxcli.training.loop import seed_everything, train
+    from naxcli.training.request import TrainingRequest
     from naxcli.workers.evaluate import load_task_data, return_memory
 
     assert task.recipe is not None

@@ -594,7 +594,8 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 from naxcli.data.dataset import load_dataset
-from naxcli.training.loop import TrainingRequest, seed_everything, train
+from naxcli.training.loop import seed_everything, train
+from naxcli.training.request import TrainingRequest
 from naxcli.training.distributed import joined_processes
 from naxcli.settings.recipe import Recipe
 

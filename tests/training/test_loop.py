@@ -21,7 +21,8 @@ from naxcli.settings.recipe import Recipe
 from naxcli.training import checkpoint, loop, step
 from naxcli.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
-from naxcli.training.loop import Outcome, TrainingRequest, seed_everything, set_drop_path, train
+from naxcli.training.loop import seed_everything, set_drop_path, train
+from naxcli.training.request import Outcome, TrainingRequest
 from naxcli.training.step import EagerStep, choose_step, loss_of
 from naxcli.training.validation import evaluate_network, padded_to
 from naxcli.workers.evaluate import NewProcessNeeded, evaluate

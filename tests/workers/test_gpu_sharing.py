@@ -19,7 +19,7 @@ from naxcli.settings.experiment import Experiment
 from naxcli.settings.sources import resolve
 from naxcli.workers import gpu_sharing
 from naxcli.workers.gpu_sharing import SharedDevice, measure_sharing, measured_slots, slots_of_run, trials_per_device
-from naxcli.workers.pool import Slot
+from naxcli.workers.slots import Slot
 from naxcli.workers.task import DataRequest, TrialTask
 
 GIB = 1 << 30
@@ -123,7 +123,7 @@ def test_a_measurement_does_not_look_at_the_time_of_day(monkeypatch: pytest.Monk
 def test_a_run_measures_once_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, notices, asked = RunDirectory(path=tmp_path / "planned"), list[str](), list[int]()
     monkeypatch.setattr(gpu_sharing, "cuda_devices", lambda: ["0", "1"])
-    monkeypatch.setattr("naxcli.workers.pool.cuda_devices", lambda: ["0", "1"])
+    monkeypatch.setattr("naxcli.workers.slots.cuda_devices", lambda: ["0", "1"])
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
 
     def measure(num: int, **_: object) -> SharedDevice:

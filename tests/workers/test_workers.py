@@ -20,10 +20,11 @@ import torch
 
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Status
-from naxcli.workers import evaluate, worker_guard
+from naxcli.workers import evaluate, slots, worker_guard
 from naxcli.workers import pool as workers
 from naxcli.workers.device_lock import LOCK_VARIABLE
-from naxcli.workers.pool import BATCH, IS_BROKEN, Slot, WorkerLost, WorkerPool, cuda_devices, local_slots
+from naxcli.workers.pool import BATCH, IS_BROKEN, WorkerLost, WorkerPool
+from naxcli.workers.slots import Slot, cuda_devices, local_slots
 from naxcli.workers.task import DataRequest, TrialTask
 from naxcli.workers.worker_setup import AUTOGROUP
 from tests.command_line import ENVIRONMENT, start
@@ -194,11 +195,11 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(workers, "DEVICE_FOLDER", tmp_path / "dev")
-    monkeypatch.setattr(workers, "DRIVER_FOLDER", tmp_path / "gpus")
-    workers._num_listed_devices.cache_clear()
+    monkeypatch.setattr(slots, "DEVICE_FOLDER", tmp_path / "dev")
+    monkeypatch.setattr(slots, "DRIVER_FOLDER", tmp_path / "gpus")
+    slots._num_listed_devices.cache_clear()
     yield folder / "nvidia-smi"
-    workers._num_listed_devices.cache_clear()
+    slots._num_listed_devices.cache_clear()
 
 
 def test_gpus_without_device_files_are_those_that_the_drivers_tool_lists(nvidia_smi: Path, tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_gpus_without_device_files_are_those_that_the_drivers_tool_lists(nvidia_
     for address in ("0000:01:00.0", "0000:02:00.0", "0000:03:00.0"):  # the machine's, of which a container has two
         (tmp_path / "gpus" / address).mkdir(parents=True)
     assert cuda_devices() == ["0", "1"]
-    workers._num_listed_devices.cache_clear()
+    slots._num_listed_devices.cache_clear()
     nvidia_smi.write_text(
         "#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9\n"
     )
@@ -348,7 +349,8 @@ def test_dask_does_not_write_to_the_terminal() -> None:
 import asyncio, gc, logging
 from distributed.client import AllExit
 from distributed.comm import CommClosedError
-from naxcli.workers.pool import Slot, WorkerPool
+from naxcli.workers.pool import WorkerPool
+from naxcli.workers.slots import Slot
 
 async def main(error):
     async def fail():
