@@ -167,9 +167,9 @@ def _orders(change: Mapping[str, Any], orders: Sequence[Mapping[str, Any]], unit
         f"(of {whole(order['num_hyperparameters'])})"
         for order in orders
     ]
-    fidelities = f"{plain(change['fidelity'])} and {with_unit(change['to'], unit)}"
+    fidelities = f"{with_unit(change['fidelity'], unit)} and {with_unit(change['to'], unit)}"
     return (
-        f"Order of the hyperparameters that are shown to matter at {fidelities}, Kendall's rank correlation: "
+        f"Order at {fidelities} of the hyperparameters that are shown to matter, Kendall's rank correlation: "
         f"{', '.join(by_method)}."
     )
 
