@@ -51,7 +51,6 @@ DOORS = {
         "measure/",
         "search_space/networks.py",
         "search_space/sizes.py",
-        "searchers/ensemble.py",
         "workers/evaluate.py",
         "workers/gpu_sharing.py",
         "commands/bench.py",

@@ -65,7 +65,7 @@ class SearchProgress:
         self._is_quiet = is_quiet
         self._search: Search | None = None
         self._next_line_at = 0.0
-        self._is_accuracy = session.space.build is not None
+        self._is_accuracy = session.space.is_trained
 
     def __enter__(self) -> SearchProgress:
         return self
@@ -132,7 +132,7 @@ class SearchProgress:
         """Return what to do with the run, one command a line, as they can be pasted into the shell that ran this one."""
         run = str(self._session.run.path)
         commands = [["report", run]]
-        if self._session.space.build is not None:
+        if self._session.space.is_trained:
             commands.append(["export", run, *_space_flags(self._session.space.origin)])
         return [shlex.join(["naxcli", *words]) for words in commands]
 
@@ -286,7 +286,7 @@ class LiveProgress(SearchProgress):
 
     def _running_table(self, number: int) -> Table:
         assert self._search is not None
-        is_trained = self._session.space.build is not None
+        is_trained = self._session.space.is_trained
         table = _table("running", *(("epoch", "loss", "validation") if is_trained else ("fidelity", "for")))
         now = time.monotonic()
         for trial_id, trial in sorted(self._search.running.items())[:number]:

@@ -159,7 +159,7 @@ def _trainings(
 def _test_data(run: RunDirectory, request: ConfirmRequest, space: Space) -> DataRequest | None:
     """Return the images of the run with the test set as what is measured on; None of a space that evaluates by itself."""
     experiment = run.experiment()
-    if space.build is None or experiment.data is None:
+    if not space.is_trained or experiment.data is None:
         return None
     return DataRequest(
         name=experiment.data,
@@ -215,7 +215,7 @@ def _verdict(candidates: list[Candidate], rows: list[dict[str, Any]], space: Spa
         candidates=[candidate.name for candidate in candidates if candidate.is_top],
         references=[candidate.name for candidate in candidates if not candidate.is_top],
         search_costs={candidate.name: candidate.search_cost for candidate in candidates},
-        is_error_rate=space.build is not None,
+        is_error_rate=space.is_trained,
         seed=seed,
     )
     winner = next((candidate for candidate in candidates if candidate.name == found["winner"]), None)

@@ -180,7 +180,7 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
             "seed": chosen.trial.seed,
             "searcher": chosen.trial.searcher,
             "data": experiment.data,
-            **({} if space.build is None else {"recipe": dataclasses.asdict(recipe)}),
+            **({} if not space.is_trained else {"recipe": dataclasses.asdict(recipe)}),
         },
     )
 

@@ -125,7 +125,7 @@ class Search:
         self._running: dict[int, Trial] = {}
         self._batches: dict[int, list[int]] = {}  # task of the pool, named by its first trial -> its trials
         self._watchdog = Watchdog(
-            sends_heartbeats=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
+            sends_heartbeats=space.is_trained, ended=((item.trial, item.seconds) for item in self.finished)
         )
         unfinished = records.running()
         self.evaluations = EvaluationCount(experiment, self.finished, (item.trial for item in unfinished))
@@ -258,7 +258,7 @@ class Search:
 
         And unless that changes the search: what a searcher asks may depend on results, and a time-out is each trial's own.
         """
-        if self._searcher.learn or self.space.build is not None or self.experiment.trial_timeout_seconds is not None:
+        if self._searcher.learn or self.space.is_trained or self.experiment.trial_timeout_seconds is not None:
             return 1
         return max(1, min(MAX_BATCH, int(BATCH_SECONDS / max(self._pace.longest_seconds(), TINY_SECONDS))))
 
@@ -288,7 +288,7 @@ class Search:
 
     def _task(self, trial: Trial) -> TrialTask:
         experiment = self.experiment
-        if self.space.build is None:
+        if not self.space.is_trained:
             return TrialTask(
                 trial_id=trial.trial_id,
                 space=self.space.origin,
@@ -342,7 +342,7 @@ class Search:
     def _end_overdue_trials(self) -> None:
         """Kill trials that run past their time-out or fell silent; a killed worker is replaced by its nanny."""
         timeout = self.experiment.trial_timeout_seconds
-        grace = TIMEOUT_GRACE_SECONDS if self.space.build is not None else OBJECTIVE_GRACE_SECONDS
+        grace = TIMEOUT_GRACE_SECONDS if self.space.is_trained else OBJECTIVE_GRACE_SECONDS
         for trial_id in list(self._batches):
             trial = self._running[trial_id]
             seconds = self._watchdog.seconds(trial)

@@ -68,7 +68,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         started_at, clock = time.time(), time.perf_counter()
         if heartbeat is not None and task.tells_beginning:
             heartbeat({"has_begun": True})
-        result = _train(task, space, heartbeat) if space.build else _call(task, space)
+        result = _train(task, space, heartbeat) if space.is_trained else _call(task, space)
     except NewProcessNeeded:
         raise
     except BaseException as error:  # the evaluated code may raise anything at all, and every end of it is recorded
@@ -108,8 +108,8 @@ def error_text(error: BaseException) -> str:
 
 def _warm_up(task: TrialTask) -> Space:
     """Return the space, after loading the space, the libraries and the data where that was not done before."""
-    space = _space(task.space, task.space_digest)
-    if space.build and task.data is not None:
+    space = loaded_space(task.space, task.space_digest)
+    if space.is_trained and task.data is not None:
         import naxcli.measure.counts
         import naxcli.training.loop  # noqa: F401
         from naxcli.measure.devices import device_of_worker
@@ -368,7 +368,8 @@ def _device_name(device: Any) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _space(origin: str, digest: str | None) -> Space:
+def loaded_space(origin: str, digest: str | None) -> Space:
+    """Return a space, loaded once per worker; one that is another than the search's is refused."""
     space = load_space(origin)
     if digest is not None and (own := space_digest(space)) != digest:
         is_same_code = own.partition("-")[0] == digest.partition("-")[0]
