@@ -312,7 +312,8 @@ class LiveProgress(SearchProgress):
         best = None if self._search.incumbent is None else self._search.incumbent.trial.trial_id
         for trial, result in list(reversed(self._last))[:number]:
             is_best = trial.trial_id == best
-            style = "green" if is_best else "" if result.status == Status.SUCCESS else "red"
+            is_failure = result.status not in (Status.SUCCESS, Status.STOPPED)
+            style = "green" if is_best else "red" if is_failure else ""
             outcome = Text(self._outcome(result) + (" ★" if is_best else ""), style=style)
             table.add_row(f"trial {trial.trial_id}", outcome, format_duration(result.seconds), trial.searcher)
         return table

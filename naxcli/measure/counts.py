@@ -35,7 +35,7 @@ class ForwardCounts:
 
     Args:
         macs: Multiply-adds.
-        num_bytes: Of all that its operations put out, which is what training keeps for the backward pass.
+        num_bytes: Of the image and all that its operations put out, which is what training keeps for the backward pass.
         peak_bytes: Of the inputs and outputs of its largest operation, which is what inference needs at once.
     """
 
