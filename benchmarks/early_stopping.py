@@ -1,13 +1,14 @@
 """Ending trainings that cannot win, on LCBench's learning curves: against none of it, and against successive halving, at equal epochs.
 
-    python -m benchmarks.early_stopping [--data FOLDER] [--tasks 8] [--seeds 5] [--arms never,early-stop,hyperband]
+    python -m benchmarks.early_stopping [--data FOLDER] [--tasks 8] [--seeds 5] [--arms never,early-stop,halving]
 
-All arms search with `smac`. `never` trains every configuration for 50 epochs; `early-stop` ends a training after the epoch at which its
-chance to beat the incumbent falls below 5 %, and tells the searcher the cost that it was predicted to reach; `hyperband` runs brackets over
-2, 10 and 50 epochs, and a promoted trial spends only the epochs that its lower rung has not. Regret is that of the best configuration
-that has run all 50 epochs, 1 being the median of 2,000 random configurations and 0 their best or better; without any it is 1. The table
-holds the mean over tasks and seeds with its 95 % bootstrap interval, and how `early-stop` went: the share of trainings that it ended, the
-epochs that those took, and how many of them would have beaten the incumbent.
+All arms search with `smac`. `never` trains every configuration for 50 epochs; `early-stop` ends a training after the
+epoch at which its chance to beat the incumbent falls below 5 %, and tells the searcher the cost that it was predicted
+to reach; `halving` is successive halving over 2, 10 and 50 epochs, in which a promoted trial spends only the epochs
+that its lower rung has not. Regret is that of the best configuration that has run all 50 epochs, 1 being the median of
+2,000 random configurations and 0 their best or better; without any it is 1. The table holds the mean over tasks and
+seeds with its 95 % bootstrap interval, and how `early-stop` went: the share of trainings that it ended, the epochs
+that those took, and how many of them would have beaten the incumbent.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def regrets(steps: Iterator[Step], *, median: float, best: float) -> list[float]
 
 def steps_of(arm: str, task: str, seed: int, told: list[tuple[int, bool]]) -> Iterator[Step]:
     """Return the trials of an arm."""
-    if arm == "hyperband":
+    if arm == "halving":
         return ours("smac", lambda config, epochs: curve_of(config, task=task)[round(epochs) - 1], seed)
     return full_trainings(lambda config: curve_of(config, task=task), seed, stops=arm == "early-stop", told=told)
 
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of YAHPO Gym's surrogate of LCBench")
     parser.add_argument("--tasks", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--arms", default="never,early-stop,hyperband")
+    parser.add_argument("--arms", default="never,early-stop,halving")
     add_json_option(parser)
     arguments = parser.parse_args()
     if arguments.data is not None:
