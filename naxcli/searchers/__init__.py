@@ -109,13 +109,14 @@ def make_searcher(
     from naxcli.searchers.candidates import Candidates
     from naxcli.searchers.evolution import EvolutionProposer
     from naxcli.searchers.hyperband import Hyperband
+    from naxcli.searchers.local import LocalProposer
     from naxcli.searchers.random import RandomProposer
     from naxcli.searchers.repeats import Repeats
     from naxcli.searchers.schedule import Schedule, SingleFidelity
 
-    if num_objectives > 1 and name == "evolution":
+    if num_objectives > 1 and name in ("evolution", "local"):
         raise NaxcliError(
-            "evolution searches for one objective", hint="use --searcher smac or random with several objectives"
+            f"{name} searches for one objective", hint="use --searcher smac or random with several objectives"
         )
     if num_objectives > 1 and not fidelity.is_single:
         raise NaxcliError(
@@ -151,6 +152,8 @@ def make_searcher(
         proposer = RandomProposer()
     elif name == "evolution":
         proposer = EvolutionProposer()
+    elif name == "local":
+        proposer = LocalProposer(seed=seed)
     else:
         raise NaxcliError(f"there is no searcher {name!r}", why=f"there are {', '.join(SEARCHERS)}")
     asktell = AskTell(

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-SEARCHERS = ("smac", "random", "evolution", "ensemble")
+SEARCHERS = ("smac", "random", "evolution", "local", "ensemble")
 SEARCHER_MODELS = ("gp", "forest")
