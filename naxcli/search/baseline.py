@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from naxcli.records.trial import Suggestion, Trial
 from naxcli.search_space.prior import Prior
 from naxcli.searchers import Asked, Cost, Searcher, Told, make_searcher
+from naxcli.settings.evolution import PAPERS_POPULATION, PAPERS_SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,6 +123,8 @@ def make_mixed_searcher(
             repeats=experiment.repeats,
             num_objectives=1 + len(experiment.objective),
             model=experiment.searcher_model,
+            population=experiment.evolution_population or PAPERS_POPULATION,
+            sample=experiment.evolution_sample or PAPERS_SAMPLE,
             references=space.legal_references(configuration_space) if experiment.references else (),
             earlier=earlier,
             prior=prior,

@@ -10,6 +10,7 @@ from naxcli.records.trial import Config, Suggestion
 from naxcli.search_space.contract import Space
 from naxcli.searchers.history import Asked, Cost, Event, Told
 from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
+from naxcli.settings.evolution import PAPERS_POPULATION, PAPERS_SAMPLE
 from naxcli.settings.fidelity import FidelityRange
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def make_searcher(
     repeats: int = 1,
     num_objectives: int = 1,
     model: str = SEARCHER_MODELS[0],
+    population: int = PAPERS_POPULATION,
+    sample: int = PAPERS_SAMPLE,
     references: Sequence[Config] = (),
     earlier: Sequence[EarlierResults] = (),
     prior: Prior | None = None,
@@ -96,6 +99,8 @@ def make_searcher(
         repeats: trials of each configuration, of different seeds, that are one result to the searcher; with one fidelity only.
         num_objectives: costs per trial.
         model: of `smac`, one of `SEARCHER_MODELS`.
+        population: results that `evolution` breeds from.
+        sample: members of the population that it takes the best of.
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
         earlier: results of other searches that `smac` starts from.
         prior: belief in good configurations that `smac` starts with.
@@ -151,7 +156,7 @@ def make_searcher(
     elif name == "random":
         proposer = RandomProposer()
     elif name == "evolution":
-        proposer = EvolutionProposer()
+        proposer = EvolutionProposer(population_size=population, sample_size=sample)
     elif name == "local":
         proposer = LocalProposer(seed=seed)
     else:

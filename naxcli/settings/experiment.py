@@ -18,6 +18,7 @@ import tomli_w
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.connection import Connection
+from naxcli.settings.evolution import FORMER_DEFAULTS, evolution_defaults
 from naxcli.settings.fidelity import FidelityCosts, FidelityRange
 from naxcli.settings.former_names import with_present_names
 from naxcli.settings.limits import Limits
@@ -61,6 +62,9 @@ class Experiment:
         images_per_class: Images of every class that trials train on, drawn from what is not held out; None is all of them.
         searcher: Searcher, one of `SEARCHERS`.
         searcher_model: Model of `smac`: `gp`, a Gaussian process of the trials of all rungs, or `forest`, a random forest of one rung's.
+        evolution_population: Results that `evolution` breeds from, and random trials before it does; None, as a new run's own default,
+            is 100 as in the paper, or a quarter of the trials (10 at least) where `trials` or `budget_evaluations` allow fewer than 400.
+        evolution_sample: Members of the population that a parent is the best of; None is a quarter of the population, as in the paper.
         references: Whether the space's reference configurations are the first that `smac` and `ensemble` suggest.
         warm_start: Runs or tables whose results `smac` starts from; what they held is kept in the run's records.
         prior: What is believed of good configurations, which `smac` prefers at first: the path of a TOML file, or what it holds.
@@ -97,6 +101,8 @@ class Experiment:
     images_per_class: int | None = None
     searcher: str = "smac"
     searcher_model: str = SEARCHER_MODELS[0]
+    evolution_population: int | None = None
+    evolution_sample: int | None = None
     references: bool = True
     warm_start: tuple[str, ...] = ()
     prior: PriorSettings | None = None
@@ -133,6 +139,10 @@ class Experiment:
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, " or ".join(RUNG_SCHEDULES))
         models = " or ".join(SEARCHER_MODELS)
         _require(self.searcher_model in SEARCHER_MODELS, "searcher_model", self.searcher_model, models)
+        population, sample = self.evolution_population, self.evolution_sample
+        _require(population is None or population >= 2, "evolution_population", population, "at least 2")
+        is_part = sample is None or 1 <= sample <= (population or sample)
+        _require(is_part, "evolution_sample", sample, "at least 1 and at most evolution_population")
         _require(0 < self.width < math.inf, "width", self.width, "above 0")
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
@@ -277,7 +287,8 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
 
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a recorded run, with what runs did before a setting was recorded where that is not today's default."""
-    return {"searcher_model": "forest", "references": False, **settings}
+    evolution = FORMER_DEFAULTS if settings.get("searcher") == "evolution" else {}
+    return {"searcher_model": "forest", "references": False, **evolution, **settings}
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:
@@ -318,6 +329,8 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
     for name, kind in _simple_kinds(Experiment).items():
         if values.get(name) is not None:
             values[name] = _convert(name, values[name], kind)
+    if values.get("searcher") == "evolution":
+        values |= evolution_defaults(values)  # recorded, so that they stay where the run is extended
     if isinstance(values.get("workers"), str) and str(values["workers"]).isdigit():
         values["workers"] = int(values["workers"])
     if has_networks is False or (has_networks is None and "data" not in values):

@@ -148,6 +148,8 @@ def run(
         seed=seed,
         max_in_flight=num_workers,
         is_feasible=is_feasible,
+        population=20,
+        sample=5,
         history=history,
         state=state,
     )
@@ -389,7 +391,7 @@ def test_a_space_of_one_configuration_is_searched_once() -> None:
         assert search.searcher.is_exhausted
 
 
-@pytest.mark.parametrize("name", ["smac", "evolution", "ensemble"])
+@pytest.mark.parametrize("name", ["smac", "evolution", "local", "ensemble"])
 def test_learning_searchers_find_better_configurations_than_random_search(name: str) -> None:
     def best(searcher: str, seed: int) -> float:
         events = run(searcher, seed=seed).until(80).events
