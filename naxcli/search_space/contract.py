@@ -9,7 +9,6 @@ import ast
 import dataclasses
 import hashlib
 import importlib
-import importlib.util
 import json
 import re
 import sys
@@ -23,6 +22,7 @@ from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.records.trial import Config, ConfigValue
 from naxcli.search_space.domains import describe_domain
 from naxcli.search_space.recipe_choices import check_recipe_choices
+from naxcli.search_space.user_code import import_file, line_of
 from naxcli.settings.limits import Limits
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Space:
             raise
         except Exception as error:  # any exception of the author's code
             file = Path(function.__code__.co_filename) if hasattr(function, "__code__") else Path()
-            line = _line_of(error, file)
+            line = line_of(error, file)
             raise NaxcliError(
                 f"{what} of space {self.name!r} raised {type(error).__name__}",
                 why="".join(traceback.format_exception_only(error)).strip(),
@@ -316,22 +316,7 @@ def _load_file(path: Path) -> Space:
         raise NaxcliError(
             f"{path} is no Python file", hint="a space is a file such as space.py; docs/spaces.md shows one"
         )
-    module_name = "naxcli_space_" + re.sub(r"\W", "_", str(path.with_suffix("")))
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickle inside the file look their module up
-    try:
-        spec.loader.exec_module(module)
-    except NaxcliError:
-        raise
-    except Exception as error:  # whatever the user's file raises is the user's to see
-        sys.modules.pop(module_name, None)
-        raise NaxcliError(
-            f"the space file {path} does not import",
-            why="".join(traceback.format_exception_only(error)).strip(),
-            hint=_line_of(error, path),
-        ) from error
+    module = import_file(path, kind="space")
     return dataclasses.replace(_space_of(module, "SPACE", str(path)), origin=str(path))
 
 
@@ -358,10 +343,3 @@ def _space_of(module: Any, attribute: str, where: str) -> Space:
             hint="docs/spaces.md shows how to write a space",
         )
     return space
-
-
-def _line_of(error: BaseException, path: Path) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    if isinstance(error, SyntaxError) and error.lineno:
-        lines.append(error.lineno)
-    return f"see line {lines[-1]}" if lines else ""

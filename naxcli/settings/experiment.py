@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from naxcli.errors import NaxcliError, did_you_mean
-from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
+from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS, searcher_file, searcher_name
 from naxcli.settings.connection import Connection
 from naxcli.settings.evolution import FORMER_DEFAULTS, evolution_defaults
 from naxcli.settings.fidelity import FidelityCosts, FidelityRange
@@ -60,7 +60,7 @@ class Experiment:
         width: Factor on the network's channels.
         validation_fraction: Share of the training set held out, stratified, for the search's cost.
         images_per_class: Images of every class that trials train on, drawn from what is not held out; None is all of them.
-        searcher: Searcher, one of `SEARCHERS`.
+        searcher: Searcher, one of `SEARCHERS`, or `path/to/file.py:NAME` of the user's own.
         searcher_model: Model of `smac`: `gp`, a Gaussian process of the trials of all rungs, or `forest`, a random forest of one rung's.
         evolution_population: Results that `evolution` breeds from, and random trials before it does; None, as a new run's own default,
             is 100 as in the paper, or a quarter of the trials (10 at least) where `trials` or `budget_evaluations` allow fewer than 400.
@@ -128,10 +128,11 @@ class Experiment:
     rung_schedule: str = "warmup_stable_decay"
 
     def __post_init__(self) -> None:
-        if self.searcher not in SEARCHERS:
+        if self.searcher not in SEARCHERS and searcher_file(self.searcher) is None:
+            choices = f"choose one of {', '.join(SEARCHERS)}, or path/to/file.py:NAME"
             raise NaxcliError(
                 f"there is no searcher {self.searcher!r}",
-                hint=did_you_mean(self.searcher, SEARCHERS, otherwise=f"choose one of {', '.join(SEARCHERS)}"),
+                hint=did_you_mean(self.searcher, SEARCHERS, otherwise=choices),
             )
         if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
@@ -277,7 +278,11 @@ class Experiment:
 
 def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, Any]]:
     """Return (setting, stored value, wanted value) for every setting that a run cannot change."""
-    before, after = flat_settings(stored.to_settings()), flat_settings(wanted.to_settings())
+    before, after = (
+        # A searcher's file is compared by its code, as that of a space.
+        {**flat_settings(experiment.to_settings()), "searcher": searcher_name(experiment.searcher)}
+        for experiment in (stored, wanted)
+    )
     return [
         (name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
