@@ -126,6 +126,7 @@ def make_mixed_searcher(
             model=experiment.searcher_model,
             population=experiment.evolution_population or PAPERS_POPULATION,
             sample=experiment.evolution_sample or PAPERS_SAMPLE,
+            promotion=experiment.promotion,
             references=space.legal_references(configuration_space) if experiment.references else (),
             earlier=earlier,
             prior=prior,

@@ -9,7 +9,7 @@ from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config, Suggestion
 from naxcli.search_space.contract import Space
 from naxcli.searchers.history import Asked, Cost, Event, Told
-from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS, searcher_file, searcher_name
+from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS, searcher_file, searcher_name
 from naxcli.settings.evolution import PAPERS_POPULATION, PAPERS_SAMPLE
 from naxcli.settings.fidelity import FidelityRange
 
@@ -78,6 +78,7 @@ def make_searcher(
     model: str = SEARCHER_MODELS[0],
     population: int = PAPERS_POPULATION,
     sample: int = PAPERS_SAMPLE,
+    promotion: str = PROMOTIONS[0],
     references: Sequence[Config] = (),
     earlier: Sequence[EarlierResults] = (),
     prior: Prior | None = None,
@@ -92,7 +93,7 @@ def make_searcher(
         name: one of `SEARCHERS`, or `path/to/file.py:NAME` of a user's own.
         space: merges equal configurations.
         configuration_space: of the search.
-        fidelity: `smac` and `ensemble` run Hyperband over its rungs; the others run at its maximum.
+        fidelity: `smac` and `ensemble` promote the best over its rungs; the others run at its maximum.
         seed: of all random choices, and the training seed of the suggestions.
         is_feasible: whether a canonical configuration keeps all limits; asked only of what is about to be suggested.
         max_in_flight: `ask` returns None while as many suggestions are untold.
@@ -101,6 +102,7 @@ def make_searcher(
         model: of `smac`, one of `SEARCHER_MODELS`.
         population: results that `evolution` breeds from.
         sample: members of the population that it takes the best of.
+        promotion: which trials of a rung go on to the next, one of `PROMOTIONS`.
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
         earlier: results of other searches that `smac` starts from.
         prior: belief in good configurations that `smac` starts with.
@@ -138,7 +140,7 @@ def make_searcher(
 
         min_initial = 0
         if not fidelity.is_single:
-            schedule = Hyperband(fidelity)
+            schedule = Hyperband(fidelity, promotion)
             min_initial = schedule.first_rung_size
         proposer = SmacProposer(
             configuration_space,
@@ -153,7 +155,7 @@ def make_searcher(
         from naxcli.searchers.ensemble import EnsembleProposer
 
         if not fidelity.is_single:
-            schedule = Hyperband(fidelity)
+            schedule = Hyperband(fidelity, promotion)
         proposer = EnsembleProposer(space, seed=seed, references=references)
     elif name == "random":
         proposer = RandomProposer()

@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from naxcli.errors import NaxcliError, did_you_mean
-from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS, searcher_file, searcher_name
+from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS, searcher_file, searcher_name
 from naxcli.settings.connection import Connection
 from naxcli.settings.evolution import FORMER_DEFAULTS, evolution_defaults
 from naxcli.settings.fidelity import FidelityCosts, FidelityRange
@@ -65,6 +65,7 @@ class Experiment:
         evolution_population: Results that `evolution` breeds from, and random trials before it does; None, as a new run's own default,
             is 100 as in the paper, or a quarter of the trials (10 at least) where `trials` or `budget_evaluations` allow fewer than 400.
         evolution_sample: Members of the population that a parent is the best of; None is a quarter of the population, as in the paper.
+        promotion: Which trials of a rung go on to the next: `halving`, two fifths of each, or `hyperband`, as its brackets say.
         references: Whether the space's reference configurations are the first that `smac` and `ensemble` suggest.
         warm_start: Runs or tables whose results `smac` starts from; what they held is kept in the run's records.
         prior: What is believed of good configurations, which `smac` prefers at first: the path of a TOML file, or what it holds.
@@ -103,6 +104,7 @@ class Experiment:
     searcher_model: str = SEARCHER_MODELS[0]
     evolution_population: int | None = None
     evolution_sample: int | None = None
+    promotion: str = PROMOTIONS[0]
     references: bool = True
     warm_start: tuple[str, ...] = ()
     prior: PriorSettings | None = None
@@ -144,6 +146,7 @@ class Experiment:
         _require(population is None or population >= 2, "evolution_population", population, "at least 2")
         is_part = sample is None or 1 <= sample <= (population or sample)
         _require(is_part, "evolution_sample", sample, "at least 1 and at most evolution_population")
+        _require(self.promotion in PROMOTIONS, "promotion", self.promotion, " or ".join(PROMOTIONS))
         _require(0 < self.width < math.inf, "width", self.width, "above 0")
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
@@ -163,7 +166,7 @@ class Experiment:
         if self.repeats > 1 and not self.fidelity.is_single:
             raise NaxcliError(
                 "repeats and several fidelities do not go together",
-                why="Hyperband spends on more configurations at the low rungs what repeats would spend on each of them",
+                why="halving spends on more configurations at the low rungs what repeats would spend on each of them",
                 hint="use --epochs N with --repeats, or --fidelity alone; naxcli confirm trains the best anew with several seeds",
             )
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
@@ -293,7 +296,7 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a recorded run, with what runs did before a setting was recorded where that is not today's default."""
     evolution = FORMER_DEFAULTS if settings.get("searcher") == "evolution" else {}
-    return {"searcher_model": "forest", "references": False, **evolution, **settings}
+    return {"searcher_model": "forest", "promotion": "hyperband", "references": False, **evolution, **settings}
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:

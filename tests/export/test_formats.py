@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from naxcli.errors import NaxcliError
 from naxcli.export import Exported, ExportRequest, export_network
+from naxcli.export.python_template import training_flags
 from naxcli.export.source_slice import slice_source
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.networks import build_network
+from naxcli.settings.recipe import IMAGENET_RECIPE, Recipe
 from tests.command_line import load_alone
 
 SPACE = load_space("nexception")
