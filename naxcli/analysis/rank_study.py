@@ -15,7 +15,7 @@ from naxcli.analysis.encoding import Floats
 CONFIDENCE = 0.95
 # Ends of the parts of the range of d_in / d_out that the table shows.
 RATIO_ENDS = (0.0, 0.4, 0.7, 1.0)
-AGREES, DISAGREES, UNDECIDED, SATURATED = "agrees", "disagrees", "undecided", "cannot tell: full rank either way"
+AGREES, DISAGREES, UNDECIDED, SATURATED = "agrees", "disagrees", "undecided", "cannot tell: all are equal"
 CLAIMS = {
     "expands": "every activation expands the rank of the linear layer",
     "rises": "the rank ratio rises with the ratio of channels, with every activation",

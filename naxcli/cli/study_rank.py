@@ -64,7 +64,7 @@ def _random_layers(found: Mapping[str, Any]) -> list[Any]:
     parts = list(dict.fromkeys((row["from"], row["to"]) for row in found["rank_ratios"]))
     parts.sort()
     ratios = Table(
-        title=f"Rank ratio of {found['num_networks']:,} random layers, singular values above {found['tolerance']:g} of the largest",
+        title=f"Rank ratio of {found['num_networks']:,} random layers, by d_in / d_out; tolerance {found['tolerance']:g}",
         title_justify="left",
         box=None,
         header_style="bold",
@@ -77,19 +77,29 @@ def _random_layers(found: Mapping[str, Any]) -> list[Any]:
         rows.setdefault((row["layer"], row["activation"]), {})[row["from"], row["to"]] = f"{row['mean']:.3f}{spread}"
     for names, cells in rows.items():
         ratios.add_row(*names, *(cells.get(part, "–") for part in parts))
-    claims = Table(title="Han et al., CVPR 2021", title_justify="left", box=None, header_style="bold")
-    others = [f"at {other['tolerance']:g}" for other in found["claims"][0]["at_other_tolerances"]]
-    for title in ("claim", "layer", "difference or correlation", "verdict", *others):
-        claims.add_column(title)
+    deviation = f"Layers without an activation differ from the ratio of their dimensions by at most {found['linear_deviation']:g}."
+    by_claim: dict[str, list[Mapping[str, Any]]] = {}
     for claim in found["claims"]:
-        claims.add_row(
-            claim["says"],
+        by_claim.setdefault(claim["says"], []).append(claim)
+    return [ratios, deviation, "", *(_claim(says, verdicts) for says, verdicts in by_claim.items())]
+
+
+def _claim(says: str, verdicts: list[Mapping[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"Han et al.: {says}?", title_justify="left", box=None, header_style="bold")
+    others = [f"at {other['tolerance']:g}" for other in verdicts[0]["at_other_tolerances"]]
+    for title in ("layer", "measured", "verdict", *others):
+        table.add_column(title)
+    for claim in verdicts:
+        decided_by = f" ({claim['activation']})" if claim["activation"] and claim["mean"] is not None else ""
+        table.add_row(
             claim["layer"],
-            _interval(claim) + (f" ({claim['activation']})" if claim["activation"] else ""),
+            _interval(claim) + decided_by,
             claim["verdict"],
             *(other["verdict"] for other in claim["at_other_tolerances"]),
         )
-    return [ratios, "", claims]
+    return table
 
 
 def _checkpoints(found: Mapping[str, Any]) -> list[Any]:

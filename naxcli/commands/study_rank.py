@@ -15,10 +15,7 @@ from naxcli.records.directory import RunDirectory
 from naxcli.records.trial import Status
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from naxcli.data.dataset import Dataset
-    from naxcli.settings.recipe import Recipe
 
 OnProgress = Callable[[int, int], None]
 
@@ -66,11 +63,11 @@ def study_random_layers(request: RankRequest, on_progress: OnProgress = lambda d
     import pandas as pd
 
     from naxcli.analysis.rank_study import CLAIMS, judge_claims, rank_ratios_by_part
-    from naxcli.studies.rank import IMAGES_PER_INPUT, LINEAR, TOLERANCE, measure_random_layers
+    from naxcli.studies.rank import IMAGES_PER_INPUT, LINEAR, TOLERANCE, linear_ratio, measure_random_layers
 
     tolerance = TOLERANCE if request.tolerance is None else request.tolerance
     tolerances = (tolerance, min(tolerance * FARTHER, 1.0), tolerance / FARTHER)
-    rows = []
+    rows, deviation = [], 0.0
     for done, network in enumerate(
         measure_random_layers(request.num_networks, tolerances=tolerances, seed=request.seed), start=1
     ):
@@ -79,6 +76,12 @@ def study_random_layers(request: RankRequest, on_progress: OnProgress = lambda d
             | {f"rank_ratio_{place}": value for place, value in enumerate(item.rank_ratios)}
             for item in network
         ]
+        deviations = [
+            abs(item.rank_ratios[0] - linear_ratio(item.layer, item.d_in, item.d_out))
+            for item in network
+            if item.activation == LINEAR
+        ]
+        deviation = max(deviation, *deviations)
         on_progress(done, request.num_networks)
     frame = pd.DataFrame(rows)
     judged = [
@@ -90,6 +93,7 @@ def study_random_layers(request: RankRequest, on_progress: OnProgress = lambda d
         "images_per_input": IMAGES_PER_INPUT,
         "tolerance": tolerance,
         "seed": request.seed,
+        "linear_deviation": deviation,
         "rank_ratios": rank_ratios_by_part(frame.rename(columns={"rank_ratio_0": "rank_ratio"})),
         "claims": [
             {
@@ -183,13 +187,13 @@ def _norms_of(run: RunDirectory, trial_id: int, dataset: Dataset, *, space: str 
     from naxcli.commands.network_sizes import network_sizes
     from naxcli.commands.select import select
     from naxcli.measure.devices import choose_device
-    from naxcli.studies.rank import nuclear_norm
+    from naxcli.studies.features import final_features, nuclear_norm
 
     selection = select(run=str(run.path), trial=str(trial_id), config=None, space=space)
     network = build_selected(selection, network_sizes(selection), pretrained=True).to(choose_device(device))
     # bfloat16 would round away what the small singular values are made of.
     recipe = dataclasses.replace(run.experiment().trial_recipe(selection.config), precision="float32")
-    features, accuracy = _final_features(network, dataset, recipe)
+    features, accuracy = final_features(network, dataset, recipe)
     if len(features) <= features.shape[1]:
         raise NaxcliError(
             f"trial {trial_id} has {features.shape[1]} features, and there are {len(features)} validation images",
@@ -205,23 +209,3 @@ def _norms_of(run: RunDirectory, trial_id: int, dataset: Dataset, *, space: str 
         "nuclear_norm": norm / math.sqrt(len(features)),
         "nuclear_norm_share": share,
     }
-
-
-def _final_features(network: nn.Module, dataset: Dataset, recipe: Recipe) -> tuple[Tensor, float]:
-    """Return what the classifier sees of the validation images, (num_images, num_features) on the CPU, and the accuracy."""
-    import torch
-    from torch import nn
-
-    from naxcli.training.validation import evaluate_network
-
-    classifiers = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not classifiers:
-        raise NaxcliError("the network has no linear layer", why="its final features are what the last one sees")
-    seen: list[Tensor] = []
-    handle = classifiers[-1].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].float().cpu()))
-    try:
-        accuracy, _ = evaluate_network(network, dataset, recipe)
-    finally:
-        handle.remove()
-    # A GPU's last batch is filled up to the size of the others.
-    return torch.cat(seen)[: len(dataset.validation_labels)].flatten(1), accuracy

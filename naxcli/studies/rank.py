@@ -1,4 +1,4 @@
-"""Rank of the features of random layers against their ratio of channels, and the nuclear norm of a trained network's features.
+"""Rank of the features of random layers against their ratio of channels.
 
 Source: Han, Yun, Heo, Yoo, "Rethinking Channel Dimensions for Efficient Model Design", CVPR 2021: layers of random size with
 d_in <= d_out channels, whose features f(WX) have the rank ratio rank / d_out; a linear 1x1 layer has d_in / d_out.
@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from naxcli.studies.features import singular_values
 
 TOLERANCE = 1e-2
 IMAGES_PER_INPUT = 4
@@ -132,24 +134,7 @@ def random_orthogonal(num_out: int, num_in: int, generator: torch.Generator) -> 
     return matrix
 
 
-def singular_values(features: Tensor) -> Tensor:
-    """Return the singular values of features (n, d) with n >= d, the largest first, from their d x d products in float64."""
-    wide = features.double()
-    values: Tensor = torch.linalg.eigvalsh(wide.T @ wide).clamp(min=0).sqrt().flip(0)
-    return values
-
-
 def ranks(features: Tensor, tolerances: Sequence[float]) -> list[int]:
     """Return the number of singular values above each share of the largest."""
     values = singular_values(features)
     return [int((values > tolerance * values[0]).sum()) for tolerance in tolerances]
-
-
-def nuclear_norm(features: Tensor) -> tuple[float, float]:
-    """Return the sum of the singular values of features (n, d), and its share of the largest possible at their size.
-
-    The share does not change with the scale of the features: it is 1 where all singular values are equal.
-    """
-    values = singular_values(features)
-    total, size = float(values.sum()), float(values.square().sum().sqrt())
-    return total, total / (size * math.sqrt(len(values))) if size else 0.0

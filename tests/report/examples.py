@@ -598,8 +598,8 @@ def one_trial() -> ReportData:
 def _with_hostile_text(data: ReportData, text: str) -> ReportData:
     def poison(value: Any) -> Any:
         if isinstance(value, str):
-            # Names of methods are naxcli's own.
-            return value if value in ("lpi", "fanova") else value + text
+            # Names of methods and tenths are naxcli's own.
+            return value if value in ("lpi", "fanova", "top", "middle", "bottom") else value + text
         if isinstance(value, dict):
             return {key if key in FIXED_KEYS else f"{key}{text}": poison(item) for key, item in value.items()}
         return [poison(item) for item in value] if isinstance(value, list) else value
@@ -660,5 +660,6 @@ FIXED_KEYS = frozenset(
     difference marginal_value per_day_improvement method pareto num_params flops latency_ms warnings
     schema settings results sentence winner num_candidates
     left_out gains optimism costs search_cost
+    tenths tenth val_accuracy profiles block
     """.split()  # noqa: SIM905
 )
