@@ -8,7 +8,8 @@ the largest. Two choices let that be a property of the activation alone, and a l
 
 * there are at least `IMAGES_PER_INPUT` images for every number that a feature sees, so that the inputs are well conditioned;
 * weights are random orthogonal matrices, scaled to keep the variance: a Gaussian matrix that is nearly square has singular
-  values near zero, and its linear layer a rank that depends on the tolerance.
+  values near zero, and its linear layer a rank that depends on the tolerance. Channels inside a bottleneck have the same
+  variance, for a depthwise convolution does not mix them.
 
 An image shows one output position: 3x3 convolutions see 3x3 pixels of it, all independent. Inverted bottlenecks are those of
 MobileNetV2: 1x1 to six times the channels and a 3x3 convolution, each with the activation, and a linear 1x1.
@@ -28,7 +29,7 @@ from naxcli.studies.features import singular_values
 
 TOLERANCE = 1e-2
 IMAGES_PER_INPUT = 4
-MIN_WIDTH, MAX_WIDTH = 8, 32  # of d_out
+MIN_WIDTH, MAX_WIDTH = 16, 32  # of d_out
 MIN_RATIO = 0.1  # of d_in to d_out, up to 1
 EXPANSION = 6
 PATCH = 9  # positions that a 3x3 convolution sees
@@ -113,11 +114,13 @@ def _features(layer: str, d_in: int, d_out: int, generator: torch.Generator) -> 
             yield name, activation(linear)
         return
     wide = EXPANSION * d_in
-    expanded = images @ random_orthogonal(wide, d_in, generator).T  # (num_images, 9, wide)
+    expand = random_orthogonal(wide, d_in, generator)
+    expanded = images @ (expand / expand.norm(dim=1, keepdim=True)).T  # (num_images, 9, wide), of variance 1
     if layer == "bottleneck":
         spatial = random_orthogonal(wide, PATCH * wide, generator).T
     else:
-        spatial = torch.randn(PATCH, wide, generator=generator) / math.sqrt(PATCH)
+        spatial = torch.randn(PATCH, wide, generator=generator)
+        spatial /= spatial.norm(dim=0)
     project = random_orthogonal(d_out, wide, generator).T
     for name, activation in ACTIVATIONS.items():
         hidden = activation(expanded)

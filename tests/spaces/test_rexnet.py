@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -16,6 +17,7 @@ from naxcli.search_space.sizes import measure_config
 from naxcli.settings.experiment import from_settings
 from naxcli.settings.sources import find_experiment_file
 from naxcli.settings.toml import read_toml
+from naxcli.settings.units import parse_count
 
 SPACE = load_space("rexnet")
 MODULE = sys.modules[SPACE.build.__module__]
@@ -126,3 +128,33 @@ def test_the_shortcut_adds_the_input_to_the_first_channels_of_a_wider_output() -
     out = block(images)
     torch.testing.assert_close(out[:, : block.in_channels], images)
     assert not out[:, block.in_channels :].any()
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "rexnet.md").read_text(encoding="utf-8")
+
+
+def rows_of(page: str, first: str) -> list[list[str]]:
+    """Return the cells of a table's rows, of the table whose first heading is given."""
+    lines = page[page.index(f"| {first} |") :].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_page_says_the_sizes_of_the_settings_and_of_the_published_networks() -> None:
+    settings = rows_of(PAGE, "experiment")
+    assert [row[0] for row in settings] == list(SETTINGS)
+    for name, space_name, params, multiply_adds, widths, sizes in settings:
+        experiment = from_settings(read_toml(find_experiment_file(name)), has_networks=True)
+        assert experiment.space == space_name
+        limits, space = experiment.limits, load_space(space_name)
+        band = [limits.min_params, limits.max_params, limits.min_flops, limits.max_flops]
+        said = [parse_count(end, what=name) for text in (params, multiply_adds) for end in text.split(" to ")]
+        assert said == band
+        config = space.reference[SETTINGS[name][0]]
+        assert widths == "-".join(map(str, MODULE.channels(config)))
+        measured = measure_config(space, config, **CIFAR_100)
+        assert sizes == f"{measured['num_params']:,} and {measured['flops'] / 1e6:.1f}M"
+    for network, params, multiply_adds in rows_of(PAGE, "network"):
+        name, _, argument = network.rstrip(")").partition("(")
+        built = getattr(MODULE, name)(*([float(argument)] if argument else []))
+        assert params == f"{num_params(built):,}"
+        assert multiply_adds == f"{count_macs(built, (3, 224, 224)) / 1e9:.3f}G"
