@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from naxcli.commands.study_rank import RankRequest, study_checkpoints, study_ran
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import open_run
 from naxcli.search.retention import CheckpointPolicy
-from naxcli.studies.rank import TOLERANCE
+from naxcli.studies.rank import ACTIVATIONS, TOLERANCE
 from tests.inline import search_inline
 
 EVALUATES = """
@@ -58,9 +59,25 @@ def test_every_claim_has_a_verdict_for_every_layer_at_the_fixed_tolerance_and_ar
     for row in found["claims"]:
         tolerances = [other["tolerance"] for other in row["at_other_tolerances"]]
         assert tolerances == pytest.approx([10 * TOLERANCE, TOLERANCE / 10])
-    expands = next(row for row in found["claims"] if (row["claim"], row["layer"]) == ("expands", "conv1x1"))
-    assert expands["verdict"] == "agrees"
     assert sum(row["num_networks"] for row in found["rank_ratios"]) == 12 * 4 * 8
+
+
+def test_the_page_on_rexnet_says_what_the_study_finds() -> None:
+    """Of 1,000 networks; fewer are the first of them, and decide alike where differences are not tiny."""
+    page = (Path(__file__).parents[2] / "docs" / "rexnet.md").read_text(encoding="utf-8")
+    assert f"{RankRequest().num_networks:,} networks, seed {RankRequest().seed}" in page
+    assert f"a singular\nvalue below {TOLERANCE:g} of the largest" in page
+    found = study_random_layers(RankRequest(num_networks=40))
+    for row in found["claims"]:
+        if row["layer"] == "conv1x1":
+            written = re.search(rf"\| {row['says']} \| 1x1 \| (\S+) [^|]* \| (\w+) \|", page)
+            assert written is not None
+            assert row["verdict"] in (written.group(2), "undecided") and row["mean"] * float(written.group(1)) > 0, row
+    means = {(row["activation"], row["to"]): row["mean"] for row in found["rank_ratios"] if row["layer"] == "conv1x1"}
+    for activation in ACTIVATIONS:
+        written = re.search(rf"\| {activation} \| ([\d.]+) ± [\d.]+ \|", page)
+        assert written is not None
+        assert float(written.group(1)) == pytest.approx(means[activation, 0.4], abs=0.1)
 
 
 def test_the_command_prints_tables_or_json() -> None:
