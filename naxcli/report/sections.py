@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from naxcli.analysis.methods import METHODS
-from naxcli.report import checklist, environment, importance, importance_sheets, questions, results, trials
+from naxcli.report import checklist, environment, importance, importance_sheets, questions, results, studies, trials
 from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
@@ -43,6 +43,7 @@ def sections(
         _size(data, tuple(methods)),
         _curves(data),
         _fidelities(data, tuple(methods)),
+        studies.section(data.studies),
         _trials(data),
         _environment(data),
         _checklist(data),
