@@ -89,10 +89,10 @@ def read_study(run: RunDirectory, path: Path) -> Study:
     return Study(
         name=path.stem,
         kind=content["study"],
-        networks=[str(network) for network in content["networks"]],
+        networks=tuple(str(network) for network in content["networks"]),
         settings=content["settings"],
         facts=content["facts"],
-        rows=content["rows"],
+        rows=tuple(content["rows"]),
         summary=summary,
     )
 
@@ -113,7 +113,7 @@ class StudyFile:
     def __init__(self, run: RunDirectory, kind: str, *, networks: Sequence[str], settings: Mapping[str, Any]) -> None:
         name = study_name(kind, settings)
         self.path = run.studies / f"{name}.json"
-        self.study = Study(name=name, kind=kind, networks=networks, settings=settings)
+        self.study = Study(name=name, kind=kind, networks=tuple(networks), settings=settings)
         if self.path.exists():
             self.study = read_study(run, self.path)
         self._rows = list(self.study.rows)

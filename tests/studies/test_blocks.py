@@ -121,7 +121,7 @@ def test_a_space_may_name_the_blocks_and_is_told_which_cannot_be_deleted() -> No
     network = residual_network(Residual(4, 4), Residual(4, 6))
     declared = find_blocks(network, images(), ["1.branch", "2"])
     assert [(block.name, block.kind) for block in declared] == [("1.branch", "module"), ("2", "projection")]
-    with pytest.raises(NaxcliError, match="'2.branch' cannot be deleted"):
+    with pytest.raises(NaxcliError, match=r"'2\.branch' cannot be deleted"):
         find_blocks(network, images(), ["2.branch"])
     with pytest.raises(NaxcliError, match="'nowhere' is not in the network"):
         find_blocks(network, images(), ["nowhere"])
