@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from naxcli.data.dataset import Dataset
 
+MAX_NAMED = 8  # trials in a hint
+
 OnProgress = Callable[[int, int], None]
 
 
@@ -142,13 +144,15 @@ def open_subject(run: RunDirectory, selection: Selection, request: StudyRequest,
 
 def require_weights(selection: Selection) -> None:
     """Raise NaxcliError where the run did not keep the weights of a trial."""
-    if selection.weights is None:
-        raise NaxcliError(
-            f"the run did not keep the weights of trial {selection.trial_id}",
-            why="a search keeps those of its incumbent, and of trials that may be promoted",
-            hint="--trial best is the incumbent",
-            exit_code=ExitCode.FAILED,
-        )
+    if selection.weights is not None:
+        return
+    kept = [] if selection.run is None else sorted(selection.run.checkpoint_files())
+    raise NaxcliError(
+        f"the run did not keep the weights of trial {selection.trial_id}",
+        why="a search keeps those of its incumbent, and of trials that may be promoted",
+        hint=f"it kept those of trial {', '.join(map(str, kept[:MAX_NAMED]))}" if kept else "",
+        exit_code=ExitCode.FAILED,
+    )
 
 
 def facts_of(subject: Subject) -> Mapping[str, Any]:

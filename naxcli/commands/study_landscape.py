@@ -21,7 +21,6 @@ from naxcli.records.directory import RunDirectory
 from naxcli.records.studies import Row, Study, StudyFile
 
 NUM_POINTS = {1: 51, 2: 25}
-SECOND_DIRECTION = 1 << 32  # added to the seed: seeds themselves may be neighbours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +73,11 @@ def study_landscape(run: RunDirectory, request: LandscapeRequest, on_progress: O
     with StudyFile(run, "landscape", networks=[f"trial {selection.trial_id}"], settings=settings) as file:
         if file.is_finished:
             return file.study
-        from naxcli.studies.landscape import coordinates, random_direction, walk_slice
+        from naxcli.studies.landscape import coordinates, random_directions, walk_slice
         from naxcli.studies.quality import QualityMeasure
 
         subject = open_subject(run, selection, request)
-        seeds = [request.seed, request.seed + SECOND_DIRECTION][: request.num_directions]
-        directions = [random_direction(subject.network, seed) for seed in seeds]
+        directions = random_directions(subject.network, request.num_directions, request.seed)
         places = coordinates(request.points, request.radius, request.num_directions)
         measure = QualityMeasure(subject.dataset, subject.recipe, recomputes_batch_norm=request.recomputes_batch_norm)
         left = places[len(file.rows) :]
@@ -94,10 +92,11 @@ def summary_of(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the numbers of the network itself, and how far the training loss rises above its own within the slice."""
     middle = rows[len(rows) // 2]
     losses = [row["train_loss"] for row in rows if row["train_loss"] is not None]
-    edge = [rows[0]["train_loss"], rows[-1]["train_loss"]]
+    radius = max(row["x"] for row in rows)
+    edge = [row["train_loss"] for row in rows if all(abs(row.get(axis, radius)) == radius for axis in "xy")]
     return {
         **{name: value for name, value in middle.items() if name not in ("x", "y")},
         "lowest_train_loss": min(losses, default=None),
         "highest_train_loss": None if len(losses) < len(rows) else max(losses),
-        "edge_train_loss": None if None in edge else sum(edge) / 2,
+        "edge_train_loss": None if None in edge else sum(edge) / len(edge),
     }

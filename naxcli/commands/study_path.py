@@ -157,7 +157,8 @@ def _cycles(
     with _loss_and_gradient(subject, request.seed) as loss_and_gradient:
         for cycle in range(len(search.cycles), request.num_cycles):
             if search.rows:
-                search.band = with_new_pivots(search.band, [row["train_loss"] for row in search.rows])
+                losses = [row["train_loss"] for row in search.rows]
+                search.band = with_new_pivots(search.band, losses, NUM_BETWEEN)
             torch.manual_seed(request.seed + cycle)  # of stochastic depth
             search.band = relax(
                 search.band,

@@ -16,14 +16,19 @@ from naxcli.studies.quality import Quality
 from naxcli.studies.weights import get_weights, set_weights, trainable
 
 
-def random_direction(network: nn.Module, seed: int) -> Tensor:
-    """Return a random direction of shape (num_weights,), each filter of it as long as that of the network.
+def random_directions(network: nn.Module, num_directions: int, seed: int) -> list[Tensor]:
+    """Return random directions of shape (num_weights,), each filter of them as long as that of the network.
 
     Args:
         network: Trained network.
-        seed: Random seed; the same on every device.
+        num_directions: Number of directions.
+        seed: Random seed of all of them; the same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
+    return [_random_direction(network, generator) for _ in range(num_directions)]
+
+
+def _random_direction(network: nn.Module, generator: torch.Generator) -> Tensor:
     parts = []
     for parameter in trainable(network):
         drawn = torch.randn(parameter.shape, generator=generator).to(parameter.device)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from naxcli.studies.landscape import coordinates, random_direction, walk_slice
+from naxcli.studies.landscape import coordinates, random_directions, walk_slice
 from naxcli.studies.quality import Quality
 from naxcli.studies.weights import get_weights, set_weights
 
@@ -19,7 +19,7 @@ def quadratic(network: nn.Module) -> Quality:
 def test_a_slice_of_a_quadratic_loss_is_the_parabola_that_it_is_known_to_be() -> None:
     torch.manual_seed(0)
     network = nn.Linear(5, 3, bias=False)
-    weights, direction = get_weights(network), random_direction(network, 1)
+    weights, (direction,) = get_weights(network), random_directions(network, 1, seed=1)
     places = coordinates(9, 2.0, 1)
     found = [quality["train_loss"] for quality in walk_slice(network, [direction], places, quadratic)]
     # A direction of filters as long as those of the network is as long as all of it.
@@ -33,13 +33,15 @@ def test_each_filter_of_a_direction_is_as_long_as_that_of_the_network_and_biases
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     copy = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    set_weights(copy, random_direction(network, 3))
+    first, second = random_directions(network, 2, seed=3)
+    set_weights(copy, first)
     for (name, weights), direction in zip(network.named_parameters(), copy.parameters(), strict=True):
         if weights.ndim == 1:
             assert not direction.any(), name
         else:
             assert torch.allclose(direction.flatten(1).norm(dim=1), weights.flatten(1).norm(dim=1)), name
-    assert not torch.equal(random_direction(network, 3), random_direction(network, 4))
+    assert torch.equal(first, random_directions(network, 1, seed=3)[0])
+    assert abs(float(torch.cosine_similarity(first, second, dim=0))) < 0.3  # a plane, no line
 
 
 def test_a_plane_is_walked_row_by_row_with_the_network_in_its_middle() -> None:

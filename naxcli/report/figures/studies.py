@@ -17,6 +17,8 @@ from naxcli.report.text import abridge
 TITLES = {"loss": "Loss", "accuracy": "Accuracy"}
 MAX_BLOCK_NAMES, BLOCK_NAME_LENGTH = 24, 18
 NUM_LEVELS = 14
+# Of the highest loss on a plane by the lowest: above it, levels of equal distance would all be at the rim.
+LOG_FROM = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ def surface(study: Study) -> Figure | None:
     finite = z[np.isfinite(z)]
     if len(xs) < 2 or len(ys) < 2 or not len(finite):
         return None
-    is_log = needs_log(finite)
+    is_log = bool(finite.min() > 0 and finite.max() > LOG_FROM * finite.min())
     shown = np.log10(np.where(z > 0, z, np.nan)) if is_log else z
     low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
     return Figure(
