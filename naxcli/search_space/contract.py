@@ -9,7 +9,6 @@ import ast
 import dataclasses
 import hashlib
 import importlib
-import importlib.util
 import json
 import re
 import sys
@@ -23,12 +22,14 @@ from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.records.trial import Config, ConfigValue
 from naxcli.search_space.domains import describe_domain
 from naxcli.search_space.recipe_choices import check_recipe_choices
+from naxcli.search_space.user_code import import_file, line_of
 from naxcli.settings.limits import Limits
 
 if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
 
 Constraint = Callable[[Config], bool]
+Profile = Callable[[Config], Sequence[float]]
 
 NUM_DIGESTED = 32  # configurations that stand for what a space does with any
 LARGE_TEST_CROP = 0.95
@@ -76,6 +77,8 @@ class Space:
         zero_cost: Function `config -> {name: value}` of cheap metrics.
         blocks: Function from a built network to the names, as in its `named_modules`, of the blocks that `naxcli study lesion`
             deletes; None finds the residual ones.
+        profiles: Functions `config -> numbers`, one for each block from input to output, by the name of what they are of, such as
+            channels: a report shows them against the index of the block for the best, the middle and the worst configurations.
         paper: Citation.
         origin: Reference by which another process loads the space again; filled in by `load_space`.
 
@@ -96,6 +99,7 @@ class Space:
     canonical: Callable[[Config], Config] | None = None
     zero_cost: Callable[[Config], Mapping[str, float]] | None = None
     blocks: Callable[[Any], Sequence[str]] | None = None
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     paper: str = ""
     origin: str = ""
 
@@ -110,6 +114,12 @@ class Space:
         for constraint in self.constraints:
             if not (isinstance(constraint, Limits) or callable(constraint)):
                 raise NaxcliError(f"space {self.name!r} has a constraint that is neither Limits nor a function")
+        for name in self.profiles:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise NaxcliError(
+                    f"the profile {name!r} of space {self.name!r} is not made of letters, digits, - and _",
+                    why="files and parts of a report are named after it",
+                )
         for name, variant in self.variants.items():
             if not (isinstance(variant, Variant) or callable(variant)):
                 raise NaxcliError(f"variant {name!r} of space {self.name!r} is neither a Variant nor a function")
@@ -152,6 +162,10 @@ class Space:
         """Return the names of a network's blocks, None where the space does not say."""
         return list(self._called("blocks", self.blocks, network)) if self.blocks else None
 
+    def profile(self, name: str, config: Config) -> tuple[float, ...]:
+        """Return one of the profiles of a configuration."""
+        return tuple(map(float, self._called(f"profile {name}", self.profiles[name], config)))
+
     def allows(self, predicate: Constraint, config: Config) -> bool:
         """Return whether one of the space's constraints allows a configuration."""
         return bool(self._called(f"constraint {name_of(predicate)}", predicate, config))
@@ -164,7 +178,7 @@ class Space:
             raise
         except Exception as error:  # any exception of the author's code
             file = Path(function.__code__.co_filename) if hasattr(function, "__code__") else Path()
-            line = _line_of(error, file)
+            line = line_of(error, file)
             raise NaxcliError(
                 f"{what} of space {self.name!r} raised {type(error).__name__}",
                 why="".join(traceback.format_exception_only(error)).strip(),
@@ -334,22 +348,7 @@ def _load_file(path: Path) -> Space:
         raise NaxcliError(
             f"{path} is no Python file", hint="a space is a file such as space.py; docs/spaces.md shows one"
         )
-    module_name = "naxcli_space_" + re.sub(r"\W", "_", str(path.with_suffix("")))
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickle inside the file look their module up
-    try:
-        spec.loader.exec_module(module)
-    except NaxcliError:
-        raise
-    except Exception as error:  # whatever the user's file raises is the user's to see
-        sys.modules.pop(module_name, None)
-        raise NaxcliError(
-            f"the space file {path} does not import",
-            why="".join(traceback.format_exception_only(error)).strip(),
-            hint=_line_of(error, path),
-        ) from error
+    module = import_file(path, kind="space")
     return dataclasses.replace(_space_of(module, "SPACE", str(path)), origin=str(path))
 
 
@@ -376,10 +375,3 @@ def _space_of(module: Any, attribute: str, where: str) -> Space:
             hint="docs/spaces.md shows how to write a space",
         )
     return space
-
-
-def _line_of(error: BaseException, path: Path) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    if isinstance(error, SyntaxError) and error.lineno:
-        lines.append(error.lineno)
-    return f"see line {lines[-1]}" if lines else ""
