@@ -59,6 +59,8 @@ DOORS = {
         "commands/train.py",
         "commands/network.py",
         "commands/space.py",
+        "commands/study.py",
+        "commands/study_path.py",
     ),
 }
 

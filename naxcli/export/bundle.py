@@ -113,7 +113,7 @@ def make_bundle(request: ExportRequest) -> Bundle:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a safetensors file or a checkpoint; nothing but tensors and plain data is unpickled.
 
-    Of a training checkpoint the averaged weights are taken where the training kept them.
+    Of a training checkpoint those weights are taken that were validated: after the decay where that is apart, or averaged.
 
     Raises:
         NaxcliError: If there is no such file, or it holds anything else.
@@ -133,7 +133,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             why=str(error).split("\n", maxsplit=1)[0],
             hint="export its tensors to safetensors with the program that made it",
         ) from error
-    for key in ("average", "network", "model", "state_dict"):
+    for key in ("evaluated", "average", "network", "model", "state_dict"):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
             break
