@@ -220,7 +220,7 @@ def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
     if request.weights is not None:
         methods.append(f'    network = timm.create_model("{name}", pretrained=True, num_classes=10)  # to fine-tune')
     variant, recipe = _imagenet_training(request)
-    image_size = variant.image_size if request.variant == REDUCED else request.image_size
+    image_size = variant.image_size_for(request.config) if request.variant == REDUCED else request.image_size
     text = python_template.HEADER.substitute(
         name=name,
         title=network_title(request),
