@@ -109,7 +109,7 @@ class Run:
             is_exact=exact_model,
             best=best,
         )
-        return Report(report_run(self._directory, request, on_progress))
+        return Report(report_run(self._directory, request, on_progress, space=self.space))
 
     def export(
         self,

@@ -251,6 +251,7 @@ def _create(session: Session, prepared: _Prepared) -> Records:
         "reference": {name: dict(config) for name, config in space.reference.items()},
         "has_networks": space.build is not None,
         "merged": space.merged_choices() if space.canonical else [],
+        "profiles": list(space.profiles),
     }
     settings = session.experiment.to_toml()
     meta = {

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
 
 Constraint = Callable[[Config], bool]
+Profile = Callable[[Config], Sequence[float]]
 
 NUM_DIGESTED = 32  # configurations that stand for what a space does with any
 LARGE_TEST_CROP = 0.95
@@ -79,6 +80,8 @@ class Space:
         baselines: Networks of timm whose speed `naxcli bench` compares with that of the variants, with their image size.
         canonical: Function `config -> config`, the same for all configurations that are the same network by another name.
         zero_cost: Function `config -> {name: value}` of cheap metrics.
+        profiles: Functions `config -> numbers`, one for each block from input to output, by the name of what they are of, such as
+            channels: a report shows them against the index of the block for the best, the middle and the worst configurations.
         paper: Citation.
         origin: Reference by which another process loads the space again; filled in by `load_space`.
 
@@ -98,6 +101,7 @@ class Space:
     baselines: Mapping[str, int] = field(default_factory=dict)
     canonical: Callable[[Config], Config] | None = None
     zero_cost: Callable[[Config], Mapping[str, float]] | None = None
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     paper: str = ""
     origin: str = ""
 
@@ -112,6 +116,12 @@ class Space:
         for constraint in self.constraints:
             if not (isinstance(constraint, Limits) or callable(constraint)):
                 raise NaxcliError(f"space {self.name!r} has a constraint that is neither Limits nor a function")
+        for name in self.profiles:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise NaxcliError(
+                    f"the profile {name!r} of space {self.name!r} is not made of letters, digits, - and _",
+                    why="files and parts of a report are named after it",
+                )
         for name, variant in self.variants.items():
             if not (isinstance(variant, Variant) or callable(variant)):
                 raise NaxcliError(f"variant {name!r} of space {self.name!r} is neither a Variant nor a function")
@@ -149,6 +159,10 @@ class Space:
     def cheap_metrics(self, config: Config) -> dict[str, float]:
         """Return the metrics of `zero_cost`, none where there is no such function."""
         return dict(self._called("zero_cost", self.zero_cost, config)) if self.zero_cost else {}
+
+    def profile(self, name: str, config: Config) -> tuple[float, ...]:
+        """Return one of the profiles of a configuration."""
+        return tuple(map(float, self._called(f"profile {name}", self.profiles[name], config)))
 
     def allows(self, predicate: Constraint, config: Config) -> bool:
         """Return whether one of the space's constraints allows a configuration."""
