@@ -201,7 +201,13 @@ def _refuse_taken_names(name: str, source: SourceSlice) -> None:
 
 def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
     name = request.network_name
-    facts = network_facts(request, num_params=bundle.num_params, macs=bundle.macs, speed=bundle.speed)
+    facts = network_facts(
+        request,
+        num_params=bundle.num_params,
+        macs=bundle.macs,
+        inference_counts=bundle.inference_counts,
+        speed=bundle.speed,
+    )
     lines = [
         line
         for fact, text in facts.items()

@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from naxcli.errors import NaxcliError, did_you_mean
-from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
+from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.connection import Connection
 from naxcli.settings.fidelity import FidelityCosts, FidelityRange
 from naxcli.settings.former_names import with_present_names

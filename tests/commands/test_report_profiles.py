@@ -76,4 +76,6 @@ def test_a_profile_that_fails_since_the_run_costs_the_report_nothing_else(space:
 
 def test_a_profile_is_named_as_a_file_can_be() -> None:
     with pytest.raises(NaxcliError, match="the profile '../x' of space 'own'"):
-        Space(name="own", configspace=lambda seed: None, evaluate=lambda config: 0, profiles={"../x": lambda config: []})
+        Space(
+            name="own", configspace=lambda seed: None, evaluate=lambda config: 0, profiles={"../x": lambda config: []}
+        )

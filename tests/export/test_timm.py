@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "igno
 
 
 # Spaces of networks so deep that TorchScript and the like take long.
-DEEP = {"efficientnet", "nasnet"}
+DEEP = {"efficientnet", "mobileone", "mobileone_swiftformer", "nasnet"}
 
 
 def subjects() -> Iterator[Any]:
