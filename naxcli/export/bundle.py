@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.inference import inference_form
 from naxcli.export.request import ExportRequest, Written
-from naxcli.measure.counts import count_macs, num_params
+from naxcli.measure.counts import count_macs, has_branches, num_params, single_branch_form
 from naxcli.measure.timing import UnstableError, measure_speed
 from naxcli.search_space.networks import build_network
 
@@ -35,6 +35,7 @@ class Bundle:
         macs: Multiply-adds of one forward pass of one image.
         images: Random images of shape (NUM_CHECK_IMAGES, channels, height, width).
         outputs: Outputs of the network for these images, before folding.
+        inference_counts: Parameters and multiply-adds of the form for inference, where that has fewer branches than the network.
         speed: Measured speed of the network in the format's runtime; None where it was not asked for or could not be measured.
         why_no_speed: Why the speed could not be measured.
     """
@@ -45,6 +46,7 @@ class Bundle:
     macs: int
     images: Tensor
     outputs: Tensor
+    inference_counts: tuple[int, int] | None = None
     speed: Mapping[str, Any] | None = None
     why_no_speed: str = ""
 
@@ -98,8 +100,12 @@ def make_bundle(request: ExportRequest) -> Bundle:
             why="its weights hold NaN or infinity, or let the activations overflow",
             exit_code=ExitCode.FAILED,
         )
+    inference_counts = None
     if request.fold:
         network = inference_form(network)
+    elif has_branches(network):
+        single = single_branch_form(network)
+        inference_counts = num_params(single), count_macs(single, request.input_shape)
     return Bundle(
         request=request,
         network=network,
@@ -107,6 +113,7 @@ def make_bundle(request: ExportRequest) -> Bundle:
         macs=count_macs(network, request.input_shape),
         images=images,
         outputs=outputs,
+        inference_counts=inference_counts,
     )
 
 

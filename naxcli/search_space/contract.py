@@ -42,17 +42,22 @@ class Variant:
 
     Args:
         build: Function `build(config, *, num_classes, in_channels, width=1.0) -> nn.Module`.
-        image_size: Side in pixels of the images that the network was made for.
+        image_size: Side in pixels of the images that the network was made for, or a function `config -> int`, which gets all of a
+            configuration, choices of the recipe too.
         test_crop: Share of the side of test images that their middle square keeps.
         recipe: Settings of the recipe that its training changes, by name: `naxcli train` and an export's header train it so.
         reference: Name of the reference configuration that was published at this size, which `naxcli bench` measures.
     """
 
     build: Callable[..., Any]
-    image_size: int = 224
+    image_size: int | Callable[[Config], int] = 224
     test_crop: float = LARGE_TEST_CROP
     recipe: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
+
+    def image_size_for(self, config: Config) -> int:
+        """Return the side in pixels of the images that a configuration's network was made for."""
+        return self.image_size(config) if callable(self.image_size) else self.image_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
