@@ -1,14 +1,16 @@
 """Time of the search itself: ask + record + tell after 1,000 and 3,000 trials, the rebuild of 3,000, memory at 10,000.
 
-    python -m benchmarks.search_overhead [--searcher smac] [--repeats 9]
+    python -m benchmarks.search_overhead [--searcher smac] [--space nexception] [--repeats 9] [--numbers 100,1000,3000,10000]
 
-The space is nexception (98,304 configurations). Costs are random numbers: what they are changes neither the forest's size
-nor the time of its fit by much. Each number of trials is filled in as records, from which the searcher is rebuilt as after
-an interruption; then trials are asked for, recorded, given a result, recorded and told, one after another. What is timed
-includes both transactions; trials.parquet is written by the search loop now and then, and is timed on its own. Seconds of
-CPU stand beside those of the clock, which other processes lengthen. Memory is the largest resident size of the process so
-far, all imports included; as in a search, nexception is loaded as an outline, without its networks. The last line says what a
-search with limits on the network's size adds, which has to build them.
+The space is nexception (98,304 configurations), or what `naxcli space prepare` made of it for `--searcher ensemble`.
+Costs are random numbers: what they are changes neither the forest's size nor the time of its fit by much. Each number
+of trials is filled in as records, from which the searcher is rebuilt as after an interruption; then trials are asked
+for, recorded, given a result, recorded and told, one after another. What is timed includes both transactions; the
+first ask of a session, which also enumerates the space, has a column of its own; trials.parquet is written by the
+search loop now and then, and is timed on its own. Seconds of CPU stand beside those of the clock, which other
+processes lengthen. Memory is the largest resident size of the process so far, all imports included; as in a search,
+nexception is loaded as an outline, without its networks. The last line says what a search with limits on the network's
+size adds, which has to build them.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ def build(name: str, space: Space, events: list[Event]) -> Searcher:
         configuration_space=space.configuration_space(SEED),
         fidelity=FidelityRange(min=9, max=9),
         seed=SEED,
+        prepared=space.prepared,
         history=events,
     )
 
@@ -81,21 +84,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--searcher", choices=SEARCHERS, default="smac")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--space", default="nexception")
+    parser.add_argument("--numbers", default=",".join(map(str, NUMBERS)))
     arguments = parser.parse_args()
-    space = load_space("nexception")
+    space = load_space(arguments.space)
     rng = np.random.default_rng(SEED)
     build(arguments.searcher, space, []).ask()  # imports and the enumeration
-    table = Table(title=f"{arguments.searcher} on nexception, medians of {arguments.repeats} (maximum)")
+    table = Table(title=f"{arguments.searcher} on {space.name}, medians of {arguments.repeats} (maximum)")
     for column in (
         "trials told",
         "rebuild, s",
+        "first ask, s",
         "ask + record + tell, s",
         "of CPU, s",
         "write Parquet, s",
         "memory, MB",
     ):
         table.add_column(column, justify="right")
-    for number in NUMBERS:
+    for number in map(int, arguments.numbers.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             run = RunDirectory(path=Path(folder))
             with Records.create(run) as records:
@@ -103,6 +109,11 @@ def main() -> None:
                 started = time.perf_counter()
                 searcher = build(arguments.searcher, space, events)
                 rebuild_seconds = time.perf_counter() - started
+                started = time.perf_counter()
+                suggestion = searcher.ask()
+                first_seconds = time.perf_counter() - started
+                assert suggestion is not None
+                searcher.tell(suggestion, cost=float(rng.uniform(0.2, 0.9)))
                 seconds, cpu_seconds = [], []
                 for _ in range(arguments.repeats):
                     started, cpu_started = time.perf_counter(), time.process_time()
@@ -119,6 +130,7 @@ def main() -> None:
         table.add_row(
             f"{number:,}",
             f"{rebuild_seconds:.2f}",
+            f"{first_seconds:.2f}",
             f"{np.median(seconds):.2f} ({max(seconds):.2f})",
             f"{np.median(cpu_seconds):.2f}",
             f"{parquet_seconds:.2f}",

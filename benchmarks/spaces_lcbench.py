@@ -69,6 +69,11 @@ def _session() -> Any:
 def costs(configs: Sequence[Mapping[str, Any]], *, epochs: float, task: str) -> npt.NDArray[np.float64]:
     """Return the cost of each configuration on a task after some epochs, (num_configs,)."""
     rows = [[epochs, *(config[hyperparameter.name] for hyperparameter in HYPERPARAMETERS)] for config in configs]
+    return predicted_costs(rows, task=task)
+
+
+def predicted_costs(rows: Sequence[Sequence[float]], *, task: str) -> npt.NDArray[np.float64]:
+    """Return the cost of each row of epochs and hyperparameters, in the surrogate's order, (num_rows,)."""
     inputs = {
         "x_cat": np.full((len(rows), 1), tasks()[task], dtype=np.int32),
         "x_cont": np.array(rows, dtype=np.float32),

@@ -15,6 +15,7 @@ from naxcli.commands.session import SearchRequest, Session, open_session
 from naxcli.workers.evaluate import evaluate
 from naxcli.workers.pool import BATCH, Finished
 from naxcli.workers.task import TrialTask, result_to_dict
+from naxcli.workers.zero_cost import ZERO_COST, measure_configs
 
 
 class InlinePool:
@@ -40,6 +41,9 @@ class InlinePool:
         return None if self._finished else "here"
 
     def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
+        if ZERO_COST in payload:
+            self._finished.append(Finished(task_id=task_id, outcome=measure_configs(payload)))
+            return
         results = [result_to_dict(evaluate(TrialTask.from_dict(task))) for task in payload.get(BATCH, [payload])]
         self._finished.append(Finished(task_id=task_id, outcome={BATCH: results} if BATCH in payload else results[0]))
 

@@ -52,7 +52,6 @@ DOORS = {
         "search_space/networks.py",
         "search_space/sizes.py",
         "studies/",
-        "searchers/ensemble.py",
         "workers/evaluate.py",
         "workers/gpu_sharing.py",
         "commands/bench.py",

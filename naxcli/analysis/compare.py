@@ -59,8 +59,8 @@ def compare_runs(first: Run, second: Run, *, seed: int = 0) -> dict[str, Any]:
     """Return two runs side by side, in JSON values.
 
     The runs are compared after equal numbers of finished trials, equal epochs, and equal time in which trials ran. A promoted trial costs
-    the epochs beyond those of the trial it continues, an infeasible one none, another failed one all it was given. Epochs are left out
-    where every trial of both runs has the same fidelity, time where it is not recorded or under a second.
+    the epochs beyond those of the trial it continues, an infeasible one none, a stopped one those before it was, another failed one all
+    it was given. Epochs are left out where every trial of both runs has the same fidelity, time where it is not recorded or under a second.
 
     Returns:
         `runs` (name, num_trials, fidelity, best, and what was spent: trials, epochs, seconds each), `settings` and `space` (name, first,
@@ -171,6 +171,8 @@ def _epochs(table: pd.DataFrame) -> Floats:
     """Return the epochs that each trial cost; see `compare_runs`."""
     fidelity = table["fidelity"].to_numpy(dtype=float)
     epochs = np.where((table["status"] == "infeasible").to_numpy(dtype=bool), 0.0, np.nan_to_num(fidelity))
+    if "stopped_after" in table:
+        epochs = np.fmin(epochs, table["stopped_after"].to_numpy(dtype=float))
     if "parent_trial_id" in table and "trial_id" in table:
         of_trial = pd.Series(fidelity, index=table["trial_id"]).groupby(level=0).first()
         continued = of_trial.reindex(table["parent_trial_id"]).to_numpy(dtype=float)

@@ -21,6 +21,7 @@ from scipy.stats import beta
 from naxcli.analysis.encoding import Domain, Encoding, Flags, Floats, Parts, distinct_rows
 
 CONFIDENCE = 0.95
+NO_FAILURES = ("success", "stopped")  # a stopped trial was ended because it could hardly become the best
 NUM_DECOYS = 2_000
 # A hyperparameter with more values is cut into parts of equal width on its scale.
 MAX_VALUES = 16
@@ -37,11 +38,12 @@ def failure_rates(table: pd.DataFrame, vectors: Floats, encoding: Encoding, *, s
     statuses = table["status"].to_numpy(dtype=object)
     fidelity = table["fidelity"].to_numpy(dtype=float)
     first, config = distinct_rows(np.column_stack([vectors, fidelity]))
-    failed = np.bincount(config, weights=statuses != "success", minlength=len(first)) > 0
+    is_failure = ~np.isin(statuses, NO_FAILURES)
+    failed = np.bincount(config, weights=is_failure, minlength=len(first)) > 0
     if failed.all() or not failed.any():
         return []
     how: dict[int, list[str]] = defaultdict(list)
-    for row in np.flatnonzero(statuses != "success"):
+    for row in np.flatnonzero(is_failure):
         how[int(config[row])].append(str(statuses[row]))
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []

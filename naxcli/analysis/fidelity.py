@@ -23,7 +23,12 @@ WEAK_R2 = 0.2
 MAX_NAMED = 5
 # What is a share of the variance.
 SHARES = frozenset({"lpi", "fanova"})
-FAILED_HOW = {"out_of_memory": "ran out of memory", "timeout": "timed out", "infeasible": "broke a limit"}
+FAILED_HOW = {
+    "out_of_memory": "ran out of memory",
+    "timeout": "timed out",
+    "infeasible": "broke a limit",
+    "stopped": "was stopped early",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

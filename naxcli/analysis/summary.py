@@ -15,7 +15,7 @@ from naxcli.analysis.anytime import is_full_fidelity, marginal_value, pareto_fro
 from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
 from naxcli.analysis.changes import importance_changes
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
-from naxcli.analysis.failures import failure_rates
+from naxcli.analysis.failures import NO_FAILURES, failure_rates
 from naxcli.analysis.fidelity import Answer, Failures, answer
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
@@ -264,7 +264,7 @@ def _references(
 
 def _failures(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the failed trials by status, most frequent first, each with the last line of one error."""
-    failed = table[table["status"] != "success"]
+    failed = table[~table["status"].isin(NO_FAILURES)]
     counts = failed["status"].value_counts()
     return [
         {"status": str(status), "count": int(count), "example": _example(failed[failed["status"] == status])}
@@ -281,13 +281,18 @@ def _example(failed: pd.DataFrame) -> str | None:
 
 def _table_warnings(frame: pd.DataFrame, configuration_space: ConfigurationSpace, table: pd.DataFrame) -> list[str]:
     succeeded = (table["status"] == "success").to_numpy(dtype=bool)
+    has_failed = ~table["status"].isin(NO_FAILURES).to_numpy(dtype=bool)
     found = []
     if len(frame) == 0:
         found.append("there are no trials yet")
     elif not succeeded.any():
         found.append(f"{counted(len(frame), 'trial')} failed, and none succeeded")
-    elif not succeeded.all():
-        found.append(f"{int((~succeeded).sum()):,} of {len(frame):,} trials failed: left out of costs and importance")
+    elif has_failed.any():
+        found.append(f"{int(has_failed.sum()):,} of {len(frame):,} trials failed: left out of costs and importance")
+    if (num_stopped := int((table["status"] == "stopped").sum())) and succeeded.any():
+        found.append(
+            f"{counted(num_stopped, 'trial')} stopped early: costs and importance are of those that were trained to their end"
+        )
     num_cut = int((table["grad_accum_steps"] > 1).sum()) if "grad_accum_steps" in table else 0
     if num_cut:
         found.append(

@@ -175,6 +175,14 @@ TrialTimeoutOption = Annotated[
         rich_help_panel=LIMIT_PANEL,
     ),
 ]
+EarlyStopOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--early-stop/--no-early-stop",
+        help="End a training where its learning curve has a chance below 5 % to become the best (default: no).",
+        rich_help_panel=LIMIT_PANEL,
+    ),
+]
 WorkersOption = Annotated[
     str | None,
     typer.Option(

@@ -85,7 +85,7 @@ def _plan(request: SearchRequest, *, as_json: bool) -> None:
     if as_json:
         print_json(made)
     else:
-        stdout_console().print(_table(made, is_trained=session.space.build is not None))
+        stdout_console().print(_table(made, is_trained=session.space.is_trained))
     if not made["is_enough"]:
         note(_why_too_little(made))
         raise typer.Exit(ExitCode.PLAN_INFEASIBLE)
@@ -112,7 +112,7 @@ def _preface(session: Session) -> list[str]:
     if experiment.objective:
         lines.append(f"objectives: {experiment.objectives_text}")
     at = calibration_fidelity(session)
-    length = f"fidelity {at:g}" if session.space.build is None else "one epoch" if at == 1 else f"{at:g} epochs"
+    length = f"fidelity {at:g}" if not session.space.is_trained else "one epoch" if at == 1 else f"{at:g} epochs"
     lines.append(f"calibrating: a few random configurations, {length} each")
     return lines
 

@@ -65,7 +65,7 @@ class SearchProgress:
         self._is_quiet = is_quiet
         self._search: Search | None = None
         self._next_line_at = 0.0
-        self._is_accuracy = session.space.build is not None
+        self._is_accuracy = session.space.is_trained
 
     def __enter__(self) -> SearchProgress:
         return self
@@ -132,7 +132,7 @@ class SearchProgress:
         """Return what to do with the run, one command a line, as they can be pasted into the shell that ran this one."""
         run = str(self._session.run.path)
         commands = [["report", run]]
-        if self._session.space.build is not None:
+        if self._session.space.is_trained:
             commands.append(["export", run, *_space_flags(self._session.space.origin)])
         return [shlex.join(["naxcli", *words]) for words in commands]
 
@@ -286,7 +286,7 @@ class LiveProgress(SearchProgress):
 
     def _running_table(self, number: int) -> Table:
         assert self._search is not None
-        is_trained = self._session.space.build is not None
+        is_trained = self._session.space.is_trained
         table = _table("running", *(("epoch", "loss", "validation") if is_trained else ("fidelity", "for")))
         now = time.monotonic()
         for trial_id, trial in sorted(self._search.running.items())[:number]:
@@ -312,7 +312,8 @@ class LiveProgress(SearchProgress):
         best = None if self._search.incumbent is None else self._search.incumbent.trial.trial_id
         for trial, result in list(reversed(self._last))[:number]:
             is_best = trial.trial_id == best
-            style = "green" if is_best else "" if result.status == Status.SUCCESS else "red"
+            is_failure = result.status not in (Status.SUCCESS, Status.STOPPED)
+            style = "green" if is_best else "red" if is_failure else ""
             outcome = Text(self._outcome(result) + (" ★" if is_best else ""), style=style)
             table.add_row(f"trial {trial.trial_id}", outcome, format_duration(result.seconds), trial.searcher)
         return table

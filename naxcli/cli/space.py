@@ -1,4 +1,4 @@
-"""`naxcli space list|show|count|sample|validate`."""
+"""`naxcli space list|show|count|sample|prepare|validate`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from naxcli.cli import options
+from naxcli.errors import NaxcliError
 
 app = typer.Typer(no_args_is_help=True, help="Look at search spaces.", rich_markup_mode="rich")
 
@@ -95,6 +96,39 @@ def sample(
 
     for config in sample_configs(load_space(space).configuration_space(seed), number, seed):
         typer.echo(json.dumps(dict(config)))
+
+
+@app.command()
+def prepare(
+    space: SpaceArgument,
+    out: Annotated[str, typer.Option("--out", help="File to write: NAME.safetensors.")],
+    num_classes: Annotated[int, typer.Option("--num-classes", min=1, help="Of the networks to measure.")] = 100,
+    in_channels: Annotated[int, typer.Option("--in-channels", min=1, help="Of the images.")] = 3,
+    image_size: Annotated[int, typer.Option("--image-size", min=1, help="Of the images, in pixels.")] = 32,
+    width: Annotated[float, typer.Option("--width", min=0.001, help="Factor on the channels.")] = 1.0,
+    workers: Annotated[str, typer.Option("--workers", help="Processes that measure, or auto.")] = "auto",
+) -> None:
+    """Measure a space once, for searches with --space FILE --searcher ensemble over whatever data or objective.
+
+    Of 256 configurations: parameters, multiply-adds, memory and latency, in the form of training and that of inference. The file holds
+    them and the ensemble that learned them, but for latency, which is that of this machine.
+    """
+    from pathlib import Path
+
+    from naxcli.cli.output import note
+    from naxcli.commands.prepare import prepare_space_file
+    from naxcli.search_space.contract import load_space
+
+    if workers != "auto" and not (workers.isdecimal() and int(workers)):
+        raise NaxcliError(f"--workers is {workers!r}", hint="write a whole number of at least 1, or auto")
+    prepared = prepare_space_file(
+        load_space(space),
+        Path(out),
+        shape={"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size, "width": width},
+        workers=workers if workers == "auto" else int(workers),
+        on_progress=lambda done, total: note(f"{done:>3}/{total} configurations measured"),
+    )
+    note(f"{out}: {', '.join(prepared.metric_names)} of {len(prepared.metrics)} configurations")
 
 
 @app.command()

@@ -212,7 +212,7 @@ def _verdict(candidates: list[Candidate], rows: list[dict[str, Any]], space: Spa
         candidates=[candidate.name for candidate in candidates if candidate.is_top],
         references=[candidate.name for candidate in candidates if not candidate.is_top],
         search_costs={candidate.name: candidate.search_cost for candidate in candidates},
-        is_error_rate=space.build is not None,
+        is_error_rate=space.is_trained,
         seed=seed,
     )
     winner = next((candidate for candidate in candidates if candidate.name == found["winner"]), None)

@@ -197,8 +197,10 @@ def ways_to_more_trials(session: Session) -> list[str]:
         flags = f"--fidelity {fidelity.min:g}:{highest:g}:{fidelity.eta}" if lower else f"--epochs {highest:g}"
         ways.append(f"a lower highest fidelity ({flags})")
     elif fidelity.max >= 2:
-        ways.append(f"{'fewer epochs' if session.space.build else 'a lower fidelity'} (--epochs {fidelity.max // 2:g})")
-    if session.space.build is not None:
+        ways.append(
+            f"{'fewer epochs' if session.space.is_trained else 'a lower fidelity'} (--epochs {fidelity.max // 2:g})"
+        )
+    if session.space.is_trained:
         ways.append(f"narrower networks (--set width={experiment.width / 2:.2g})")
     return ways
 
@@ -284,7 +286,7 @@ def _calibrate(
 def calibration_fidelity(session: Session) -> float:
     """Return the fidelity that the calibration's trials have: one epoch, or the lowest of an objective of a space's own."""
     lowest = session.experiment.fidelity.min
-    return min(1.0, lowest) if session.space.build is not None else lowest
+    return min(1.0, lowest) if session.space.is_trained else lowest
 
 
 def _expected_trials(

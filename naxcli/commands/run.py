@@ -290,7 +290,7 @@ def run_search(
         overwrite=overwrite,
     )
     session = open_session(request)
-    bar = SearchBar(session.experiment, is_accuracy=session.space.build is not None, is_quiet=not progress)
+    bar = SearchBar(session.experiment, is_accuracy=session.space.is_trained, is_quiet=not progress)
     with _main_module_unnamed(), bar:
         end = run_session(session, bar)
     if end.reason is EndReason.INTERRUPTED:

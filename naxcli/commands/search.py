@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import difflib
@@ -10,17 +11,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from naxcli.commands.search_data import prepare_data
+from naxcli.commands.search_data import USUAL_SHAPE, prepare_data
 from naxcli.commands.session import Session, decided_again
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import RunDirectory
 from naxcli.records.files import guard_disk, write_atomically
-from naxcli.search.feasibility import Feasibility
+from naxcli.search.feasibility import Feasibility, NetworkShape
 from naxcli.search_space.contract import bare_code, space_source
 from naxcli.search_space.earlier import EarlierResults, read_earlier
+from naxcli.search_space.prepared import PreparedSpace
 from naxcli.search_space.prior import Prior
 from naxcli.search_space.recipe_choices import require_legal_choices
 from naxcli.search_space.recorded import read_space
+from naxcli.search_space.zero_cost import NUM_MEASURED, has_metrics
 from naxcli.searchers.own import load_searcher
 from naxcli.settings.choices import searcher_file
 from naxcli.workers.shutdown import Interruption
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
     from naxcli.records.incumbent import Incumbent
     from naxcli.search.baseline import MixedSearcher
     from naxcli.search.loop import EndReason, Progress, Search
+    from naxcli.workers.pool import WorkerPool
 
 MAX_DIFF_LINES = 30
+PREPARED_SPACE = "prepared_space"  # of the records' facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,7 @@ class _Prepared:
 
     data: DataRequest | None
     description: dict[str, Any] | None
+    shape: NetworkShape | None
     configuration_space: ConfigurationSpace
     feasibility: Feasibility
     earlier: tuple[EarlierResults, ...] = ()
@@ -111,7 +117,7 @@ def _prepare(session: Session, progress: Progress) -> _Prepared:
     for notice in (description or {}).get("notices", ()):
         progress.notice(notice)
     configuration_space = session.space.configuration_space(experiment.seed)
-    if session.space.build is not None:
+    if session.space.is_trained:
         require_legal_choices(configuration_space, experiment.recipe, space_name=session.space.name)
     if experiment.references:
         session.space.legal_references(configuration_space)  # before there is a run
@@ -131,6 +137,7 @@ def _prepare(session: Session, progress: Progress) -> _Prepared:
     return _Prepared(
         data=data,
         description=description,
+        shape=shape,
         configuration_space=configuration_space,
         feasibility=feasibility,
         earlier=_read_earlier(session, configuration_space, progress.notice) if session.is_new else (),
@@ -177,13 +184,14 @@ def _search(session: Session, prepared: _Prepared, records: Records, progress: P
     )
     # Around the pool, whose workers take a while to start and to end.
     with Interruption() as interruption, pool:
+        metrics = _prepared_space(session, prepared, records, pool, progress, should_stop=lambda: interruption.is_set)
         search = Search(
             experiment=experiment,
             space=session.space,
             configuration_space=prepared.configuration_space,
             run=run,
             records=records,
-            searcher=_make_searcher(session, prepared, records),
+            searcher=_make_searcher(session, prepared, records, metrics),
             pool=pool,
             progress=progress,
             interruption=interruption,
@@ -203,7 +211,39 @@ def _search(session: Session, prepared: _Prepared, records: Records, progress: P
     )
 
 
-def _make_searcher(session: Session, prepared: _Prepared, records: Records) -> MixedSearcher:
+def _prepared_space(
+    session: Session,
+    prepared: _Prepared,
+    records: Records,
+    pool: WorkerPool,
+    progress: Progress,
+    *,
+    should_stop: Callable[[], bool],
+) -> PreparedSpace | None:
+    """Return the zero-cost metrics that `ensemble` starts from: those of the records, or those that the workers measure now.
+
+    None of another searcher, of a space that has none, and where the search is stopped meanwhile.
+    """
+    from naxcli.commands.prepare import prepare_on
+
+    experiment, space = session.experiment, session.space
+    if experiment.searcher != "ensemble" or not has_metrics(space):
+        return None
+    if (known := records.meta(PREPARED_SPACE)) is not None:
+        return PreparedSpace.from_bytes(base64.b64decode(known), source=f"{PREPARED_SPACE} in {session.run.database}")
+    shape = {"width": experiment.width, **dataclasses.asdict(prepared.shape or USUAL_SHAPE)}
+    if space.is_trained:
+        shape["image_size"] = experiment.recipe.resolution or shape["image_size"]
+    progress.notice(f"measuring {NUM_MEASURED} configurations of space {space.name} before the first trial")
+    measured = prepare_on(pool, space, shape=shape, should_stop=should_stop)
+    if measured is not None:
+        records.set_meta(PREPARED_SPACE, base64.b64encode(measured.to_bytes()).decode())
+    return measured
+
+
+def _make_searcher(
+    session: Session, prepared: _Prepared, records: Records, metrics: PreparedSpace | None
+) -> MixedSearcher:
     from naxcli.search.baseline import make_mixed_searcher
 
     return make_mixed_searcher(
@@ -212,6 +252,7 @@ def _make_searcher(session: Session, prepared: _Prepared, records: Records) -> M
         configuration_space=prepared.configuration_space,
         is_feasible=prepared.feasibility if prepared.feasibility else None,
         earlier=[EarlierResults.from_json(table) for table in json.loads(records.meta("earlier_results") or "[]")],
+        prepared=metrics,
         history=records.history(session.experiment.objective),
         states=records.searcher_states(),
     )
@@ -253,7 +294,7 @@ def _create(session: Session, prepared: _Prepared) -> Records:
         "version": space.version,
         "groups": {name: list(members) for name, members in space.groups.items()},
         "reference": {name: dict(config) for name, config in space.reference.items()},
-        "has_networks": space.build is not None,
+        "has_networks": space.is_trained,
         "merged": space.merged_choices() if space.canonical else [],
         "profiles": list(space.profiles),
     }
@@ -265,6 +306,8 @@ def _create(session: Session, prepared: _Prepared) -> Records:
         "experiment": settings,
         "earlier_results": json.dumps([table.to_json() for table in prepared.earlier]),
     }
+    if space.prepared is not None:
+        meta[PREPARED_SPACE] = base64.b64encode(space.prepared.to_bytes()).decode()
     records = Records.create(run, meta)
     records.back_up()  # that of a run which this one replaces would bring its trials back
     serialized = prepared.configuration_space.to_serialized_dict()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from naxcli.commands.network_sizes import REDUCED_CLASSES, REDUCED_IMAGE_SIZE
 from naxcli.records.directory import RunDirectory
 from naxcli.search.feasibility import NetworkShape
 from naxcli.search_space.contract import Space
@@ -14,6 +15,9 @@ from naxcli.workers.task import DataRequest
 
 if TYPE_CHECKING:
     from naxcli.data.splits import Split
+
+# Of networks whose data only the space's own objective knows.
+USUAL_SHAPE = NetworkShape(num_classes=REDUCED_CLASSES, in_channels=3, image_size=REDUCED_IMAGE_SIZE)
 
 
 def prepare_data(
@@ -24,8 +28,8 @@ def prepare_data(
     Reads the images, so that missing or damaged data shows before a worker starts; of images that do not fit into memory a
     sample. Whether they do is decided once, here: `recorded` is the description of a run that goes on.
     """
-    if space.build is None or experiment.data is None:
-        return None, None, None
+    if not space.is_trained or experiment.data is None:
+        return None, None, None if space.build is None else USUAL_SHAPE
     from naxcli.data.sources import describe_dataset, load_split
 
     root, size = Path(experiment.data_root), experiment.image_size
@@ -68,7 +72,7 @@ def data_of_run(
         skip_corrupt: Whether image files that cannot be read are left out, as the run may do.
     """
     experiment = run.experiment()
-    if space.build is None or experiment.data is None:
+    if not space.is_trained or experiment.data is None:
         return None
     from naxcli.data.memory_fit import was_streamed
 

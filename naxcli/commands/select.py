@@ -180,7 +180,7 @@ def select_of_run(run: RunDirectory, config: Config, named_space: str | None, *,
         provenance={
             "run": run.name,
             "data": experiment.data,
-            **({} if space.build is None else {"recipe": dataclasses.asdict(recipe)}),
+            **({} if not space.is_trained else {"recipe": dataclasses.asdict(recipe)}),
         },
     )
 

@@ -95,7 +95,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
     else:
         raise NaxcliError("no search space was named", hint="naxcli search --space nexception --budget 3d")
     origin = space.origin
-    has_networks = space.build is not None
+    has_networks = space.is_trained
     chosen = settings_always_chosen(space.configuration_space()) if has_networks else ()
     flags = {**request.flags, "space": origin}
 

@@ -50,7 +50,7 @@ def describe_space(space: Space) -> dict[str, Any]:
         "version": space.version,
         "paper": space.paper,
         "origin": space.origin,
-        "kind": "networks" if space.build else "objective",
+        "kind": "networks" if space.is_trained else "objective",
         "num_configurations": count_configurations(configuration_space),
         "hyperparameters": [
             {
@@ -118,12 +118,17 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
             yield _attempt(space, f"constraint {name_of(constraint)}", list, map(constraint, configs))
     if space.canonical is not None:
         yield _attempt(space, "canonical", _check_canonical, space, configs)
-    yield from _run_all(space, configs, seed)
+    if space.build is not None:
+        yield from _run_all(space, configs, seed, _build_and_run, "build, forward and backward")
+    if space.evaluate is not None:
+        yield from _run_all(space, configs, seed, _evaluate, "evaluate")
 
 
-def _run_all(space: Space, configs: list[dict[str, Any]], seed: int) -> Iterator[Check]:
-    """Yield one check per kind of failure, with one of its configurations, and the sum."""
-    action, name = (_build_and_run, "build, forward and backward") if space.build else (_evaluate, "evaluate")
+def _run_all(
+    space: Space, configs: list[dict[str, Any]], seed: int, action: Callable[[Space, Config, int], None], name: str
+) -> Iterator[Check]:
+    """Yield one check per kind of failure of an action, with one of its configurations, and the sum."""
+    function = space.evaluate if action is _evaluate else space.build
     failed: dict[tuple[str, str], list[dict[str, Any]]] = {}
     details: dict[tuple[str, str], str] = {}
     for config in configs:
@@ -134,7 +139,7 @@ def _run_all(space: Space, configs: list[dict[str, Any]], seed: int) -> Iterator
             where = _place_of(error, space)
             key = (type(error).__name__, where or str(error))
             failed.setdefault(key, []).append(config)
-            details.setdefault(key, _describe(error, where or _definition_of(space.build or space.evaluate)))
+            details.setdefault(key, _describe(error, where or _definition_of(function)))
     for key, examples in failed.items():
         found = f"{counted(len(examples), 'configuration')}, such as {format_config(examples[0])}"
         yield Check(name=f"{name}: {key[0]}", is_good=False, detail=f"{details[key]}\n{found}")

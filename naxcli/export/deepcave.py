@@ -30,6 +30,7 @@ _SMAC_STATUS = {
     Status.INFEASIBLE: 2,
     Status.TIMEOUT: 3,
     Status.OUT_OF_MEMORY: 4,
+    Status.STOPPED: 2,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,8 +50,28 @@ def single_branch_form(network: nn.Module) -> nn.Module:
     return single.eval()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardCounts:
+    """What one forward pass of one image takes.
+
+    Args:
+        macs: Multiply-adds.
+        num_bytes: Of the image and all that its operations put out, which is what training keeps for the backward pass.
+        peak_bytes: Of the inputs and outputs of its largest operation, which is what inference needs at once.
+    """
+
+    macs: int
+    num_bytes: int
+    peak_bytes: int
+
+
 def count_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Return the multiply-adds (MACs) of one forward pass of one image, in convolutions, linear layers and matrix products.
+    """Return the multiply-adds (MACs) of one forward pass of one image; see `count_forward`."""
+    return count_forward(network, input_shape).macs
+
+
+def count_forward(network: nn.Module, input_shape: tuple[int, ...]) -> ForwardCounts:
+    """Return the multiply-adds (MACs) of one forward pass of one image, in convolutions, linear layers and matrix products, and its memory.
 
     The network is not run: shapes alone flow through it on torch's meta device, in evaluation mode. Papers on
     image classification call this number FLOPs, and so do the column and the flags of naxcli. Normalizations, activations
@@ -63,10 +84,10 @@ def count_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
     Raises:
         RuntimeError: If the forward pass needs the values of tensors, not only their shapes.
     """
-    counter = _MacCounter()
+    counter = _Counter()
     with _evaluation_mode(network):
         pass_shapes(network, (1, *input_shape), watcher=counter)
-    return counter.macs
+    return ForwardCounts(macs=counter.macs, num_bytes=counter.num_bytes, peak_bytes=counter.peak_bytes)
 
 
 def pass_shapes(network: nn.Module, input_shape: tuple[int, ...], *, watcher: TorchDispatchMode) -> None:
@@ -88,7 +109,13 @@ def pass_shapes(network: nn.Module, input_shape: tuple[int, ...], *, watcher: To
         torch.func.functional_call(network, shapes, (torch.empty(input_shape, dtype=dtype),))
 
 
-def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torch.device | str = "cpu") -> float:
+def latency_ms(
+    network: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    device: torch.device | str = "cpu",
+    max_seconds: float = 10 * LATENCY_SECONDS,
+) -> float:
     """Return the median time in milliseconds of a forward pass of one image in evaluation mode, synchronised with the device.
 
     It is that of the network as it is deployed: in float32, which is not rounded to TF32, and with branches as one layer.
@@ -99,14 +126,13 @@ def latency_ms(network: nn.Module, input_shape: tuple[int, ...], *, device: torc
         network: Network; it may be moved to `device`.
         input_shape: Shape of one image, (channels, height, width).
         device: Device to run on.
+        max_seconds: Longest time of the measurement.
     """
     set_tf32(False)
     network = single_branch_form(network).to(device)
     images = torch.randn(1, *input_shape, device=device)
     with _evaluation_mode(network), torch.inference_mode():
-        timing = time_until_stable(
-            lambda: network(images), min_seconds=LATENCY_SECONDS, max_seconds=10 * LATENCY_SECONDS
-        )
+        timing = time_until_stable(lambda: network(images), min_seconds=LATENCY_SECONDS, max_seconds=max_seconds)
     return 1000 * timing.seconds
 
 
@@ -122,8 +148,8 @@ def macs_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
     return 0
 
 
-class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts multiply-adds of forward operations by torch's own formulas.
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts multiply-adds of forward operations by torch's own formulas, and the bytes of what they read and put out.
 
     Does what `torch.utils.flop_counter.FlopCounterMode` does, but neither records modules nor decomposes composite
     operations, which takes most of the time: a search with limits counts thousands of networks.
@@ -132,6 +158,8 @@ class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs: int = 0
+        self.num_bytes: int = 0
+        self.peak_bytes: int = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -146,6 +174,11 @@ class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             out = func(*args, **kwargs)
         self.macs += macs_of(func, args, kwargs, out)
+        if isinstance(result := out[0] if isinstance(out, tuple) else out, torch.Tensor):
+            num_bytes = result.nbytes
+            self.num_bytes += num_bytes
+            read = args[0].nbytes if args and isinstance(args[0], torch.Tensor) else 0
+            self.peak_bytes = max(self.peak_bytes, read + num_bytes)
         return out
 
 

@@ -62,6 +62,8 @@ _RESULT_COLUMNS = {
     "device": "TEXT",
     "error": "TEXT",
     "grad_accum_steps": "INTEGER",
+    "predicted_cost": "REAL",
+    "stopped_after": "REAL",
 }
 _CURVE_COLUMNS = [item.name for item in fields(EpochRecord)]
 _SCHEMA = f"""
@@ -266,9 +268,10 @@ class Records:
             trial = _trial(row)
             events.append((row["asked_event"], HistoryEvent(trial=trial, is_result=False)))
             if row["finished_event"] is not None:
-                is_success = row["status"] == Status.SUCCESS
+                costs = {Status.SUCCESS: "cost", Status.STOPPED: "predicted_cost"}
                 measured = [row[OBJECTIVE_COLUMNS[name]] for name in objective]
-                cost = objective_costs(row["cost"], measured) if is_success else None
+                column = costs.get(row["status"])
+                cost = objective_costs(row[column], measured) if column else None
                 events.append((row["finished_event"], HistoryEvent(trial=trial, is_result=True, cost=cost)))
         return [event for _, event in sorted(events, key=lambda pair: pair[0])]
 
@@ -282,9 +285,18 @@ class Records:
                 seconds=row["seconds"] or 0.0,
                 worker=row["worker"],
                 grad_accum_steps=row["grad_accum_steps"],
+                predicted_cost=row["predicted_cost"],
+                stopped_after=row["stopped_after"],
             )
             for row in self._finished_rows()
         ]
+
+    def accuracy_curves(self) -> dict[int, list[float | None]]:
+        """Return the validation accuracy after each epoch of the finished trials, by their number."""
+        curves: dict[int, list[float | None]] = {}
+        for row in self._rows(_CURVES_QUERY):
+            curves.setdefault(row["trial_id"], []).append(row["val_accuracy"])
+        return curves
 
     def _finished_rows(self) -> list[sqlite3.Row]:
         """Return the finished trials in the order in which they finished, with NULL for columns that the file does not have."""

@@ -37,6 +37,13 @@ class FinishedTrial:
     seconds: float
     worker: str | None = None
     grad_accum_steps: int | None = None
+    predicted_cost: float | None = None
+    stopped_after: float | None = None
+
+    @property
+    def told_cost(self) -> float | None:
+        """What a searcher learns: the cost, that which a stopped trial was expected to reach, None of a failure."""
+        return self.predicted_cost if self.status == Status.STOPPED else self.cost
 
     @property
     def is_cut(self) -> bool:

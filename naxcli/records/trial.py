@@ -38,6 +38,8 @@ TRIAL_COLUMNS = (
     "parent_trial_id",
     "error",
     "grad_accum_steps",
+    "predicted_cost",
+    "stopped_after",
 )
 CONFIG_PREFIX = "config."
 
@@ -46,7 +48,11 @@ Config = Mapping[str, ConfigValue]
 
 
 class Status(StrEnum):
-    """How a trial ended. `infeasible` breaks a stated limit; `crashed` is an exception of the evaluated code."""
+    """How a trial ended.
+
+    `infeasible` breaks a stated limit; `crashed` is an exception of the evaluated code; `stopped` was ended because it could hardly become
+    the best, and is no failure.
+    """
 
     SUCCESS = "success"
     CRASHED = "crashed"
@@ -54,6 +60,7 @@ class Status(StrEnum):
     DIVERGED = "diverged"
     TIMEOUT = "timeout"
     INFEASIBLE = "infeasible"
+    STOPPED = "stopped"
 
 
 def is_int64(number: int) -> bool:
@@ -133,7 +140,8 @@ class Result:
     `cost` is minimised (1 - validation accuracy for networks) and is None unless `status` is success. `seconds` is wall time of the
     trial on its worker; `started_at` and `ended_at` are Unix times; sizes are in bytes; `flops` are multiply-adds of one image forward.
     `grad_accum_steps` is the number of parts that a training's batches were cut into: more than 1 where memory ran out, and then
-    batch normalization saw the parts.
+    batch normalization saw the parts. Of a stopped trial, `stopped_after` is the number of its epochs, and `predicted_cost` what it was
+    expected to reach at its fidelity, which the searcher is told: the incumbent's cost or a higher one.
 
     Raises:
         OverflowError: if a whole number has more than 64 bits, which neither SQLite nor Parquet can hold.
@@ -154,6 +162,8 @@ class Result:
     device: str | None = None
     error: str | None = None
     grad_accum_steps: int | None = None
+    predicted_cost: float | None = None
+    stopped_after: float | None = None
     curve: tuple[EpochRecord, ...] = field(default=())
 
     def __post_init__(self) -> None:

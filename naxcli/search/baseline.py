@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from naxcli.records.trial import Config
     from naxcli.search_space.contract import Space
     from naxcli.search_space.earlier import EarlierResults
+    from naxcli.search_space.prepared import PreparedSpace
     from naxcli.settings.experiment import Experiment
 
 
@@ -84,6 +85,7 @@ def make_mixed_searcher(
     configuration_space: ConfigurationSpace,
     is_feasible: Callable[[Config], bool] | None,
     earlier: Sequence[EarlierResults] = (),
+    prepared: PreparedSpace | None = None,
     history: Sequence[HistoryEvent] = (),
     states: Mapping[str, str] | None = None,
 ) -> MixedSearcher:
@@ -95,6 +97,7 @@ def make_mixed_searcher(
         configuration_space: of the search.
         is_feasible: whether a configuration keeps all limits.
         earlier: results of other searches, as the run's records keep them.
+        prepared: metrics of the space, as the run's records keep them.
         history: asks and results, in order.
         states: of each searcher, as recorded last.
     """
@@ -130,6 +133,7 @@ def make_mixed_searcher(
             references=space.legal_references(configuration_space) if experiment.references else (),
             earlier=earlier,
             prior=prior,
+            prepared=prepared,
             history=events,
             state=(states or {}).get(searcher_name(name)),
         )

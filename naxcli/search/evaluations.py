@@ -15,8 +15,8 @@ class EvaluationCount:
 
     A trial costs what is stated of its fidelity. Where nothing is, that is its share of the highest fidelity, less what a promoted
     training goes on from, whether or not that checkpoint is still there; an objective of a space's own is evaluated from the
-    beginning. A measured cost is the trial's time, in units of that of a full evaluation: the median, over the successes of the
-    highest rung that has some, of time over share.
+    beginning. Of either, one that was stopped early costs the share of its epochs. A measured cost is the trial's time, in units of that
+    of a full evaluation: the median, over the successes of the highest rung that has some, of time over share.
 
     Args:
         experiment: Settings of the search.
@@ -60,6 +60,8 @@ class EvaluationCount:
         trial = item.trial
         self._running.pop(trial.trial_id, None)
         cost = self._cost(trial)
+        if item.stopped_after is not None:
+            cost *= item.stopped_after / trial.fidelity
         self._fidelities[trial.trial_id] = trial.fidelity
         self._shares += cost
         self._seconds += item.seconds

@@ -24,11 +24,13 @@ from naxcli.records.history import OBJECTIVE_COLUMNS, FinishedTrial, objective_c
 from naxcli.records.incumbent import Incumbent, Leaderboard
 from naxcli.records.trial import Result, Status, Trial
 from naxcli.search.baseline import MixedSearcher
+from naxcli.search.early_stopping import EarlyStopping
 from naxcli.search.evaluations import EvaluationCount
 from naxcli.search.pace import Pace
 from naxcli.search.retention import CheckpointPolicy
 from naxcli.search.watchdog import Watchdog
 from naxcli.search_space.contract import Space, space_digest
+from naxcli.searchers.forecast import Forecast
 from naxcli.settings.experiment import Experiment
 from naxcli.workers.evaluate import error_text, failure
 from naxcli.workers.pool import BATCH, Finished, WorkerLost, WorkerPool
@@ -125,7 +127,7 @@ class Search:
         self._running: dict[int, Trial] = {}
         self._batches: dict[int, list[int]] = {}  # task of the pool, named by its first trial -> its trials
         self._watchdog = Watchdog(
-            sends_heartbeats=space.build is not None, ended=((item.trial, item.seconds) for item in self.finished)
+            sends_heartbeats=space.is_trained, ended=((item.trial, item.seconds) for item in self.finished)
         )
         unfinished = records.running()
         self.evaluations = EvaluationCount(experiment, self.finished, (item.trial for item in unfinished))
@@ -135,6 +137,12 @@ class Search:
         self._waiting = [item.trial for item in unfinished if item.attempts < MAX_ATTEMPTS]
         self._given_up = [item for item in unfinished if item.attempts >= MAX_ATTEMPTS]
         self._notices: set[str] = set()  # that were said
+        self._stopping: EarlyStopping | None = None
+        if experiment.early_stop:
+            self._stopping = EarlyStopping(configuration_space, seed=experiment.seed)
+            curves = records.accuracy_curves()
+            for item in self.finished:
+                self._stopping.finished(item, curves.get(item.trial.trial_id, ()))
         self._clock_start = time.monotonic()
 
     # -- the loop -----------------------------------------------------------------------------------------------------------
@@ -258,7 +266,7 @@ class Search:
 
         And unless that changes the search: what a searcher asks may depend on results, and a time-out is each trial's own.
         """
-        if self._searcher.learn or self.space.build is not None or self.experiment.trial_timeout_seconds is not None:
+        if self._searcher.learn or self.space.is_trained or self.experiment.trial_timeout_seconds is not None:
             return 1
         return max(1, min(MAX_BATCH, int(BATCH_SECONDS / max(self._pace.longest_seconds(), TINY_SECONDS))))
 
@@ -288,7 +296,7 @@ class Search:
 
     def _task(self, trial: Trial) -> TrialTask:
         experiment = self.experiment
-        if self.space.build is None:
+        if not self.space.is_trained:
             return TrialTask(
                 trial_id=trial.trial_id,
                 space=self.space.origin,
@@ -323,7 +331,14 @@ class Search:
             seconds_limit=experiment.trial_timeout_seconds,
             may_cut_batches=not self._had_neighbours(trial.trial_id),
             space_digest=self._space_digest,
+            forecast=self._forecast(trial),
         )
+
+    def _forecast(self, trial: Trial) -> Forecast | None:
+        """Return what a trial is stopped by, None where nothing does."""
+        if self._stopping is None or self.incumbent is None:
+            return None
+        return self._stopping.forecast(trial.config, self.incumbent.cost)
 
     def _had_neighbours(self, trial_id: int) -> bool:
         """Return whether other trials may take memory of the GPU that a trial runs on."""
@@ -342,7 +357,7 @@ class Search:
     def _end_overdue_trials(self) -> None:
         """Kill trials that run past their time-out or fell silent; a killed worker is replaced by its nanny."""
         timeout = self.experiment.trial_timeout_seconds
-        grace = TIMEOUT_GRACE_SECONDS if self.space.build is not None else OBJECTIVE_GRACE_SECONDS
+        grace = TIMEOUT_GRACE_SECONDS if self.space.is_trained else OBJECTIVE_GRACE_SECONDS
         for trial_id in list(self._batches):
             trial = self._running[trial_id]
             seconds = self._watchdog.seconds(trial)
@@ -443,7 +458,6 @@ class Search:
         self.records.add_result(trial_id, result)
         cost = result.cost if result.status == Status.SUCCESS else None
         measured = [getattr(result, OBJECTIVE_COLUMNS[name]) for name in self.experiment.objective]
-        self._searcher.tell(trial, cost=objective_costs(cost, measured))
         item = FinishedTrial(
             trial=trial,
             status=result.status,
@@ -451,7 +465,12 @@ class Search:
             seconds=result.seconds,
             worker=result.worker,
             grad_accum_steps=result.grad_accum_steps,
+            predicted_cost=result.predicted_cost,
+            stopped_after=result.stopped_after,
         )
+        self._searcher.tell(trial, cost=objective_costs(item.told_cost, measured))
+        if self._stopping is not None:
+            self._stopping.finished(item, [epoch.val_accuracy for epoch in result.curve])
         self.finished.append(item)
         self.status_counts[item.status] += 1
         self._pace.add(item)

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.records.trial import Config, ConfigValue
 from naxcli.search_space.domains import describe_domain
+from naxcli.search_space.encodings import Encodings
+from naxcli.search_space.prepared import SUFFIX, PreparedSpace
 from naxcli.search_space.recipe_choices import check_recipe_choices
 from naxcli.search_space.user_code import import_file, line_of
 from naxcli.settings.limits import Limits
@@ -62,7 +65,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """A search space: its configurations, and either the networks they build or a function that evaluates them.
+    """A search space: its configurations, and the networks they build, a function that evaluates them, or both.
 
     Args:
         name: Short identifier, used in run directories and exports (letters, digits, `-`, `_`).
@@ -71,7 +74,8 @@ class Space:
         build: Function `build(config, *, num_classes, in_channels, image_size, width=1.0) -> nn.Module`. The network maps
             images of shape (batch, in_channels, image_size, image_size), float, to logits of shape (batch, num_classes).
         evaluate: Function `evaluate(config, *, fidelity, seed) -> float | dict` for any other objective; a dict holds `cost`
-            (minimised) and optionally `num_params`, `flops` (multiply-adds), `latency_ms`, `val_accuracy`.
+            (minimised) and optionally `num_params`, `flops` (multiply-adds), `latency_ms`, `val_accuracy`. Beside `build`, which it may
+            call, it takes the place of naxcli's training; limits, `ensemble` and exports then know the network.
         version: Version of what the space means; exported configurations name it and are refused by another version.
         constraints: `Limits`, or predicates `config -> bool` that are true where a configuration is allowed.
         groups: Hyperparameters whose importance is reported jointly, by name of the group.
@@ -86,6 +90,7 @@ class Space:
             channels: a report shows them against the index of the block for the best, the middle and the worst configurations.
         paper: Citation.
         origin: Reference by which another process loads the space again; filled in by `load_space`.
+        prepared: What `naxcli space prepare` measured; filled in by `load_space`, where its file was named.
 
     Raises:
         NaxcliError: If the arguments contradict each other.
@@ -107,13 +112,14 @@ class Space:
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     paper: str = ""
     origin: str = ""
+    prepared: PreparedSpace | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise NaxcliError(f"the space's name {self.name!r} is not made of letters, digits, - and _")
-        if (self.build is None) == (self.evaluate is None):
+        if self.build is None and self.evaluate is None:
             raise NaxcliError(
-                f"space {self.name!r} must have exactly one of build= and evaluate=",
+                f"space {self.name!r} has neither build= nor evaluate=",
                 why="build= makes networks that naxcli trains; evaluate= returns a cost itself",
             )
         for constraint in self.constraints:
@@ -130,6 +136,52 @@ class Space:
                 raise NaxcliError(f"variant {name!r} of space {self.name!r} is neither a Variant nor a function")
             if (reference := self.variant(name).reference) and reference not in self.reference:
                 raise NaxcliError(f"variant {name!r} of space {self.name!r} names no reference: {reference!r}")
+
+    @classmethod
+    def from_encodings(
+        cls,
+        encodings: Sequence[Sequence[Any]],
+        build: Callable[..., Any] | None = None,
+        *,
+        name: str,
+        evaluate: Callable[..., float | Mapping[str, float]] | None = None,
+        zero_cost: Callable[..., Mapping[str, float]] | None = None,
+        positions: Sequence[str] = (),
+        version: str = "1",
+        paper: str = "",
+    ) -> Space:
+        """Return the space of a plain list of encodings, each a sequence of values; the first is its default configuration.
+
+        Args:
+            encodings: Sequences of equal length of numbers, texts or truths, without repeats.
+            build: Function `encoding -> nn.Module`. It is given those of `num_classes`, `in_channels`, `image_size` and `width` that
+                it has parameters for.
+            name: As above.
+            evaluate: Function `encoding -> float | dict`, given `fidelity` and `seed` where it has parameters for them.
+            zero_cost: Function `encoding -> {name: value}`.
+            positions: Names of the positions, which are the hyperparameters; none are `x0`, `x1`, ...
+            version: As above.
+            paper: As above.
+
+        Raises:
+            NaxcliError: If they are no such list.
+        """
+        listed = Encodings(encodings, positions=positions, space_name=name)
+        return cls(
+            name=name,
+            configspace=listed.configspace,
+            build=None if build is None else listed.builder(build),
+            evaluate=None if evaluate is None else listed.evaluator(evaluate),
+            zero_cost=None if zero_cost is None else lambda config: zero_cost(listed.encoding(config)),
+            constraints=() if listed.is_complete else (listed.is_listed,),
+            version=version,
+            paper=paper,
+        )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether naxcli trains the networks; else the space's own `evaluate` tells what a configuration costs."""
+        return self.evaluate is None
 
     def variant(self, name: str) -> Variant:
         """Return the variant of that name; a plain function is one with the usual settings."""
@@ -151,7 +203,7 @@ class Space:
             )
         if len(configuration_space) == 0:
             raise NaxcliError(f"space {self.name!r} has no hyperparameters")
-        if self.build is not None:
+        if self.is_trained:
             check_recipe_choices(configuration_space, space_name=self.name)
         return configuration_space
 
@@ -272,13 +324,15 @@ def shipped_spaces() -> list[str]:
 
 
 def load_space(reference: str) -> Space:
-    """Return the space named by a shipped name, a path to a Python file, or `package.module:SPACE`.
+    """Return the space named by a shipped name, a path to a Python file, `package.module:SPACE`, or a prepared space's file.
 
-    A space file is code: it runs when it is loaded, so it is loaded only when the user names it.
+    A space file is code: it runs when it is loaded, so it is loaded only when the user names it, or a prepared space beside it.
 
     Raises:
         NaxcliError: If there is no such space, or its file does not import or holds no Space.
     """
+    if reference.endswith(SUFFIX):
+        return _load_prepared(Path(reference))
     if reference.endswith(".py") or "/" in reference:
         return _load_file(Path(reference))
     if ":" in reference:
@@ -343,6 +397,21 @@ def space_digest(space: Space) -> str:
     }
     texts = (code, json.dumps(meaning, default=str, sort_keys=True))
     return "-".join(hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)
+
+
+def _load_prepared(path: Path) -> Space:
+    """Return the space that a file of `naxcli space prepare` was made of, if that still is the same."""
+    prepared = PreparedSpace.read(path)
+    is_file = prepared.reference.endswith(".py")
+    space = load_space(str(path.parent / prepared.reference) if is_file else prepared.reference)
+    if space.version != prepared.version or space_digest(space) != prepared.digest:
+        changed = f"version {prepared.version} then, {space.version} now"
+        raise NaxcliError(
+            f"{path} was prepared for another version of space {space.name!r}",
+            why=changed if space.version != prepared.version else "the space's code was changed since",
+            hint=f"naxcli space prepare {shlex.quote(space.origin)} --out {shlex.quote(str(path))} prepares it again",
+        )
+    return dataclasses.replace(space, prepared=prepared)
 
 
 def _load_file(path: Path) -> Space:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
@@ -17,6 +18,8 @@ TARGET_TOLERANCE = 0.02
 _MIN_WIDTH = 0.01
 _MAX_WIDTH = 64.0
 _NUM_HALVINGS = 24
+
+T = TypeVar("T")
 
 
 def measure_config(
@@ -55,6 +58,11 @@ def measure_config(
             "flops": count_macs(network, (in_channels, image_size, image_size)),
         }
 
+    return without_memory(measure)
+
+
+def without_memory(measure: Callable[[], T]) -> T:
+    """Return what a function returns on torch's meta device, or off it where it needs tensors that have values."""
     try:
         with torch.device("meta"):
             return measure()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
     from naxcli.search_space.earlier import EarlierResults
+    from naxcli.search_space.prepared import PreparedSpace
     from naxcli.search_space.prior import Prior
 
 __all__ = ["SEARCHERS", "Asked", "Cost", "Event", "FidelityRange", "Searcher", "Told", "make_searcher"]
@@ -82,6 +83,7 @@ def make_searcher(
     references: Sequence[Config] = (),
     earlier: Sequence[EarlierResults] = (),
     prior: Prior | None = None,
+    prepared: PreparedSpace | None = None,
     history: Sequence[Event] = (),
     state: str | None = None,
 ) -> Searcher:
@@ -106,6 +108,7 @@ def make_searcher(
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
         earlier: results of other searches that `smac` starts from.
         prior: belief in good configurations that `smac` starts with.
+        prepared: what `ensemble` knows of the space's zero-cost metrics.
         history: asks and tells of the interrupted run, in order.
         state: `Searcher.state()` as saved with the last ask.
 
@@ -156,7 +159,7 @@ def make_searcher(
 
         if not fidelity.is_single:
             schedule = Hyperband(fidelity, promotion)
-        proposer = EnsembleProposer(space, seed=seed, references=references)
+        proposer = EnsembleProposer(space, seed=seed, references=references, prepared=prepared)
     elif name == "random":
         proposer = RandomProposer()
     elif name == "evolution":

@@ -76,6 +76,7 @@ class Experiment:
         random_share: Share of trials suggested by the random baseline, which the searcher is compared with.
         limits: Upper limits on every suggested network.
         trial_timeout: Longest time of one trial, a duration; None is no limit.
+        early_stop: Whether a training ends where its learning curve says that it can hardly become the best.
         budget: Active time of the whole search, a duration; None is no limit.
         budget_evaluations: What all trials of the search may cost together, in evaluations at the highest fidelity; None is no limit.
         cost: What a trial at each fidelity costs, in any unit, or `measured`; None is in proportion to the epochs that it trains.
@@ -115,6 +116,7 @@ class Experiment:
     random_share: float = 0.0
     limits: Limits = field(default_factory=Limits)
     trial_timeout: str | None = None
+    early_stop: bool = False
     budget: str | None = None
     budget_evaluations: float | None = None
     cost: FidelityCosts | None = None
@@ -189,6 +191,19 @@ class Experiment:
             if duration is not None:
                 parse_duration(duration)
         self._refuse_unused_knowledge()
+        self._refuse_unsound_stops()
+
+    def _refuse_unsound_stops(self) -> None:
+        """Refuse to end trainings early where there are no learning curves, or the best is not that of the lowest cost at their end."""
+        reasons = {
+            "a space that evaluates by itself": (self.data is None, "its trials have no epochs to look at"),
+            "several fidelities": (not self.fidelity.is_single, "successive halving ends trainings early itself"),
+            "repeats": (self.repeats > 1, "the mean of several seeds decides, and not one curve"),
+            "several objectives": (bool(self.objective), "a network that cannot win by its cost may by another"),
+        }
+        for what, (is_so, why) in reasons.items():
+            if self.early_stop and is_so:
+                raise NaxcliError(f"--early-stop and {what} do not go together", why=why, hint="leave one of them out")
 
     def _refuse_unused_knowledge(self) -> None:
         """Refuse earlier results, or a prior, that the searcher would leave unread."""

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import NaxcliError
-from naxcli.records.trial import Result, Status
+from naxcli.records.trial import EpochRecord, Result, Status
 from naxcli.search_space.contract import Space, load_space, space_digest
+from naxcli.searchers.forecast import MIN_CHANCE, Forecast
 from naxcli.workers.device_lock import DeviceLock
 from naxcli.workers.task import DataRequest, TrialTask
 
@@ -68,7 +69,7 @@ def evaluate(task: TrialTask, heartbeat: Heartbeat | None = None) -> Result:
         started_at, clock = time.time(), time.perf_counter()
         if heartbeat is not None and task.tells_beginning:
             heartbeat({"has_begun": True})
-        result = _train(task, space, heartbeat) if space.build else _call(task, space)
+        result = _train(task, space, heartbeat) if space.is_trained else _call(task, space)
     except NewProcessNeeded:
         raise
     except BaseException as error:  # the evaluated code may raise anything at all, and every end of it is recorded
@@ -108,8 +109,8 @@ def error_text(error: BaseException) -> str:
 
 def _warm_up(task: TrialTask) -> Space:
     """Return the space, after loading the space, the libraries and the data where that was not done before."""
-    space = _space(task.space, task.space_digest)
-    if space.build and task.data is not None:
+    space = loaded_space(task.space, task.space_digest)
+    if space.is_trained and task.data is not None:
         import naxcli.measure.counts
         import naxcli.training.loop  # noqa: F401
         from naxcli.measure.devices import device_of_worker
@@ -202,9 +203,15 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         return Result(status=Status.INFEASIBLE, error=reason, **measured)
 
     deadline = Deadline(task.seconds_limit)
+    watch = CurveWatch(task.forecast)
 
     def result_of(outcome: Outcome) -> Result:
-        return _result_of(outcome, task, is_over_time=deadline.was_passed, **measured)
+        return _result_of(outcome, task, watch, is_over_time=deadline.was_passed, **measured)
+
+    def on_epoch(epoch: EpochRecord) -> None:
+        watch.add(epoch)
+        if heartbeat is not None:
+            heartbeat(dataclasses.asdict(epoch))
 
     checkpoint = None if task.checkpoint_to is None else Path(task.checkpoint_to)
     request = TrainingRequest(
@@ -225,8 +232,8 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
             dataset,
             request,
             on_step=before_step,
-            on_epoch=None if heartbeat is None else lambda epoch: heartbeat(dataclasses.asdict(epoch)),
-            should_stop=deadline.has_passed,
+            on_epoch=on_epoch,
+            should_stop=lambda: deadline.has_passed() or watch.is_hopeless,
             on_failed_capture=_need_new_process,
             is_kept=lambda outcome: _is_kept(result_of(outcome), task),
         )
@@ -268,6 +275,41 @@ class Deadline:
         return self.was_passed
 
 
+class CurveWatch:
+    """The costs of a training's epochs so far, and whether a forecast still gives it a chance.
+
+    Args:
+        forecast: Of the training; None gives it every chance.
+    """
+
+    def __init__(self, forecast: Forecast | None) -> None:
+        self._forecast = forecast
+        self._costs: list[float] = []
+        self.is_hopeless = False
+
+    def add(self, epoch: EpochRecord) -> None:
+        """Take the record of an epoch into account."""
+        if self._forecast is None or epoch.val_accuracy is None:
+            return
+        self._costs.append(1.0 - epoch.val_accuracy)
+        self.is_hopeless = self._forecast.chance(self._costs) < MIN_CHANCE
+
+    @property
+    def predicted_cost(self) -> float:
+        """The cost that is expected at the end of a hopeless training: the incumbent's or a higher one."""
+        assert self._forecast is not None
+        return max(self._forecast.incumbent, self._forecast.end(self._costs))
+
+    @property
+    def reason(self) -> str:
+        """Why a hopeless training was ended."""
+        assert self._forecast is not None
+        return (
+            f"stopped after epoch {len(self._costs)} of {self._forecast.num_epochs}: "
+            f"a chance of {self._forecast.chance(self._costs):.1%} to end below {self._forecast.incumbent:.4g}"
+        )
+
+
 class StepHeartbeat:
     """Sends a heartbeat with the epochs done, at most one per interval."""
 
@@ -293,7 +335,7 @@ def _latency_ms(
         return latency_ms(network.to(device), input_shape, device=device)
 
 
-def _result_of(outcome: Outcome, task: TrialTask, *, is_over_time: bool, **measured: Any) -> Result:
+def _result_of(outcome: Outcome, task: TrialTask, watch: CurveWatch, *, is_over_time: bool, **measured: Any) -> Result:
     common: dict[str, Any] = {
         **measured,
         "train_loss": outcome.train_loss,
@@ -303,6 +345,12 @@ def _result_of(outcome: Outcome, task: TrialTask, *, is_over_time: bool, **measu
     }
     if is_over_time:
         return Result(status=Status.TIMEOUT, error=_over_time(task), **common)
+    if outcome.status is None and watch.is_hopeless:
+        last = outcome.curve[-1]
+        common |= {"train_loss": last.train_loss, "val_accuracy": last.val_accuracy, "error": watch.reason}
+        return Result(
+            status=Status.STOPPED, predicted_cost=watch.predicted_cost, stopped_after=len(outcome.curve), **common
+        )
     if outcome.status != Status.SUCCESS:
         return Result(status=Status.DIVERGED, error="the loss is not finite", **common)
     cost = None if outcome.val_accuracy is None else 1.0 - outcome.val_accuracy
@@ -368,7 +416,8 @@ def _device_name(device: Any) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _space(origin: str, digest: str | None) -> Space:
+def loaded_space(origin: str, digest: str | None) -> Space:
+    """Return a space, loaded once per worker; one that is another than the search's is refused."""
     space = load_space(origin)
     if digest is not None and (own := space_digest(space)) != digest:
         is_same_code = own.partition("-")[0] == digest.partition("-")[0]

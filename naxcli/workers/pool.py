@@ -489,7 +489,10 @@ def _kill_process(nanny: Any) -> None:
 
 
 def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Evaluate a task on a worker, or a batch of them one after another, reporting each epoch to whoever listens."""
+    """Evaluate a task on a worker, or a batch of them one after another, reporting each epoch to whoever listens.
+
+    A payload that asks for zero-cost metrics is answered as well.
+    """
     if BATCH in payload:
         results: list[dict[str, Any]] = []
         for task in payload[BATCH]:
@@ -500,6 +503,10 @@ def run_trial(payload: Mapping[str, Any]) -> dict[str, Any]:
     from distributed import get_worker
 
     from naxcli.workers import worker_setup
+    from naxcli.workers.zero_cost import ZERO_COST, measure_configs
+
+    if ZERO_COST in payload:
+        return measure_configs(payload)
     from naxcli.workers.evaluate import NewProcessNeeded, evaluate, is_device_broken
     from naxcli.workers.task import TrialTask, result_to_dict
 

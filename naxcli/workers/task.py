@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from naxcli.records.trial import Config, EpochRecord, Result, Status
+from naxcli.searchers.forecast import Forecast
 from naxcli.settings.recipe import Recipe
 
 
@@ -65,6 +66,7 @@ class TrialTask:
         tells_beginning: Whether the worker reports when the trial begins, after loading what it loads once.
         needed_measures: Further objectives that the space's `evaluate` has to return beside the cost.
         space_digest: Digest of the search's own space; a worker that loads another one refuses. None does not compare.
+        forecast: By which the training is stopped where it can hardly become the best; None lets it end.
     """
 
     trial_id: int
@@ -88,10 +90,15 @@ class TrialTask:
     tells_beginning: bool = False
     needed_measures: tuple[str, ...] = ()
     space_digest: str | None = None
+    forecast: Forecast | None = None
 
     def to_dict(self) -> dict[str, Any]:
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        nested = {name: dataclasses.asdict(values[name]) for name in ("data", "recipe") if values[name] is not None}
+        nested = {
+            name: dataclasses.asdict(values[name])
+            for name in ("data", "recipe", "forecast")
+            if values[name] is not None
+        }
         return {**values, "config": dict(self.config), **nested}
 
     @classmethod
@@ -99,6 +106,7 @@ class TrialTask:
         values = dict(values)
         values["data"] = DataRequest(**values["data"]) if values["data"] else None
         values["recipe"] = Recipe(**values["recipe"]) if values["recipe"] else None
+        values["forecast"] = Forecast.from_dict(values["forecast"]) if values.get("forecast") else None
         return cls(**values)
 
 

@@ -97,3 +97,12 @@ def test_where_nothing_failed_or_everything_did_there_are_no_rates() -> None:
     assert rates(frame) == []
     assert rates(frame.assign(status="crashed", cost=np.nan)) == []
     assert summarise(frame, space(), methods=(), bootstrap=0)["failure_rates"] == []
+
+
+def test_a_stopped_trial_is_no_failure() -> None:
+    frame = trials(40, seed=0, chance=lambda config: config["width"] == 4)
+    frame.loc[frame["status"] != "success", "status"] = "stopped"
+    summary = summarise(frame, space())
+    assert not summary["failures"]
+    assert not summary["failure_rates"]
+    assert any("stopped early" in warning for warning in summary["warnings"])

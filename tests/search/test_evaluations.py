@@ -152,3 +152,13 @@ def test_a_measured_cost_is_the_time_of_a_trial_over_that_of_a_full_evaluation()
     for item in (ended(trial(4, 9.0, parent=1), 40.0), ended(trial(5, 1.0), 1.0, status=Status.CRASHED)):
         count.ended(item)
     assert count.asked == count.finished == pytest.approx((36 + 41) / (40 * 9 / 8))
+
+
+def test_a_stopped_trial_costs_the_share_of_its_epochs() -> None:
+    experiment = from_settings({"space": "nexception", "epochs": 10})
+    suggestion = Suggestion(config={"a": 1}, fidelity=10.0, seed=0)
+    trial = Trial(trial_id=1, suggestion=suggestion, searcher="smac")
+    stopped = FinishedTrial(
+        trial=trial, status=Status.STOPPED, cost=None, seconds=3.0, predicted_cost=0.5, stopped_after=3.0
+    )
+    assert EvaluationCount(experiment, [stopped]).finished == pytest.approx(0.3)

@@ -44,8 +44,8 @@ every_searcher = pytest.mark.parametrize(("name", "fidelity"), EVERY_SEARCHER)
 def quick_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small forest and few samples: the contract does not depend on how good the model is."""
     monkeypatch.setattr("naxcli.searchers.smac.NUM_TREES", 4)
-    for name, value in {"NUM_MEMBERS": 3, "NUM_UNITS": 16, "FITTING_STEPS": 15}.items():
-        monkeypatch.setattr(f"naxcli.searchers.ensemble.{name}", value)
+    for name, value in {"NUM_MEMBERS": 3, "NUM_UNITS": 16, "FITTING_STEPS": 40}.items():
+        monkeypatch.setattr(f"naxcli.searchers.deep_ensemble.{name}", value)
     monkeypatch.setattr("naxcli.searchers.acquisition.NUM_SAMPLES", 300)
     monkeypatch.setattr("naxcli.searchers.candidates.SAMPLES", 1000)
 

@@ -89,7 +89,7 @@ def progress(data: ReportData, clock: str) -> Progress | None:
     if successes.empty or not trajectory or any(is_missing(point.get(key)) for point in trajectory):
         return None
     seconds_of = data.elapsed_seconds if clock == "elapsed" else data.trial_seconds
-    failed = data.trials[data.trials["status"] != "success"]
+    failed = data.trials[~data.trials["status"].isin(("success", "stopped"))]
     last = float(np.nanmax(seconds_of(data.trials)))
     divisor, unit = _time_unit(last)
     dots = successes[["cost", "fidelity"]].assign(x=seconds_of(successes) / divisor, trial_id=data.trial_ids(successes))

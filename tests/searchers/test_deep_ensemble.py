@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, OrdinalHyperparameter
 
-from naxcli.searchers import ensemble as module
-from naxcli.searchers.ensemble import Encoder, Ensemble
+from naxcli.searchers import deep_ensemble
+from naxcli.searchers.deep_ensemble import Encoder, Ensemble, one_thread
 
 
 def space() -> ConfigurationSpace:
@@ -80,9 +80,45 @@ def test_the_same_events_give_the_same_prediction_bit_for_bit() -> None:
     x, values = inputs(40)
     predictions = []
     for _ in range(2):
-        with module._one_thread():
+        with one_thread():
             fitted = (
                 Ensemble.untrained(x.shape[1], seed=3).pretrained(x, values[:, None]).fitted(x, np.ones(40), values)
             )
             predictions.append(fitted.predict(x)[0])
     assert np.array_equal(*predictions)
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    rng = np.random.default_rng(0)
+    layers = [
+        *Ensemble.untrained(7, seed=0).trunk,
+        *(rng.normal(size=shape) for shape in ((5, deep_ensemble.NUM_UNITS, 2), (5, 1, 2))),
+    ]
+    parameters = [np.asarray(layer, dtype=np.float64) for layer in layers]
+    x, targets = rng.random((20, 7)), rng.random((20, 2))
+
+    def loss() -> float:
+        return float(((deep_ensemble._forward(x, parameters)[-1] - targets) ** 2).mean())
+
+    outputs = deep_ensemble._forward(x, parameters)
+    slopes = [np.zeros_like(parameter) for parameter in parameters]
+    errors = outputs[-1] - targets
+    deep_ensemble._backward(outputs, 2 * errors / errors.size, parameters, slopes)
+    for parameter, slope in zip(parameters, slopes, strict=True):
+        place = tuple(int(rng.integers(size)) for size in parameter.shape)
+        before = parameter[place]
+        around = []
+        for step in (1e-5, -1e-5):
+            parameter[place] = before + step
+            around.append(loss())
+        parameter[place] = before
+        assert slope[place] == pytest.approx((around[0] - around[1]) / 2e-5, rel=1e-5, abs=1e-9)
+
+
+def test_predictions_are_the_same_whether_in_one_part_or_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, values = inputs(100)
+    fitted = Ensemble.untrained(x.shape[1], seed=0).fitted(x, np.ones(100), values)
+    whole = fitted.predict(x)
+    monkeypatch.setattr(deep_ensemble, "ROWS_AT_ONCE", 7)
+    parts = fitted.predict(x)
+    assert np.allclose(whole, parts, atol=1e-6)

@@ -1,0 +1,133 @@
+"""Preparing a space for the ensemble: what is measured, kept and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from naxcli.commands.prepare import prepare_space_file
+from naxcli.errors import NaxcliError
+from naxcli.records.database import Records
+from naxcli.records.directory import RunDirectory
+from naxcli.search_space.contract import load_space
+from naxcli.search_space.prepared import PreparedSpace
+from tests.inline import InlinePool, search_inline
+
+SPACE = """
+from ConfigSpace import Categorical, ConfigurationSpace, OrdinalHyperparameter
+from naxcli import Space
+
+
+def configspace(seed=None):
+    space = ConfigurationSpace(seed=seed)
+    space.add(OrdinalHyperparameter("width", [2, 4, 8, 16]), Categorical("act", ["relu", "gelu"]),
+              OrdinalHyperparameter("depth", [1, 2, 3]), Categorical("bias", [False, True]))
+    return space
+
+
+def build(config, *, num_classes, in_channels, image_size, width=1.0):
+    from torch import nn
+    size = config["width"]
+    layers = [nn.Conv2d(in_channels, size, 3)]
+    for _ in range(config["depth"]):
+        layers += [{"relu": nn.ReLU, "gelu": nn.GELU}[config["act"]](), nn.Conv2d(size, size, 1, bias=config["bias"])]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(size, num_classes))
+
+
+def evaluate(config, *, fidelity, seed):
+    return abs(config["width"] - 8) / 10 + (config["act"] == "relu") * 0.1 + config["depth"] / 100
+
+
+SPACE = Space(name="small", configspace=configspace, build=build, evaluate=evaluate)
+"""
+SHAPE = {"num_classes": 100, "in_channels": 3, "image_size": 32, "width": 1.0}
+
+
+@pytest.fixture
+def space_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("naxcli.workers.pool.WorkerPool", InlinePool)
+    monkeypatch.setattr("naxcli.search_space.zero_cost.NUM_MEASURED", 16)
+    monkeypatch.setattr("naxcli.measure.zero_cost.LATENCY_SECONDS", 1e-4)
+    path = tmp_path / "small.py"
+    path.write_text(SPACE)
+    return path
+
+
+def asked(run: Path) -> list[tuple[Any, ...]]:
+    with Records.open(RunDirectory(path=run)) as records:
+        return [tuple(sorted(item.trial.config.items())) for item in records.finished()]
+
+
+def refuse_to_measure(payload: object) -> None:
+    raise AssertionError("a network was built before the first trial")
+
+
+def test_a_prepared_space_is_searched_as_an_unprepared_one_without_building_a_network(
+    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags: dict[str, Any] = {"searcher": "ensemble", "seed": 3, "trials": 18}
+    prepared = tmp_path / "small.safetensors"
+    found = prepare_space_file(load_space(str(space_file)), prepared, shape=SHAPE)
+    assert {"num_params", "flops", "memory_bytes", "latency_ms"} < set(found.metric_names)
+    assert {f"inference_{name}" for name in ("num_params", "flops", "memory_bytes", "latency_ms")} < set(
+        found.metric_names
+    )
+    search_inline(space_file, tmp_path / "unprepared", monkeypatch, **{**flags, "trials": 13})
+    monkeypatch.setattr("tests.inline.measure_configs", refuse_to_measure)
+    search_inline(space_file, tmp_path / "unprepared", monkeypatch, **flags)  # resumed, which measures nothing again
+    search_inline(prepared, tmp_path / "prepared", monkeypatch, **flags)
+    assert len(asked(tmp_path / "prepared")) == 18
+    assert asked(tmp_path / "prepared") == asked(tmp_path / "unprepared")
+
+
+def test_a_prepared_file_is_moved_with_its_space_and_refused_with_another_version_of_it(
+    space_file: Path, tmp_path: Path
+) -> None:
+    prepared = tmp_path / "small.safetensors"
+    written = prepare_space_file(load_space(str(space_file)), prepared, shape=SHAPE)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in (space_file, prepared):
+        (moved / path.name).write_bytes(path.read_bytes())
+    space = load_space(str(moved / prepared.name))
+    assert space.prepared is not None
+    assert space.origin == str(moved / space_file.name)
+    assert np.array_equal(space.prepared.trunk[0], written.trunk[0])
+    for changed, why in (('version="2"', "version 1 then, 2 now"), ("groups={}", "code was changed")):
+        (moved / space_file.name).write_text(SPACE.replace("build=build,", f"build=build, {changed},"))
+        with pytest.raises(NaxcliError, match="another version of space") as error:
+            load_space(str(moved / prepared.name))
+        assert why in error.value.why
+
+
+@pytest.mark.parametrize("content", [b"", b"no such thing", b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_file_that_is_no_prepared_space_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(NaxcliError, match="no prepared space"):
+        load_space(str(path))
+
+
+def test_a_space_without_networks_or_metrics_is_not_prepared(tiny_space: Path, tmp_path: Path) -> None:
+    with pytest.raises(NaxcliError, match="nothing to measure"):
+        prepare_space_file(load_space(str(tiny_space)), tmp_path / "tiny.safetensors", shape=SHAPE)
+    with pytest.raises(NaxcliError, match="not named"):
+        prepare_space_file(load_space(str(tiny_space)), tmp_path / "tiny.bin", shape=SHAPE)
+
+
+def test_networks_are_measured_at_the_shape_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[dict[str, float]] = []
+
+    def measure(*_: object, shape: dict[str, float], **__: object) -> PreparedSpace:
+        shapes.append(shape)
+        raise NaxcliError("seen enough")
+
+    monkeypatch.setattr("naxcli.commands.prepare.prepare_on", measure)
+    space = tmp_path / "small.py"
+    space.write_text(SPACE.replace(", evaluate=evaluate", ""))
+    with pytest.raises(NaxcliError, match="seen enough"):
+        search_inline(space, tmp_path / "run", monkeypatch, searcher="ensemble", data="digits", trials=1)
+    assert shapes == [{"num_classes": 10, "in_channels": 1, "image_size": 8, "width": 0.125}]

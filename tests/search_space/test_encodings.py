@@ -1,0 +1,56 @@
+"""Spaces made of a plain list of encodings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from naxcli import Space
+from naxcli.errors import NaxcliError
+from naxcli.search.feasibility import Feasibility
+from naxcli.search_space.enumeration import enumerate_configurations
+from naxcli.settings.limits import Limits
+
+LISTED = [(3, "a", 1), (1, "a", 1), (1, "b", 2), (2, "b", 1)]
+
+
+def test_a_list_is_a_space_of_its_encodings_alone_beginning_with_the_first() -> None:
+    space = Space.from_encodings(LISTED, evaluate=lambda encoding: float(encoding[0]), name="listed")
+    table = enumerate_configurations(space.configuration_space(0))
+    assert table is not None
+    is_allowed = Feasibility(space, Limits(), width=1.0, shape=None)
+    configs = [table.config(row) for row in range(len(table))]
+    allowed = [config for config in configs if is_allowed(config)]
+    assert len(configs) == 3 * 2 * 2
+    assert sorted(tuple(config.values()) for config in allowed) == sorted(LISTED)
+    assert space.default_config() == {"x0": 3, "x1": "a", "x2": 1}
+    assert space.evaluate is not None
+    assert space.evaluate({"x0": 2, "x1": "b", "x2": 1}, fidelity=1.0, seed=0) == 2.0
+
+
+def test_a_builder_gets_the_encoding_as_it_was_given_and_the_sizes_that_it_asks_for() -> None:
+    def build(encoding: Any, num_classes: int) -> Any:
+        return encoding, num_classes
+
+    space = Space.from_encodings(["01", "10", "00", "11"], build, name="texts", positions=("first", "second"))
+    assert not space.constraints
+    assert space.build is not None
+    config = {"first": "1", "second": "0"}
+    assert space.build(config, num_classes=7, in_channels=3, image_size=32) == ("10", 7)
+
+
+@pytest.mark.parametrize(
+    ("encodings", "positions", "what"),
+    [
+        ([], (), "are none"),
+        ([(1, 2), (1,)], (), "not of one length"),
+        ([(1, 2), (1, 2)], (), "same one twice"),
+        ([(1, (2,))], (), "hold"),
+        ([(1, 2)], ("only",), "2 positions"),
+        ([[row == column for column in range(30)] for row in range(30)], (), "30 of 1,073,741,824 combinations"),
+    ],
+)
+def test_what_is_no_list_of_encodings_is_refused(encodings: Any, positions: Any, what: str) -> None:
+    with pytest.raises(NaxcliError, match=what):
+        Space.from_encodings(encodings, evaluate=lambda encoding: 0.0, name="wrong", positions=positions)
