@@ -148,6 +148,7 @@ def _trainings(
             recipe=experiment.recipe.with_choices(candidate.config) if data else None,
             schedule_epochs=epochs,
             threads=slots[0].threads,
+            uses_kernels=experiment.uses_kernels,
         )
         for number, (candidate, seed) in enumerate(todo)
     )

@@ -29,6 +29,7 @@ from naxcli.training.checkpoint import CheckpointWriter, load_checkpoint, on_hos
 from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
 from naxcli.training.distributed import ALONE, Processes, synchronise_batch_norms
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
+from naxcli.training.kernels.switch import switch_off, switch_on
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.request import Outcome, TrainingRequest
 from naxcli.training.step import EagerStep, GradientStep, GraphCaptureError, choose_step, set_float32_precision
@@ -180,6 +181,7 @@ class Training:
         self._request = request
         self._device = device
         self._network = _prepared(network, recipe, device, processes)
+        self._has_kernels = request.uses_kernels and switch_on(self._network, device)
         self._dataset = _placed(dataset, device)
         self._batches = make_batches(self._dataset, recipe, seed=request.seed, device=device)
         self._optimizer = build_optimizer(self._network, recipe)
@@ -301,6 +303,8 @@ class Training:
         """End what makes batches, and leave the network's layers as they came."""
         self._batches.close()
         restore_convolutions(self._network)
+        if self._has_kernels:
+            switch_off(self._network)
 
     def save_before_decay(self) -> None:
         """Keep, until the end, the state that a longer training continues from, where the decay begins with this step."""

@@ -603,6 +603,19 @@ def test_a_capture_that_fails_is_told_from_a_network_that_does(fails_in: str, mo
     assert isinstance(raised.value, step.GraphCaptureError) == (fails_in != "the warm-up")
 
 
+def test_kernels_are_switched_on_where_they_are_wanted_and_off_at_the_end(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(loop, "switch_on", lambda *_: calls.append("on") or True)
+    monkeypatch.setattr(loop, "switch_off", lambda _: calls.append("off"))
+    monkeypatch.setattr(loop, "build_optimizer", lambda network, recipe, **_: build_optimizer(network, recipe))
+    train_small(few_digits, QUICK, epochs=0.01)
+    assert calls == ["on", "off"]
+    train_small(few_digits, QUICK, epochs=0.01, uses_kernels=False)
+    assert calls == ["on", "off"]
+
+
 def test_a_failed_capture_is_reported_and_the_training_goes_on_without_a_graph(
     few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
