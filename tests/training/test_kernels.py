@@ -31,7 +31,7 @@ def test_kernels_compile_for_a_gpu() -> None:
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from naxcli.training.kernels import block_end, depthwise
+from naxcli.training.kernels import block_end, depthwise, lamb
 
 def compiled(kernel, constants, types, default):
     names = [name for name in kernel.arg_names if name not in constants]
@@ -56,6 +56,15 @@ for kernel, constants in (
 ):
     types = of(kernel, {**sizes, **dict.fromkeys(("taps", "partial_sums", "mean", "scale", "of_scale"), "*fp32")})
     compiled(kernel, constants, types, "*bf16")
+types = {"owners": "*i32", "facts": "*i64", "addresses": "*i64", "schedule": "*fp64"}
+block = {"TYPE": tl.float32, "BLOCK": 512}
+decays = {"LOG_BETA1": -0.1, "LOG_BETA2": -0.001, "EPS": 1e-6, **block}
+for kernel, constants in (
+    (lamb._square_kernel, block),
+    (lamb._moment_kernel, {**decays, "MAX_NORM": 1.0}),
+    (lamb._apply_kernel, {**decays, "SUMMED": 64}),
+):
+    compiled(kernel, constants, of(kernel, types), "*fp32")
 """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
@@ -67,4 +76,4 @@ for kernel, constants in (
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    assert len(done.stdout.split()) == 7
+    assert len(done.stdout.split()) == 10
