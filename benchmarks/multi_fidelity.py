@@ -6,9 +6,10 @@ An arm spends epochs: a promoted trial only those that its lower rung has not tr
 run all 50 epochs, 1 being the median of 2,000 random configurations and 0 their best or better; without any it is 1. The table holds
 the mean over tasks and seeds with its 95 % bootstrap interval after 5, 10 and 20 full trainings' worth of epochs.
 
-Arms: `smac` (the default, a Gaussian process of all rungs), `smac-forest` (a forest of one rung), `ensemble`, all with Hyperband over
-2, 10 and 50 epochs; `random`, in full; `random-top`, as many random configurations for 2 epochs as half of the budget pays, and then the
-best in full; `tpe`, Optuna's TPE with its Hyperband pruner, which is left out where Optuna is not installed (`pip install naxcli[bench]`).
+Arms: `smac` (the default, a Gaussian process of all rungs), `smac-forest` (a forest of one rung), `smac-hyperband` (its brackets,
+which promote fewer), `ensemble`, all over 2, 10 and 50 epochs; `random`, in full; `random-top`, as many random configurations for 2
+epochs as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE with its Hyperband pruner, which is left out where
+Optuna is not installed (`pip install naxcli[bench]`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from benchmarks import spaces_lcbench as lcbench
 from benchmarks.results import add_json_option, keep
 from naxcli.search_space.enumeration import sample_configs
 from naxcli.searchers import FidelityRange, make_searcher
+from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS
 
 LADDER = FidelityRange(min=2, max=50, eta=5)
 CHECKPOINTS = (5, 10, 20)  # full trainings
@@ -43,14 +45,15 @@ Step = tuple[float, float | None]  # epochs spent, cost where they complete a fu
 
 def ours(name: str, evaluate: Evaluate, seed: int) -> Iterator[Step]:
     """Yield the trials of one of naxcli's searchers."""
-    searcher, _, model = name.partition("-")
+    searcher, _, variant = name.partition("-")
     asking = make_searcher(
         searcher,
         space=lcbench.SPACE,
         configuration_space=lcbench.configspace(seed),
         fidelity=LADDER,
         seed=seed,
-        model=model or "gp",
+        model=variant if variant in SEARCHER_MODELS else SEARCHER_MODELS[0],
+        promotion=variant if variant in PROMOTIONS else PROMOTIONS[0],
     )
     trained: dict[str, float] = {}
     while True:
@@ -148,7 +151,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of YAHPO Gym's surrogate of LCBench")
     parser.add_argument("--tasks", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--arms", default="smac,smac-forest,ensemble,random,random-top,tpe")
+    parser.add_argument("--arms", default="smac,smac-hyperband,smac-forest,ensemble,random,random-top,tpe")
     add_json_option(parser)
     arguments = parser.parse_args()
     if arguments.data is not None:

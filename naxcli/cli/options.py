@@ -137,7 +137,9 @@ EpochsOption = Annotated[
 ]
 FidelityOption = Annotated[
     str | None,
-    typer.Option("--fidelity", help="MIN:MAX:ETA in epochs, for Hyperband: 3:27:3.", rich_help_panel=DATA_PANEL),
+    typer.Option(
+        "--fidelity", help="MIN:MAX:ETA in epochs, for successive halving: 3:27:3.", rich_help_panel=DATA_PANEL
+    ),
 ]
 DataOption = Annotated[
     str | None,

@@ -357,7 +357,7 @@ def _simulate(
         candidates=candidates,
         seed=experiment.seed,
         max_in_flight=num_workers,
-        schedule=Hyperband(fidelity),
+        schedule=Hyperband(fidelity, experiment.promotion),
     )
     time_of: dict[str, TrialTime] = {}
     reached: dict[str, float] = {}

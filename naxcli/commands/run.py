@@ -261,7 +261,7 @@ def run_search(
         data: Data set, such as `cifar100`, `digits` or `folder:DIR`.
         run: Run directory; None is `runs/<space>-<data>`.
         searcher: One of `smac`, `random`, `evolution` and `ensemble`.
-        fidelity: Range of epochs for Hyperband, `MIN:MAX:ETA`; `epochs=N` trains every trial as long.
+        fidelity: Range of epochs for successive halving, `MIN:MAX:ETA`; `epochs=N` trains every trial as long.
         experiment: Experiment file, or the name of a shipped one.
         overwrite: Whether an existing run is deleted and started anew.
         progress: Whether a bar shows how far the search is, on stderr or in the notebook.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import dataclasses
 import difflib
@@ -17,7 +16,7 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import RunDirectory
 from naxcli.records.files import guard_disk, write_atomically
 from naxcli.search.feasibility import Feasibility
-from naxcli.search_space.contract import space_source
+from naxcli.search_space.contract import bare_code, space_source
 from naxcli.search_space.earlier import EarlierResults, read_earlier
 from naxcli.search_space.prior import Prior
 from naxcli.search_space.recipe_choices import require_legal_choices
@@ -306,7 +305,7 @@ def _refuse_another_space(session: Session, configuration_space: ConfigurationSp
     run = session.run
     recorded = records.meta("space_source") or ""
     current = space_source(session.space).read_text(encoding="utf-8")
-    if recorded and not _is_same_code(recorded, current):
+    if recorded and bare_code(recorded) != bare_code(current):
         diff = difflib.unified_diff(
             recorded.splitlines(), current.splitlines(), "when the run started", "now", n=1, lineterm=""
         )
@@ -338,11 +337,6 @@ def _reread(configuration_space: ConfigurationSpace) -> ConfigurationSpace:
     """Return a space as it would come back from its file."""
     written = json.dumps(configuration_space.to_serialized_dict(), default=_plain)
     return type(configuration_space).from_serialized_dict(json.loads(written))
-
-
-def _is_same_code(first: str, second: str) -> bool:
-    """Return whether two sources differ in comments and layout at most."""
-    return first == second or ast.dump(ast.parse(first)) == ast.dump(ast.parse(second))
 
 
 def _plain(value: Any) -> Any:

@@ -122,6 +122,7 @@ def make_mixed_searcher(
             repeats=experiment.repeats,
             num_objectives=1 + len(experiment.objective),
             model=experiment.searcher_model,
+            promotion=experiment.promotion,
             references=space.legal_references(configuration_space) if experiment.references else (),
             earlier=earlier,
             prior=prior,

@@ -283,13 +283,24 @@ def space_source(space: Space) -> Path:
     return Path(sys.modules[function.__module__].__file__ or "")
 
 
+def bare_code(source: str) -> str:
+    """Return Python source without comments, docstrings and layout: what may change without a trial being another."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
 def space_digest(space: Space) -> str:
     """Return what tells whether two processes loaded the same space, as `CODE-MEANING`.
 
-    CODE is of its file without comments and layout; MEANING of what the loaded file says: its hyperparameters, groups and
+    CODE is of its file without comments, docstrings and layout; MEANING of what the loaded file says: its hyperparameters, groups and
     references, and what a sample of configurations is reduced to and whether it is allowed.
     """
-    code = ast.unparse(ast.parse(space_source(space).read_text(encoding="utf-8")))
+    code = bare_code(space_source(space).read_text(encoding="utf-8"))
     configuration_space = space.configuration_space(seed=0)
     sampled = [plain_config(item) for item in configuration_space.sample_configuration(NUM_DIGESTED)]
     canonical = [space.canonicalise(config) for config in sampled]

@@ -9,7 +9,7 @@ from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config, Suggestion
 from naxcli.search_space.contract import Space
 from naxcli.searchers.history import Asked, Cost, Event, Told
-from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
+from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.fidelity import FidelityRange
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def make_searcher(
     repeats: int = 1,
     num_objectives: int = 1,
     model: str = SEARCHER_MODELS[0],
+    promotion: str = PROMOTIONS[0],
     references: Sequence[Config] = (),
     earlier: Sequence[EarlierResults] = (),
     prior: Prior | None = None,
@@ -89,13 +90,14 @@ def make_searcher(
         name: one of `SEARCHERS`.
         space: merges equal configurations.
         configuration_space: of the search.
-        fidelity: `smac` and `ensemble` run Hyperband over its rungs; the others run at its maximum.
+        fidelity: `smac` and `ensemble` promote the best over its rungs; the others run at its maximum.
         seed: of all random choices, and the training seed of the suggestions.
         is_feasible: whether a canonical configuration keeps all limits; asked only of what is about to be suggested.
         max_in_flight: `ask` returns None while as many suggestions are untold.
         repeats: trials of each configuration, of different seeds, that are one result to the searcher; with one fidelity only.
         num_objectives: costs per trial.
         model: of `smac`, one of `SEARCHER_MODELS`.
+        promotion: which trials of a rung go on to the next, one of `PROMOTIONS`.
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
         earlier: results of other searches that `smac` starts from.
         prior: belief in good configurations that `smac` starts with.
@@ -130,7 +132,7 @@ def make_searcher(
 
         min_initial = 0
         if not fidelity.is_single:
-            schedule = Hyperband(fidelity)
+            schedule = Hyperband(fidelity, promotion)
             min_initial = schedule.first_rung_size
         proposer = SmacProposer(
             configuration_space,
@@ -145,7 +147,7 @@ def make_searcher(
         from naxcli.searchers.ensemble import EnsembleProposer
 
         if not fidelity.is_single:
-            schedule = Hyperband(fidelity)
+            schedule = Hyperband(fidelity, promotion)
         proposer = EnsembleProposer(space, seed=seed, references=references)
     elif name == "random":
         proposer = RandomProposer()

@@ -1,7 +1,9 @@
 """Hyperband: brackets of successive halving, asynchronous and rebuilt exactly from the records.
 
 Paper: Li, Jamieson, DeSalvo, Rostamizadeh, Talwalkar, "Hyperband: A Novel Bandit-Based Approach to Hyperparameter
-Optimization", JMLR 18 (2018), Algorithm 1. Bracket sizes and fidelities are the paper's, and SMAC's.
+Optimization", JMLR 18 (2018), Algorithm 1. Fidelities are the paper's, and SMAC's, and so are the sizes of `hyperband`'s
+brackets. `halving` repeats the first bracket, with more survivors on each rung: with a model of all rungs that finds better
+configurations for the same epochs (docs/fidelities.md).
 
 Why not SMAC's own Hyperband class: it is a generator that starts a new batch of the lowest rung wherever it cannot
 compare a rung yet, it stops short of the end of a finite space because a batch has to be full, and a restart has to
@@ -17,12 +19,17 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from naxcli.records.trial import Suggestion
 from naxcli.searchers.history import Told, TrialKey, objectives, trial_key
 from naxcli.searchers.schedule import Place
+from naxcli.settings.choices import PROMOTIONS
 from naxcli.settings.fidelity import FidelityRange
+
+KEPT = 0.4
+"""Share of a rung that `halving` promotes, at least: measured, see docs/fidelities.md."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,11 +64,12 @@ class _Bracket:
     def is_filling(self) -> bool:
         return len(self.rungs[0]) < self.sizes[0]
 
-    def truncate(self, eta: int) -> None:
+    def truncate(self, survivors: Callable[[int, int], int]) -> None:
         """Make do with the configurations there are: no more will come."""
         num_configs = len(self.rungs[0])
         self.sizes = tuple(
-            min(size, max(1, num_configs // eta**stage)) if num_configs else 0 for stage, size in enumerate(self.sizes)
+            min(size, max(1, survivors(num_configs, stage))) if num_configs else 0
+            for stage, size in enumerate(self.sizes)
         )
 
     def due(self) -> _Entry | None:
@@ -82,13 +90,17 @@ class Hyperband:
     """The schedule of brackets. `Suggestion.bracket` counts brackets from 0; `rung` is the index of the fidelity.
 
     Args:
-        fidelity: the ladder; bracket 0 starts at its lowest rung, the next one rung higher, and so on in turns.
+        fidelity: the ladder.
+        promotion: `halving`, every bracket starts at the lowest rung and promotes two fifths of each, or half where ETA is 2;
+            or `hyperband`, bracket 0 starts at the lowest rung, the next one rung higher, and so on in turns, and one in ETA is
+            promoted.
     """
 
     promotes = True
 
-    def __init__(self, fidelity: FidelityRange) -> None:
+    def __init__(self, fidelity: FidelityRange, promotion: str = PROMOTIONS[0]) -> None:
         self._eta = fidelity.eta
+        self._is_halving = promotion == "halving"
         self._ladder = fidelity.rungs()
         self._brackets: list[_Bracket] = []
         self._entries: dict[TrialKey, _Entry] = {}
@@ -110,7 +122,7 @@ class Hyperband:
 
     def promotion(self, *, is_exhausted: bool) -> Suggestion | None:
         if is_exhausted and self._brackets and self._brackets[-1].is_filling:
-            self._brackets[-1].truncate(self._eta)
+            self._brackets[-1].truncate(self._survivors)
             self._changed.add(len(self._brackets) - 1)
         for number in self._changed:
             self._due.pop(number, None)
@@ -167,14 +179,25 @@ class Hyperband:
         self._brackets.append(_Bracket(first_rung=self._first_rung(number), sizes=sizes, rungs=[[] for _ in sizes]))
 
     def _first_rung(self, number: int) -> int:
-        return number % len(self._ladder)
+        return 0 if self._is_halving else number % len(self._ladder)
 
     def _sizes(self, number: int) -> tuple[int, ...]:
-        """Return the configurations on each rung of a bracket: n = ceil((s_max + 1) / (s + 1) · η^s), then n·η^-i."""
+        """Return the configurations on each rung of a bracket.
+
+        Hyperband's are n = ceil((s_max + 1) / (s + 1) · η^s), then n·η^-i.
+        """
         s_max = len(self._ladder) - 1
         s = s_max - self._first_rung(number)
         num_configs = math.ceil((s_max + 1) * self._eta**s / (s + 1))
-        return tuple(num_configs // self._eta**stage for stage in range(s + 1))
+        return tuple(max(1, self._survivors(num_configs, stage)) for stage in range(s + 1))
+
+    def _survivors(self, num_configs: int, stage: int) -> int:
+        """Return how many of a bracket's configurations reach its rung number `stage`, counted from 0."""
+        if self._is_halving:
+            share: float = max(KEPT, 1 / self._eta) ** stage
+            return round(num_configs * share)
+        divisor: int = self._eta**stage
+        return num_configs // divisor
 
 
 def _ranked(entries: list[_Entry]) -> list[_Entry]:

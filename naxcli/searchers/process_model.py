@@ -30,6 +30,7 @@ Values = npt.NDArray[np.float64]  # (num_configurations,)
 
 # A process learns from as many trials as keep a suggestion short, whose time is that of the correlations with a table.
 MIN_TRIALS, MAX_TRIALS = 100, 200
+MIN_JUDGED = 20  # results, after which earlier ones without weight are named
 MAX_CORRELATIONS = 12_000_000
 
 
@@ -80,6 +81,12 @@ class ProcessModel:
             return expected_improvement(*self._predict(process, learned.spread, vectors), best)
 
         return Surrogate(acquisition, best_first=learned.best_first, num_told=num_told)
+
+    def notice(self) -> str:
+        faded = [table.source for table, weight in zip(self._earlier, self._weights, strict=True) if weight == 0]
+        if self._num_told < MIN_JUDGED or not faded:
+            return ""
+        return f"earlier results without a say by now, as they rank the new ones no better: {', '.join(faded)}"
 
     def _predict(self, process: GaussianProcess, spread: float, vectors: Vectors) -> tuple[Values, Values]:
         """Return mean and standard deviation, (num_vectors,) each, at the highest rung, with what earlier results say."""

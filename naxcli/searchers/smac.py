@@ -77,6 +77,9 @@ class Model(Protocol):
     def surrogate(self, history: History, candidates: Candidates, rng: np.random.Generator) -> Surrogate | None:
         """Return the acquisition function, None where there are no successes to learn from."""
 
+    def notice(self) -> str:
+        """Return what a user would not expect of what it has learned, empty if there is nothing."""
+
 
 class SmacProposer:
     """Proposes the default, the references and the best of earlier results, then an initial design, then by expected improvement.
@@ -145,9 +148,9 @@ class SmacProposer:
         return highest or candidates.draw(rng)
 
     def notice(self, history: History) -> str:
-        if self._belief is None or not self._belief.is_refuted(history):
-            return ""
-        return "the prior is dropped: what was drawn from it is worse than the rest of the initial design"
+        is_refuted = self._belief is not None and self._belief.is_refuted(history)
+        prior = "the prior is dropped: what was drawn from it is worse than the rest of the initial design"
+        return "; ".join(filter(None, [prior if is_refuted else "", self._model.notice()]))
 
     def _designed(self, position: int, candidates: Candidates) -> dict[str, ConfigValue] | None:
         assert self._design is not None
@@ -188,6 +191,9 @@ class ForestModel:
         if surrogate is None or surrogate.num_told != len(history.told) or has_random_weights(history.told):
             surrogate = self._surrogate = self._fitted(history, chosen, candidates, rng)
         return surrogate
+
+    def notice(self) -> str:
+        return ""
 
     def _fitted(
         self, history: History, chosen: list[int], candidates: Candidates, rng: np.random.Generator

@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from naxcli.errors import NaxcliError, did_you_mean
-from naxcli.settings.choices import SEARCHER_MODELS, SEARCHERS
+from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS
 from naxcli.settings.connection import Connection
 from naxcli.settings.fidelity import FidelityCosts, FidelityRange
 from naxcli.settings.former_names import with_present_names
@@ -62,6 +62,7 @@ class Experiment:
         images_per_class: Images of every class that trials train on, drawn from what is not held out; None is all of them.
         searcher: Searcher, one of `SEARCHERS`.
         searcher_model: Model of `smac`: `gp`, a Gaussian process of the trials of all rungs, or `forest`, a random forest of one rung's.
+        promotion: Which trials of a rung go on to the next: `halving`, two fifths of each, or `hyperband`, as its brackets say.
         references: Whether the space's reference configurations are the first that `smac` and `ensemble` suggest.
         warm_start: Runs or tables whose results `smac` starts from; what they held is kept in the run's records.
         prior: What is believed of good configurations, which `smac` prefers at first: the path of a TOML file, or what it holds.
@@ -99,6 +100,7 @@ class Experiment:
     images_per_class: int | None = None
     searcher: str = "smac"
     searcher_model: str = SEARCHER_MODELS[0]
+    promotion: str = PROMOTIONS[0]
     references: bool = True
     warm_start: tuple[str, ...] = ()
     prior: PriorSettings | None = None
@@ -137,6 +139,7 @@ class Experiment:
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, " or ".join(RUNG_SCHEDULES))
         models = " or ".join(SEARCHER_MODELS)
         _require(self.searcher_model in SEARCHER_MODELS, "searcher_model", self.searcher_model, models)
+        _require(self.promotion in PROMOTIONS, "promotion", self.promotion, " or ".join(PROMOTIONS))
         _require(0 < self.width < math.inf, "width", self.width, "above 0")
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
         _require(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
@@ -156,7 +159,7 @@ class Experiment:
         if self.repeats > 1 and not self.fidelity.is_single:
             raise NaxcliError(
                 "repeats and several fidelities do not go together",
-                why="Hyperband spends on more configurations at the low rungs what repeats would spend on each of them",
+                why="halving spends on more configurations at the low rungs what repeats would spend on each of them",
                 hint="use --epochs N with --repeats, or --fidelity alone; naxcli confirm trains the best anew with several seeds",
             )
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
@@ -285,7 +288,7 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
 
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a recorded run, with what runs did before a setting was recorded where that is not today's default."""
-    return {"searcher_model": "forest", "references": False, **settings}
+    return {"searcher_model": "forest", "promotion": "hyperband", "references": False, **settings}
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:

@@ -140,10 +140,15 @@ def test_an_existing_run_with_other_settings_is_refused_with_the_difference(tiny
     assert anew.returncode == 0 and len(trials_of(run)) == 2
 
 
-def test_an_edited_space_file_is_refused_and_a_comment_is_not(tiny_space: Path, tmp_path: Path) -> None:
+def test_an_edited_space_file_is_refused_and_comments_and_docstrings_are_not(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     naxcli(*search(tiny_space, run, "--trials", "3"))
-    tiny_space.write_text("# a comment\n" + tiny_space.read_text())
+    reworded = (
+        tiny_space.read_text()
+        .replace('"""A space of 60', '"""Sixty')
+        .replace("(seed=None):", '(seed=None):\n    """New."""')
+    )
+    tiny_space.write_text("# a comment\n" + reworded)
     assert naxcli(*search(tiny_space, run, "--trials", "4")).returncode == 0
     tiny_space.write_text(tiny_space.read_text().replace('"z": 0.1', '"z": 0.3'))
     refused = naxcli(*search(tiny_space, run, "--trials", "5"))

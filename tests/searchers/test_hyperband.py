@@ -35,8 +35,8 @@ def cost_of(config: Config, fidelity: float) -> float:
 class Driver:
     """A Hyperband schedule fed with numbered configurations, and the trials it starts."""
 
-    def __init__(self, text: str) -> None:
-        self.schedule = Hyperband(FidelityRange.parse(text))
+    def __init__(self, text: str, promotion: str = "hyperband") -> None:
+        self.schedule = Hyperband(FidelityRange.parse(text), promotion)
         self.asked: list[Suggestion] = []
         self.running: list[Suggestion] = []
 
@@ -134,6 +134,37 @@ def test_bracket_sizes_are_those_of_the_papers_algorithm() -> None:
     assert list(sizes[5]) == [1], "and then from the start again"
 
 
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("2:50:5", {2: 25, 10: 10, 50: 4}),
+        ("1:9:3", {1: 9, 3: 4, 9: 1}),
+        ("1:8:2", {1: 8, 2: 4, 4: 2, 8: 1}),
+        ("1:27:27", {1: 27, 27: 11}),
+    ],
+)
+def test_halving_promotes_two_fifths_of_a_rung_and_half_where_eta_is_two(text: str, sizes: dict[float, int]) -> None:
+    driver = Driver(text, "halving")
+    while len(driver.sizes()) < 3:
+        suggestion = driver.ask()
+        assert suggestion is not None
+        driver.tell(suggestion, suggestion.config["number"])  # type: ignore[arg-type]
+    assert [driver.sizes()[bracket] for bracket in range(2)] == [sizes, sizes]
+
+
+def test_halving_makes_do_with_the_configurations_there_are() -> None:
+    driver = Driver("2:50:5", "halving")
+    for _ in range(6):
+        suggestion = driver.ask()
+        assert suggestion is not None
+        driver.tell(suggestion, suggestion.config["number"])  # type: ignore[arg-type]
+    order = []
+    while len(order) < 3 and (suggestion := driver.ask(is_exhausted=True)) is not None:
+        order.append((suggestion.config["number"], suggestion.fidelity))
+        driver.tell(suggestion, suggestion.config["number"])  # type: ignore[arg-type]
+    assert order == [(0, 10.0), (1, 10.0), (0, 50.0)]
+
+
 def test_suggestions_carry_their_bracket_and_the_index_of_their_fidelity() -> None:
     driver = Driver("3:27:3")
     for _ in range(60):
@@ -211,6 +242,7 @@ def test_a_promotion_has_the_configuration_and_the_seed_of_the_rung_below() -> N
         fidelity=FidelityRange.parse("3:27:3"),
         seed=4,
         max_in_flight=8,
+        promotion="hyperband",
     )
     seen: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for _ in range(60):

@@ -99,14 +99,18 @@ def test_a_misleading_table_has_no_say_after_some_results_and_one_that_agrees_ha
         history.tell(Suggestion(config=config, fidelity=3.0, seed=0), discrete_cost(config))
 
     def next_best(*earlier: EarlierResults) -> Config:
-        surrogate = ProcessModel(discrete_space(0), earlier).surrogate(history, candidates, np.random.default_rng(0))
+        model = ProcessModel(discrete_space(0), earlier)
+        surrogate = model.surrogate(history, candidates, np.random.default_rng(0))
         assert surrogate is not None
+        notices.append(model.notice())
         config = surrogate.highest(candidates, np.random.default_rng(0))
         assert config is not None
         return config
 
-    assert next_best(table(misleading)) == next_best()
+    notices: list[str] = []
+    assert next_best(table(misleading, source="another task")) == next_best()
     assert discrete_cost(next_best(table(discrete_cost))) < discrete_cost(next_best())
+    assert notices[0].endswith("another task") and not any(notices[1:])
 
 
 def test_a_resumed_search_with_earlier_results_of_several_rungs_goes_on_exactly() -> None:
