@@ -140,11 +140,14 @@ def milliseconds(ways: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
     working = [name for name, time in times.items() if time == 0.0]
     if len(working) < 2:
         return times
-    busy = torch.empty(_BUSY_SIDE, _BUSY_SIDE, dtype=torch.bfloat16, device="cuda")
     rounds: dict[str, list[float]] = {name: [] for name in working}
-    for _ in range(_ROUNDS):
-        for name in working:
-            rounds[name].append(_queued_milliseconds(ways[name], busy))
+    try:
+        busy = torch.empty(_BUSY_SIDE, _BUSY_SIDE, dtype=torch.bfloat16, device="cuda")
+        for _ in range(_ROUNDS):
+            for name in working:
+                rounds[name].append(_queued_milliseconds(ways[name], busy))
+    except torch.OutOfMemoryError:
+        return times  # the training itself may have room enough
     return times | {name: min(values) for name, values in rounds.items()}
 
 

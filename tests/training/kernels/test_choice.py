@@ -68,6 +68,17 @@ def test_a_way_that_fails_is_not_chosen_and_where_all_fail_the_first_is() -> Non
     assert Choices().fastest("a", {"triton": broken, "cudnn": broken}) == "triton"
 
 
+def test_where_measuring_finds_no_memory_the_first_way_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    def broken() -> None:
+        raise RuntimeError("out of resource: shared memory")
+
+    monkeypatch.setattr(torch, "empty", no_memory)
+    assert Choices().fastest("a", {"cudnn": broken, "native": lambda: None, "triton": lambda: None}) == "native"
+
+
 def test_while_a_graph_is_captured_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(cudnn=2.0, native=3.0, triton=1.0)
     choices = Choices(measure=clock)

@@ -123,11 +123,9 @@ def reference(
 
 PROLOGUES = [
     # normalization in training (None is none), activation, type, layout, kernel size
-    (True, "gelu", torch.float32, torch.channels_last, 3),
     (True, "relu", torch.bfloat16, torch.channels_last, 3),
     (True, "identity", torch.float32, torch.contiguous_format, 3),
     (False, "elu", torch.float32, torch.channels_last, 3),
-    (None, "gelu", torch.bfloat16, torch.contiguous_format, 3),
     (None, "elu", torch.float32, torch.channels_last, 3),
 ]
 
