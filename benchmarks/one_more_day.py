@@ -98,6 +98,8 @@ def search(replay: Replay, searcher_name: str, num_trials: int, *, seed: int) ->
         configuration_space=replay.space.configuration_space(seed),
         fidelity=FidelityRange(min=1, max=1),
         seed=seed,
+        population=50,
+        sample=12,
     )
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []

@@ -55,6 +55,8 @@ class OurSearcher:
             fidelity=FidelityRange(min=1, max=1),
             seed=seed,
             max_in_flight=num_workers,
+            population=50,
+            sample=12,
         )
 
     def ask(self) -> tuple[Any, Config]:

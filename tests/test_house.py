@@ -19,7 +19,7 @@ FLOORS = (
     ("cli",),
     ("commands",),
     ("search", "report", "export"),
-    ("workers", "analysis"),
+    ("workers", "analysis", "studies"),
     ("searchers", "training"),
     ("data", "search_space", "measure"),
     ("records", "settings"),
@@ -30,7 +30,7 @@ FORBIDDEN = {
     ("search", "report"),
     ("search", "export"),
     ("report", "export"),
-    ("workers", "analysis"),
+    ("workers", "analysis", "studies"),
     ("searchers", "training"),
 }
 
@@ -52,6 +52,7 @@ DOORS = {
         "measure/",
         "search_space/networks.py",
         "search_space/sizes.py",
+        "studies/",
         "searchers/ensemble.py",
         "workers/evaluate.py",
         "workers/gpu_sharing.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
 from naxcli.analysis.ped_anova import Quantiles
 from naxcli.analysis.request import Request
 from naxcli.analysis.table import check_table, unused_columns
+from naxcli.analysis.tenths import Profile, tenths
 from naxcli.analysis.trade_off import trade_offs
 from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
@@ -49,6 +51,7 @@ def summarise(
     merged: Collection[str] = (),
     best: tuple[float, float] = (0.1, 0.5),
     objectives: Sequence[str] = (),
+    profiles: Mapping[str, Profile] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return everything a report says about a table of trials.
 
@@ -70,6 +73,7 @@ def summarise(
         merged: choices (`name=value`) that the space counts as other names of the same network, so that no trial can have them.
         best: which share of the trials PED-ANOVA takes for the best, and which larger share it tells them from.
         objectives: columns of further objectives that the search lowered, such as `num_params`.
+        profiles: functions of a configuration that return one number for each block, by name.
 
     Returns:
         JSON values only: numbers that do not exist are None, never NaN.
@@ -122,6 +126,7 @@ def summarise(
         "marginal_value": marginal_value(table, vectors, num_configs=num_configs, seed=seed),
         "pareto": pareto_front(table, vectors),
         "trade_offs": _trade_offs(table, vectors, request, objectives),
+        "tenths": tenths(table, vectors, profiles),
         "warnings": [
             *_table_warnings(frame, configuration_space, table),
             *(warning for a in answers for warning in a.warnings),

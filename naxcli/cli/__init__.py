@@ -11,7 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from naxcli import __version__
-from naxcli.cli import bench, compare, confirm, data, export, plan, report, search, space, status, stop, train
+from naxcli.cli import (
+    bench,
+    compare,
+    confirm,
+    data,
+    export,
+    plan,
+    report,
+    search,
+    space,
+    status,
+    stop,
+    study,
+    study_rank,
+    train,
+)
 from naxcli.cli.output import print_bug, print_error
 from naxcli.cli.streams import prepare_streams
 from naxcli.errors import ExitCode, NaxcliError
@@ -84,8 +99,10 @@ confirm.register(app)
 export.register(app)
 train.register(app)
 bench.register(app)
+study_rank.register(study.app)
 app.add_typer(space.app, name="space")
 app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 
 
 def main() -> None:

@@ -82,7 +82,11 @@ RunOption = Annotated[
 ]
 SearcherOption = Annotated[
     str | None,
-    typer.Option("--searcher", help="smac (default), random, evolution or ensemble.", rich_help_panel=SEARCH_PANEL),
+    typer.Option(
+        "--searcher",
+        help="smac (default), random, evolution, local, ensemble, or your own: path/to/file.py:NAME.",
+        rich_help_panel=SEARCH_PANEL,
+    ),
 ]
 RandomShareOption = Annotated[
     float | None,

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def report(
     run: options.RunArgument = None,
+    space: options.CodeOption = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,7 +102,7 @@ def report(
         best=_shares(best),
     )
     files = _files(html=html, plots=plots, csv=csv, md=md)
-    data = _analyse(run, trials, space_json, request, quiet=quiet)
+    data = _analyse(run, space, trials, space_json, request, quiet=quiet)
     _show(data, request, as_json=as_json, is_shown=not (quiet and files))
     _write(files, data, quiet=quiet)
 
@@ -131,7 +132,13 @@ def _files(**targets: str | None) -> list[tuple[Path, Writer]]:
 
 
 def _analyse(
-    run: str | None, trials: str | None, space_json: str | None, request: ReportRequest, *, quiet: bool
+    run: str | None,
+    space: str | None,
+    trials: str | None,
+    space_json: str | None,
+    request: ReportRequest,
+    *,
+    quiet: bool,
 ) -> ReportData:
     from naxcli.commands.report import report_run, report_table
     from naxcli.records.directory import open_run
@@ -139,7 +146,7 @@ def _analyse(
     with _DrawProgress(quiet) as progress:
         if trials is not None and space_json is not None:
             return report_table(Path(trials), Path(space_json), request, progress)
-        return report_run(open_run(run), request, progress)
+        return report_run(open_run(run), request, progress, space=space)
 
 
 def _show(data: ReportData, request: ReportRequest, *, as_json: bool, is_shown: bool) -> None:

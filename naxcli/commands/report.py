@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
@@ -16,13 +18,15 @@ from naxcli.records.directory import RunDirectory
 from naxcli.records.history import OBJECTIVE_COLUMNS
 from naxcli.records.trial import CONFIG_PREFIX
 from naxcli.search_space.contract import plain_config
-from naxcli.search_space.recorded import read_space
+from naxcli.search_space.recorded import load_recorded_space, read_space
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
     from pandas import DataFrame
 
+    from naxcli.analysis.tenths import Profile
     from naxcli.report.data import ReportData
+    from naxcli.settings.experiment import Experiment
 
 
 # Columns of a method's table of importance, the first ones of each.
@@ -141,7 +145,11 @@ class Report:
 
 
 def report_run(
-    run: RunDirectory, request: ReportRequest, progress: Callable[[int, int], None] | None = None
+    run: RunDirectory,
+    request: ReportRequest,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    space: str | None = None,
 ) -> ReportData:
     """Return the data of a report on a run, from its records as they are now.
 
@@ -149,6 +157,7 @@ def report_run(
         run: Directory of the run.
         request: What is computed.
         progress: Called with the number of draws that are done, and of all.
+        space: The space, where it does not ship with naxcli: its profiles are code. Without it they are left out, with a warning.
 
     Raises:
         NaxcliError: If the run's files cannot be read.
@@ -161,6 +170,7 @@ def report_run(
         facts = json.loads(records.meta("space") or "{}")
     configuration_space = read_space(run.space_file)
     trials = with_every_hyperparameter(trials, configuration_space)
+    profiles, warnings = _profiles(facts.get("profiles", ()), experiment, configuration_space, named=space)
     summary = _summarise(
         trials,
         configuration_space,
@@ -172,7 +182,9 @@ def report_run(
         space=facts.get("name", experiment.space),
         merged=facts.get("merged", ()),
         objectives=[OBJECTIVE_COLUMNS[name] for name in experiment.objective],
+        profiles=profiles,
     )
+    summary["warnings"] += warnings
     return ReportData(
         summary=summary,
         trials=trials,
@@ -182,6 +194,24 @@ def report_run(
         confirmation=run.read_json(run.confirmation_file) or None,
         scales=_scales(configuration_space),
     )
+
+
+def _profiles(
+    names: Sequence[str], experiment: Experiment, configuration_space: ConfigurationSpace, *, named: str | None
+) -> tuple[dict[str, Profile], list[str]]:
+    """Return the profiles that a run's space declared, and a warning where they cannot be had."""
+    if not names:
+        return {}, []
+    default = plain_config(configuration_space.get_default_configuration())
+    try:
+        space = load_recorded_space({"space": experiment.space}, named=named)
+        profiles: dict[str, Profile] = {name: partial(space.profile, name) for name in names if name in space.profiles}
+        for profile in profiles.values():
+            profile(default)  # the space may have changed since
+    except NaxcliError as error:
+        reason = "; ".join(part for part in (error.why, error.hint) if part)
+        return {}, [f"profiles by block ({', '.join(names)}) are left out: {error.what}: {reason}"]
+    return profiles, []
 
 
 def report_table(
@@ -245,6 +275,7 @@ def _summarise(
     space: str,
     merged: Sequence[str] = (),
     objectives: Sequence[str] = (),
+    profiles: Mapping[str, Profile] = MappingProxyType({}),
 ) -> dict[str, Any]:
     from naxcli.analysis.summary import summarise
 
@@ -264,6 +295,7 @@ def _summarise(
         progress=progress,
         merged=merged,
         objectives=objectives,
+        profiles=profiles,
     )
     return {"run": run, "space": space, **{key: value for key, value in summary.items() if key not in ("run", "space")}}
 

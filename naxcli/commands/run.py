@@ -109,7 +109,7 @@ class Run:
             is_exact=exact_model,
             best=best,
         )
-        return Report(report_run(self._directory, request, on_progress))
+        return Report(report_run(self._directory, request, on_progress, space=self.space))
 
     def export(
         self,
@@ -260,7 +260,7 @@ def run_search(
         trials: Number of finished trials at which the search ends.
         data: Data set, such as `cifar100`, `digits` or `folder:DIR`.
         run: Run directory; None is `runs/<space>-<data>`.
-        searcher: One of `smac`, `random`, `evolution` and `ensemble`.
+        searcher: One of `smac`, `random`, `evolution`, `local` and `ensemble`, or `path/to/file.py:NAME` of your own.
         fidelity: Range of epochs for successive halving, `MIN:MAX:ETA`; `epochs=N` trains every trial as long.
         experiment: Experiment file, or the name of a shipped one.
         overwrite: Whether an existing run is deleted and started anew.

@@ -21,6 +21,8 @@ from naxcli.search_space.earlier import EarlierResults, read_earlier
 from naxcli.search_space.prior import Prior
 from naxcli.search_space.recipe_choices import require_legal_choices
 from naxcli.search_space.recorded import read_space
+from naxcli.searchers.own import load_searcher
+from naxcli.settings.choices import searcher_file
 from naxcli.workers.shutdown import Interruption
 from naxcli.workers.task import DataRequest
 
@@ -58,14 +60,15 @@ class SearchEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """What a session reads before it holds its run: the workers' data, its description, the feasible configurations, and what a new
-    run starts from."""
+    """What a session reads before it holds its run: the workers' data, its description, the feasible configurations, what a new
+    run starts from, and the file of a searcher of the user's own."""
 
     data: DataRequest | None
     description: dict[str, Any] | None
     configuration_space: ConfigurationSpace
     feasibility: Feasibility
     earlier: tuple[EarlierResults, ...] = ()
+    searcher_source: str = ""
 
 
 def run_session(session: Session, progress: Progress) -> SearchEnd:
@@ -124,12 +127,14 @@ def _prepare(session: Session, progress: Progress) -> _Prepared:
         feasibility.require_one(experiment.seed)
     if experiment.prior is not None:
         Prior(experiment.prior, space=session.space, configuration_space=configuration_space)
+    is_own = searcher_file(experiment.searcher) is not None
     return _Prepared(
         data=data,
         description=description,
         configuration_space=configuration_space,
         feasibility=feasibility,
         earlier=_read_earlier(session, configuration_space, progress.notice) if session.is_new else (),
+        searcher_source=load_searcher(experiment.searcher).source if is_own else "",
     )
 
 
@@ -250,10 +255,12 @@ def _create(session: Session, prepared: _Prepared) -> Records:
         "reference": {name: dict(config) for name, config in space.reference.items()},
         "has_networks": space.build is not None,
         "merged": space.merged_choices() if space.canonical else [],
+        "profiles": list(space.profiles),
     }
     settings = session.experiment.to_toml()
     meta = {
         "space_source": space_source(space).read_text(encoding="utf-8"),
+        "searcher_source": prepared.searcher_source,
         "space": json.dumps(facts),
         "experiment": settings,
         "earlier_results": json.dumps([table.to_json() for table in prepared.earlier]),
@@ -281,6 +288,7 @@ def _reopen(session: Session, prepared: _Prepared) -> Records:
     records = Records.open(run, to_write=True)
     try:
         _refuse_another_space(session, prepared.configuration_space, records)
+        _refuse_edited(run, "searcher", records.meta("searcher_source") or "", prepared.searcher_source)
     except NaxcliError:
         if records.finished():
             raise
@@ -303,17 +311,8 @@ def _reopen(session: Session, prepared: _Prepared) -> Records:
 
 def _refuse_another_space(session: Session, configuration_space: ConfigurationSpace, records: Records) -> None:
     run = session.run
-    recorded = records.meta("space_source") or ""
     current = space_source(session.space).read_text(encoding="utf-8")
-    if recorded and bare_code(recorded) != bare_code(current):
-        diff = difflib.unified_diff(
-            recorded.splitlines(), current.splitlines(), "when the run started", "now", n=1, lineterm=""
-        )
-        raise NaxcliError(
-            f"the space file of {run.path} was edited since the run started",
-            why="its trials would not be comparable:\n" + "\n".join(list(diff)[:MAX_DIFF_LINES]),
-            hint="undo the edit to resume, or start another run with --run DIR",
-        )
+    _refuse_edited(run, "space", records.meta("space_source") or "", current)
     before = read_space(run.space_file).to_serialized_dict()
     now = _reread(configuration_space).to_serialized_dict()
     changed = [part for part in ("hyperparameters", "conditions", "forbiddens") if before.get(part) != now.get(part)]
@@ -331,6 +330,21 @@ def _refuse_another_space(session: Session, configuration_space: ConfigurationSp
             + "\n".join(lines[:MAX_DIFF_LINES]),
             hint="undo the change to resume, or start another run with --run DIR",
         )
+
+
+def _refuse_edited(run: RunDirectory, kind: str, recorded: str, current: str) -> None:
+    """Refuse a file of the user's whose code is another than when the run started."""
+    if not recorded or bare_code(recorded) == bare_code(current):
+        return
+    diff = difflib.unified_diff(
+        recorded.splitlines(), current.splitlines(), "when the run started", "now", n=1, lineterm=""
+    )
+    why = {"space": "its trials would not be comparable", "searcher": "it would not search on as it began"}[kind]
+    raise NaxcliError(
+        f"the {kind} file of {run.path} was edited since the run started",
+        why=f"{why}:\n" + "\n".join(list(diff)[:MAX_DIFF_LINES]),
+        hint="undo the edit to resume, or start another run with --run DIR",
+    )
 
 
 def _reread(configuration_space: ConfigurationSpace) -> ConfigurationSpace:

@@ -15,6 +15,7 @@ from naxcli.records.directory import FileState, RunDirectory, file_state
 from naxcli.search_space.contract import Space, load_space, shipped_spaces
 from naxcli.search_space.recipe_choices import settings_always_chosen
 from naxcli.search_space.recorded import load_recorded_space
+from naxcli.settings.choices import searcher_file
 from naxcli.settings.experiment import Experiment, as_recorded, differences, from_settings
 from naxcli.settings.sources import ENVIRONMENT_PREFIX, find_experiment_file, resolve
 from naxcli.settings.toml import read_toml
@@ -22,6 +23,7 @@ from naxcli.settings.toml import read_toml
 if TYPE_CHECKING:
     pass
 
+FILES = "--experiment"  # what settings come from that the user did not give one by one
 FLAG_NAMES = {"warm_start": "from"}  # of settings whose flag has another name
 # Settings that are shown in a refusal, not the whole list.
 MAX_DIFFERENCES_SHOWN = 8
@@ -98,7 +100,7 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
     flags = {**request.flags, "space": origin}
 
     def resolved(base: Mapping[str, Any] | None) -> Experiment:
-        return resolve(
+        experiment = resolve(
             flags=flags,
             assignments=request.assignments,
             experiment_file=request.experiment_file,
@@ -106,6 +108,8 @@ def open_session(request: SearchRequest, *, loaded: Space | None = None) -> Sess
             has_networks=has_networks,
             chosen=chosen,
         )
+        _require_named_searcher(experiment, request)
+        return experiment
 
     if named is not None:
         run = named
@@ -203,6 +207,17 @@ def _space_of_file(experiment_file: str | None, *, trust: bool) -> str | None:
     return reference if is_module or "/" in reference else f"./{reference}"
 
 
+def _require_named_searcher(experiment: Experiment, request: SearchRequest) -> None:
+    """Refuse a searcher's file that only a file or a run names."""
+    if searcher_file(experiment.searcher) is None or _source_of(request, "searcher") != FILES:
+        return
+    raise NaxcliError(
+        f"the searcher is in the file {experiment.searcher}",
+        why="a searcher's file is code, and is only loaded when you name it",
+        hint=f"add --searcher {shlex.quote(experiment.searcher)}",
+    )
+
+
 def _refuse_differences(request: SearchRequest, run: RunDirectory, stored: Experiment, wanted: Experiment) -> None:
     changed = differences(stored, wanted)
     if not changed:
@@ -226,4 +241,4 @@ def _source_of(request: SearchRequest, setting: str) -> str:
         if value is not None and name in names:
             return f"--{FLAG_NAMES.get(name, name).rpartition('.')[2].replace('_', '-')}"
     variables = [ENVIRONMENT_PREFIX + name.upper().replace(".", "__") for name in sorted(names)]
-    return next((variable for variable in variables if variable in os.environ), "--experiment")
+    return next((variable for variable in variables if variable in os.environ), FILES)

@@ -1,4 +1,4 @@
-"""Training batches made on the device: crop, flip and RandAugment in large chunks, mixing and normalisation per batch.
+"""Training batches made on the device: crop, flip and RandAugment in large chunks, normalisation, mixing and erasing per batch.
 
 Everything random is drawn on the host from (seed, epoch, chunk or batch), so that a training continued at any step sees
 the images that an uninterrupted one sees, and nothing asks the device for a value.
@@ -16,13 +16,15 @@ from torch.nn import functional
 
 from naxcli.data import randaugment
 from naxcli.data.dataset import Dataset
+from naxcli.data.erasing import erased
+from naxcli.data.resized_crop import draw_crops, resized_crops
 from naxcli.data.transfer import sent_to
 from naxcli.settings.recipe import Recipe
 
 # Bytes of images augmented at once: enough of each operation to make its cost per call small (2,048 and 16,384 images
 # of CIFAR's size).
 _CHUNK_BYTES = {"cpu": 6 << 20, "cuda": 48 << 20}
-ORDER, AUGMENTATION, MIXING = range(3)  # streams of random numbers, independent of each other
+ORDER, AUGMENTATION, MIXING, ERASING = range(4)  # streams of random numbers, independent of each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,9 @@ class TrainingBatches:
         part = slice(offset * self.batch_size, (offset + 1) * self.batch_size)
         size = self._normalisation.image_size
         mixing = draw_mixing(self._recipe, size, random_stream(self._seed, MIXING, epoch, position))
+        mixed = mix_images(self._normalisation(images[part], channels_last=self._recipe.channels_last), mixing)
         return (
-            mix_images(self._normalisation(images[part], channels_last=self._recipe.channels_last), mixing),
+            erased(mixed, self._recipe, random_stream(self._seed, ERASING, epoch, position)),
             mix_targets(labels[part], mixing, self._dataset.num_classes, self._recipe.label_smoothing),
         )
 
@@ -97,7 +100,11 @@ class TrainingBatches:
         images = self._images.index_select(0, indices).to(self._device, non_blocking=True)
         labels = self._dataset.train_labels.index_select(0, indices).to(self._device, non_blocking=True)
         generator = random_stream(self._seed, AUGMENTATION, epoch, chunk_index)
-        images = crop_and_flip(images, self._recipe.crop_padding, self._recipe.horizontal_flip, generator)
+        padding = self._recipe.crop_padding
+        if self._recipe.resized_crop_scale:
+            padding = 0
+            images = resized_crops(images, draw_crops(self._recipe, len(images), images.shape[-1], generator))
+        images = crop_and_flip(images, padding, self._recipe.horizontal_flip, generator)
         if self._randaugment is not None:
             layers = randaugment.draw_layers(self._randaugment, len(images), generator)
             images = randaugment.apply_layers(images, layers, self._fill)

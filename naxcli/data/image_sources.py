@@ -1,4 +1,4 @@
-"""Data sources of image files: `folder:DIR`, one folder per class, and `hf:NAME` through the `datasets` package.
+"""Data sources of image files: `folder:DIR`, one folder per class, and `hf:NAME/CONFIG@SPLIT+SPLIT` through the `datasets` package.
 
 Images of any size and mode become RGB squares: the shorter side is scaled to the image size, the middle is kept.
 """
@@ -28,6 +28,10 @@ _TRAIN_NAMES = ("train", "training")
 _TEST_NAMES = ("test", "val", "valid", "validation")
 _TEST_FRACTION = 0.2  # of a source without a test split of its own
 _TEST_SEED = 2026
+_HF_USAGE = (
+    "--data hf:NAME, hf:NAME/CONFIG or hf:NAME/CONFIG@SPLIT+SPLIT, of the Hugging Face hub or of a folder; without a network "
+    "a folder, or what was downloaded before"
+)
 _MAX_NAMED_FILES = 5  # in an error or notice
 
 
@@ -36,7 +40,7 @@ def describe(name: str) -> Description:
     if name.startswith("folder:"):
         num_classes = len(_class_folders(_train_folder(_folder_of(name))))
     else:
-        num_classes = len(_class_names(_hf_dataset(name, "train")))
+        num_classes = len(_class_names(_hf_splits(name)[0]))
     return Description(name=name, num_classes=num_classes, in_channels=3, image_size=DEFAULT_IMAGE_SIZE)
 
 
@@ -134,12 +138,8 @@ def _list_folder(name: str, split: str) -> Listing:
 
 
 def _list_hf(name: str, split: str) -> Listing:
-    dataset = _hf_dataset(name, split)
-    has_own_test = dataset is not None
-    if dataset is None:
-        dataset = _hf_dataset(name, "train")
-    elif split == "train":
-        has_own_test = _hf_dataset(name, "test") is not None
+    train, test = _hf_splits(name)
+    dataset = train if split == "train" or test is None else test
     class_names = _class_names(dataset)
     image_column, label_column = _columns(dataset)
     labels = np.asarray(dataset[label_column], dtype=np.int64)
@@ -148,7 +148,7 @@ def _list_hf(name: str, split: str) -> Listing:
             f"{name} has labels from {labels.min()} to {labels.max()}",
             why=f"its classes are 0 to {len(class_names) - 1}; -1 marks images without a label",
         )
-    rows = np.arange(len(labels)) if has_own_test else _split_without_own_test(labels, split)
+    rows = _split_without_own_test(labels, split) if test is None else np.arange(len(labels))
     return HfListing(
         name=name, dataset=dataset, rows=rows, image_column=image_column, labels=labels[rows], class_names=class_names
     )
@@ -246,28 +246,89 @@ def _list_files(folder: Path, class_names: list[str]) -> tuple[list[Path], Label
     return files, np.array(labels, dtype=np.int64)
 
 
-def _hf_dataset(name: str, split: str) -> Any:
-    """Return the rows of one split, from a local folder or the hub; None if there is no test split."""
+def _hf_splits(name: str) -> tuple[Any, Any | None]:
+    """Return the rows to train on, of the splits that the name asks for, and those of the first test split that is not among them."""
+    reference, own = _hf_reference(name)
+    source = _load_hf(name, reference)
+    splits = source if isinstance(source, dict) else {"train": source}
+    unknown = [split for split in own if split not in splits]
+    if unknown:
+        raise NaxcliError(f"{name} has no split {', '.join(unknown)}", why=f"its splits are {', '.join(splits)}")
+    names = own or [split for split in _TRAIN_NAMES if split in splits][:1]
+    if not names:
+        raise NaxcliError(
+            f"{name} has no training split",
+            why=f"its splits are {', '.join(splits)}",
+            hint=f"name those to train on: {name}@{next(iter(splits))}",
+        )
+    test = next((splits[split] for split in _TEST_NAMES if split in splits and split not in names), None)
+    return _joined_rows(name, [splits[split] for split in names]), test
+
+
+def _joined_rows(name: str, parts: list[Any]) -> Any:
+    import datasets
+
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return datasets.concatenate_datasets(parts)
+    except ValueError as error:  # columns or classes differ
+        raise NaxcliError(f"the splits of {name} cannot be joined", why=str(error)) from error
+
+
+def _hf_reference(name: str) -> tuple[str, list[str]]:
+    """Return a data set, perhaps with its configuration, and the splits to train on; none are named where the usual ones are meant.
+
+    A folder may have an `@` in its name.
+    """
+    text = name.removeprefix("hf:").strip()
+    if not text:
+        raise NaxcliError("hf: names no data set", hint=_HF_USAGE)
+    reference, at, splits = text.rpartition("@")
+    if not at or Path(text).expanduser().is_dir():
+        return text, []
+    names = [split.strip() for split in splits.split("+")]
+    if not reference or not all(names) or len(set(names)) < len(names):
+        raise NaxcliError(f"{name} names no splits", why=f"after @ there is {splits!r}", hint=_HF_USAGE)
+    return reference, names
+
+
+def _load_hf(name: str, reference: str) -> Any:
+    """Return a data set with its splits, or the rows of one without, from a folder or the hub."""
     try:
         import datasets
     except ImportError as error:
         raise NaxcliError(
             f"{name} needs the datasets package", why=str(error), hint="pip install 'naxcli[hf]'"
         ) from error
-    reference = name.removeprefix("hf:").strip()
-    if not reference:
-        raise NaxcliError("hf: names no data set", hint="--data hf:NAME, of the Hugging Face hub or a folder")
     folder = Path(reference).expanduser()
     try:
-        is_saved = (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file()
-        source = datasets.load_from_disk(str(folder)) if is_saved else datasets.load_dataset(reference)
+        if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
+            return datasets.load_from_disk(str(folder))
+        first, *others = _hf_candidates(reference)
+        try:
+            return datasets.load_dataset(*first)
+        except datasets.exceptions.DatasetNotFoundError:
+            if not others:
+                raise
+            return datasets.load_dataset(*others[0])
     except (OSError, ValueError, RuntimeError) as error:  # missing files, unknown names, no network
-        raise NaxcliError(f"{name} could not be loaded", why=str(error).strip().split("\n")[0]) from error
-    splits = source if isinstance(source, dict) else {"train": source}
-    wanted = next((own for own in (_TRAIN_NAMES if split == "train" else _TEST_NAMES) if own in splits), None)
-    if wanted is None and split == "train":
-        raise NaxcliError(f"{name} has no training split", why=f"its splits are {', '.join(splits)}")
-    return None if wanted is None else splits[wanted]
+        lines = str(error).strip().splitlines()
+        raise NaxcliError(f"{name} could not be loaded", why=" ".join(lines[:2]), hint=_HF_USAGE) from error
+
+
+def _hf_candidates(reference: str) -> list[tuple[str, ...]]:
+    """Return what a reference may mean, as data set and configuration: the likeliest first."""
+    start, _, last = reference.rpartition("/")
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return [(str(folder),)]
+    if start and folder.parent.is_dir():
+        return [(str(folder.parent), last)]
+    if not start:
+        return [(reference,)]
+    # Of two names the first is an owner, but for the oldest data sets of the hub, which have none.
+    return [(start, last)] if "/" in start else [(reference,), (start, last)]
 
 
 def _columns(dataset: Any) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Data sources by name, as NumPy arrays: `digits`, `cifar10`, `cifar100`, `folder:DIR`, `hf:NAME`. Imports no torch.
+"""Data sources by name, as NumPy arrays: `digits`, `cifar10`, `cifar100`, `folder:DIR`, `hf:NAME`. Imports no torch until CIFAR is read.
 
 Commands describe a data source (classes, channels, size) without loading it; workers load it, through `dataset.py`.
 """
@@ -6,10 +6,9 @@ Commands describe a data source (classes, channels, size) without loading it; wo
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,42 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cifar:
-    """Names inside the published archive of one CIFAR data set, with the MD5 sums that torchvision checks."""
+    """What is known of a CIFAR data set without torchvision, which reads it."""
 
     num_classes: int
     folder: str
-    train_files: Mapping[str, str]
-    test_files: Mapping[str, str]
-    meta_file: str
     label_key: str
-    class_names_key: str
 
 
 _CIFAR = {
-    "cifar10": _Cifar(
-        num_classes=10,
-        folder="cifar-10-batches-py",
-        train_files={
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        },
-        test_files={"test_batch": "40351d587109b95175f43aff81a1287e"},
-        meta_file="batches.meta",
-        label_key="labels",
-        class_names_key="label_names",
-    ),
-    "cifar100": _Cifar(
-        num_classes=100,
-        folder="cifar-100-python",
-        train_files={"train": "16019d7e3df5f24257cddd939b257f8d"},
-        test_files={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
-        meta_file="meta",
-        label_key="fine_labels",
-        class_names_key="fine_label_names",
-    ),
+    "cifar10": _Cifar(num_classes=10, folder="cifar-10-batches-py", label_key="labels"),
+    "cifar100": _Cifar(num_classes=100, folder="cifar-100-python", label_key="fine_labels"),
 }
 DIGITS_IMAGE_SIZE = 8
 NUM_TRAIN_IMAGES = {"digits": 1438, "cifar10": 50_000, "cifar100": 50_000}
@@ -215,46 +188,59 @@ def _read_digits(split: str) -> Split:
 
 
 def _read_cifar(name: str, root: Path, split: str) -> Split:
-    layout = _CIFAR[name]
-    folder = root / layout.folder
-    files = layout.train_files if split == "train" else layout.test_files
-    missing = [file for file in (*files, layout.meta_file) if not (folder / file).is_file()]
-    if missing:
+    """Return a split as torchvision reads it, of the published files or of others in their layout, which are said not to be those."""
+    from torchvision.datasets.utils import check_integrity
+
+    published, folder = _torchvision_class(name), root / _CIFAR[name].folder
+    sums = dict(published.train_list if split == "train" else published.test_list)
+    meta = published.meta["filename"]
+    if not all((folder / file).is_file() for file in (*sums, meta)):
         _download_cifar(name, root)
-    is_official = True
-    images, labels = [], []
-    for file, checksum in files.items():
-        content = (folder / file).read_bytes()
-        is_official &= hashlib.md5(content, usedforsecurity=False).hexdigest() == checksum
-        entries = load_plain_pickle(content, folder / file)
-        if not isinstance(entries, dict) or not {"data", layout.label_key} <= entries.keys():
-            raise NaxcliError(f"{folder / file} is not a file of {name}", why="it has no data and labels")
-        images.append(np.asarray(entries["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
-        labels.append(np.asarray(entries[layout.label_key], dtype=np.int64))
-    meta = load_plain_pickle((folder / layout.meta_file).read_bytes(), folder / layout.meta_file)
-    all_images = images[0] if len(images) == 1 else np.concatenate(images)  # which copies even a single one
-    all_labels = np.concatenate(labels)
-    if len(all_images) != len(all_labels) or not len(all_images):
-        raise NaxcliError(f"{folder} is damaged", why=f"{len(all_images)} images and {len(all_labels)} labels")
-    if all_labels.min() < 0 or all_labels.max() >= layout.num_classes:
+    others = [
+        file
+        for file, md5 in {**sums, meta: published.meta["md5"]}.items()
+        if not check_integrity(str(folder / file), md5)
+    ]
+    for file in others:  # torchvision unpickles, which only the published files may ask for unseen
+        entries = load_plain_pickle((folder / file).read_bytes(), folder / file)
+        keys = {published.meta["key"]} if file == meta else {"data", _CIFAR[name].label_key}
+        if not isinstance(entries, dict) or not keys <= entries.keys():
+            raise NaxcliError(f"{folder / file} is not a file of {name}", why=f"it has no {' and '.join(sorted(keys))}")
+    # Of the files of one split, with whatever sums.
+    listed = [[file, None] for file in sums]
+    layout = {"train_list": listed, "test_list": listed, "meta": {**published.meta, "md5": None}}
+    try:
+        read = type(published.__name__, (published,), layout)(root, train=split == "train", download=False)
+        images = np.ascontiguousarray(read.data.transpose(0, 3, 1, 2), dtype=np.uint8)
+        labels = np.asarray(read.targets, dtype=np.int64)
+    except (ValueError, TypeError) as error:
+        raise NaxcliError(f"{folder} is damaged", why=str(error)) from error
+    if len(images) != len(labels) or not len(images):
+        raise NaxcliError(f"{folder} is damaged", why=f"{len(images)} images and {len(labels)} labels")
+    num_classes = _CIFAR[name].num_classes
+    if labels.min() < 0 or labels.max() >= num_classes:
         raise NaxcliError(
-            f"{folder} has labels from {all_labels.min()} to {all_labels.max()}",
-            why=f"{name} has classes 0 to {layout.num_classes - 1}",
+            f"{folder} has labels from {labels.min()} to {labels.max()}",
+            why=f"{name} has classes 0 to {num_classes - 1}",
         )
     return Split(
-        images=all_images,
-        labels=all_labels,
-        class_names=tuple(str(class_name) for class_name in meta[layout.class_names_key]),
-        is_official=is_official,
-        notices=() if is_official else (f"{folder} does not hold the official {name}, but {len(all_labels)} images",),
+        images=images,
+        labels=labels,
+        class_names=tuple(map(str, read.classes)),
+        is_official=not others,
+        notices=(f"{folder} does not hold the official {name}, but {len(labels)} images",) if others else (),
     )
+
+
+def _torchvision_class(name: str) -> Any:
+    from torchvision import datasets
+
+    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
 
 
 def _download_cifar(name: str, root: Path) -> None:
     """Download and unpack the published archive through torchvision, which shows progress and checks its MD5 sum."""
-    from torchvision import datasets
-
-    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    dataset = _torchvision_class(name)
     hint = (
         f"put {dataset.filename} (MD5 {dataset.tgz_md5}) or its unpacked folder {_CIFAR[name].folder} into {root}, "
         "or name another folder with --data-root"

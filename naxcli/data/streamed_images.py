@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -98,10 +98,17 @@ class StreamedImages:
         Raises:
             NaxcliError: If the image cannot be read and `skip_corrupt` is false; it is named.
         """
+        return self._opened(index, lambda image: square_of(image, self.resized, self.image_size, self.channels))
+
+    def whole_image(self, index: int) -> Image.Image:
+        """Return one image in its own size and shape, RGB or grey; raises as `image`."""
+        return self._opened(index, lambda image: plain_of(image, self.channels))
+
+    def _opened(self, index: int, made_of: Callable[[Image.Image], Image.Image]) -> Image.Image:
         for candidate in self._candidates(index):
             try:
                 with self.listing.open(int(candidate)) as image:
-                    return square_of(image, self.resized, self.image_size, self.channels)
+                    return made_of(image)
             except UNREADABLE as error:
                 named = f"{self.listing.item_name(int(candidate))}: {error}"
                 if not self.skip_corrupt:
@@ -133,10 +140,16 @@ class StreamedImages:
 
 def square_of(image: Image.Image, resized: int, image_size: int, channels: int = 3) -> Image.Image:
     """Return the middle `image_size` pixels of an image whose shorter side is scaled to `resized`, in RGB or grey."""
-    plain = image.convert("L") if channels == 1 else _to_rgb(image)
-    square = ImageOps.fit(plain, (resized, resized), Image.Resampling.BICUBIC)
+    square = ImageOps.fit(plain_of(image, channels), (resized, resized), Image.Resampling.BICUBIC)
     border = (resized - image_size) // 2
     return square if not border else square.crop((border, border, border + image_size, border + image_size))
+
+
+def plain_of(image: Image.Image, channels: int) -> Image.Image:
+    """Return an image in grey (one channel) or RGB, read in full."""
+    plain = image.convert("L") if channels == 1 else _to_rgb(image)
+    plain.load()
+    return plain
 
 
 def array_of(image: Image.Image) -> Images:

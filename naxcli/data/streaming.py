@@ -1,9 +1,10 @@
 """Training batches of streamed images, through timm's loader, by the same recipe as those of images in memory.
 
-timm's loader reads and augments image by image on the host; normalisation and mixing happen on the device. An item's
+timm's loader reads and augments image by image on the host; normalisation, mixing and erasing happen on the device. An item's
 random numbers depend on the seed, the epoch and its position only, not on the process that makes it, so a training
-continued at any step sees the images of an uninterrupted one. Order and mixing are those of images in memory; crop,
-flip and RandAugment are drawn by timm and torchvision, from the same distributions.
+continued at any step sees the images of an uninterrupted one. Order, mixing and erasing are those of images in memory;
+crop, flip and RandAugment are drawn by timm and torchvision, from the same distributions. A random-resized crop is taken from the
+image as it is in its file, not from a square of the size that the network sees.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from PIL import Image
 from timm.data import create_loader
 from timm.data.auto_augment import rand_augment_transform
 from timm.data.loader import fast_collate
-from timm.data.transforms import MaybePILToTensor
+from timm.data.transforms import MaybePILToTensor, RandomResizedCropAndInterpolation
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
 from naxcli.data.augment import (
     AUGMENTATION,
+    ERASING,
     MIXING,
     Normalisation,
     TrainingBatches,
@@ -40,6 +42,7 @@ from naxcli.data.augment import (
     random_stream,
 )
 from naxcli.data.dataset import Dataset
+from naxcli.data.erasing import erased
 from naxcli.data.streamed_images import StreamedImages
 from naxcli.errors import NaxcliError
 from naxcli.settings.recipe import Recipe
@@ -104,8 +107,9 @@ class StreamedBatches:
         size = self._normalisation.image_size
         mixing = draw_mixing(self._recipe, size, random_stream(self._seed, MIXING, epoch, position))
         images, labels = (part.to(self._device, non_blocking=True) for part in (images, labels))
+        mixed = mix_images(self._normalisation(images, channels_last=self._recipe.channels_last), mixing)
         return (
-            mix_images(self._normalisation(images, channels_last=self._recipe.channels_last), mixing),
+            erased(mixed, self._recipe, random_stream(self._seed, ERASING, epoch, position)),
             mix_targets(labels, mixing, self._dataset.num_classes, self._recipe.label_smoothing),
         )
 
@@ -133,7 +137,7 @@ class StreamedBatches:
             use_prefetcher=False,
             collate_fn=fast_collate,
         )
-        # Not timm's, which resizes and crops ImageNet's large images at random: another recipe than that of images in memory.
+        # Not timm's, which always takes random-resized crops.
         items.transform = _transform(self._recipe, grey_fill(dataset), dataset.image_size)
         # Not the default generator, which is the network's: it would draw other numbers after a restart of the loader.
         loader.generator = torch.Generator().manual_seed(0)
@@ -160,7 +164,7 @@ class _ShownImages(TorchDataset[tuple[object, int]]):
     def __getitem__(self, index: int) -> tuple[object, int]:
         epoch, position = divmod(self._first + index, self._per_epoch)
         shown = int(_order(len(self._images), self._recipe, self._seed, epoch)[position])
-        image = self._images.image(shown)
+        image = self._images.whole_image(shown) if self._recipe.resized_crop_scale else self._images.image(shown)
         assert self.transform is not None
         with _own_random_numbers(self._seed, AUGMENTATION, epoch, position):
             return self.transform(image), int(self._labels[shown])
@@ -178,9 +182,18 @@ def _order(num_images: int, recipe: Recipe, seed: int, epoch: int) -> npt.NDArra
 
 
 def _transform(recipe: Recipe, fill: tuple[int, ...], image_size: int) -> Callable[[Image.Image], object]:
-    """Return what is done to one image of the right size: crop, flip, RandAugment; then to a uint8 tensor."""
+    """Return what is done to one image: crop to its size, flip, RandAugment; then to a uint8 tensor."""
     steps: list[Any] = []
-    if recipe.crop_padding:
+    if recipe.resized_crop_scale:
+        steps.append(
+            RandomResizedCropAndInterpolation(
+                image_size,
+                scale=(recipe.resized_crop_scale, 1.0),
+                ratio=(recipe.resized_crop_ratio, 1 / recipe.resized_crop_ratio),
+                interpolation="random",
+            )
+        )
+    elif recipe.crop_padding:
         steps.append(transforms.RandomCrop(image_size, padding=recipe.crop_padding))
     if recipe.horizontal_flip:
         steps.append(transforms.RandomHorizontalFlip(recipe.horizontal_flip))

@@ -19,6 +19,9 @@ TIMM_DEFAULTS = {
 }
 """Settings of the recipe with a flag of timm's train.py, which a header names only where they are not the flag's default."""
 
+TIMM_CROP_SCALE, TIMM_CROP_RATIO = 0.08, 0.75
+"""Smallest area and aspect ratio of timm's random-resized crops."""
+
 HEADER = Template("""\
 $name: $title, exported by naxcli $version.
 
@@ -154,7 +157,7 @@ def training_flags(recipe: Recipe, *, image_size: int, test_crop: float, epochs:
             + (f" --aa {recipe.randaugment}" if recipe.randaugment else "")
         ),
         "augmentation_flags": (
-            f"--mixup {recipe.mixup} --cutmix {recipe.cutmix} --reprob 0 --aug-repeats {recipe.augmentation_repeats}"
+            f"--mixup {recipe.mixup} --cutmix {recipe.cutmix} --reprob {recipe.erase_prob:g} --aug-repeats {recipe.augmentation_repeats}"
             + "".join(_rarer_flags(recipe))
         ),
     }
@@ -165,6 +168,12 @@ def _rarer_flags(recipe: Recipe) -> Iterator[str]:
     for name, (flag, default) in TIMM_DEFAULTS.items():
         if getattr(recipe, name) != default:
             yield f" {flag} {getattr(recipe, name):g}"
+    if (scale := recipe.resized_crop_scale or 1.0) != TIMM_CROP_SCALE:
+        yield f" --scale {scale:g} 1.0"
+    if recipe.resized_crop_ratio != TIMM_CROP_RATIO:
+        yield f" --ratio {recipe.resized_crop_ratio:g} {1 / recipe.resized_crop_ratio:g}"
+    if recipe.erase_prob:
+        yield f" --remode {recipe.erase_mode} --recount {recipe.erase_count}"
     if recipe.optimizer != "lamb" and recipe.max_grad_norm:  # timm's LAMB clips by itself
         yield f" --clip-grad {recipe.max_grad_norm:g}"
     if recipe.ema_decay:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from naxcli.analysis.methods import METHODS
-from naxcli.report import checklist, environment, importance, importance_sheets, questions, results, trials
+from naxcli.report import checklist, environment, importance, importance_sheets, questions, results, tenths, trials
 from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
+from naxcli.report.figures import profile_numbers
 from naxcli.report.importance import Entry
 from naxcli.report.section import (
     MARKDOWN,
@@ -41,6 +42,7 @@ def sections(
         _importance(data, data.importance[::-1] if entries is None else entries, tuple(methods)),
         _parallel(data),
         _size(data, tuple(methods)),
+        _tenths(data),
         _curves(data),
         _fidelities(data, tuple(methods)),
         _trials(data),
@@ -158,6 +160,19 @@ def _size(data: ReportData, methods: Sequence[str]) -> Section:
             *questions.trade_offs(data, methods),
             _sheet(data, "pareto", "trial_id", "config_id", "cost", "num_params", "flops", "latency_ms"),
             Sheet(name="trade_offs", columns=questions.TRADE_OFF_COLUMNS, rows=questions.trade_off_rows(data)),
+        ],
+    )
+
+
+def _tenths(data: ReportData) -> Section:
+    return Section(
+        name="tenths",
+        title="Best, middle and worst",
+        elements=[
+            tenths.table(data),
+            *tenths.profile_tables(data),
+            profile_numbers.figures(data),
+            *tenths.sheets(data),
         ],
     )
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from naxcli.records.trial import Suggestion, Trial
 from naxcli.search_space.prior import Prior
 from naxcli.searchers import Asked, Cost, Searcher, Told, make_searcher
+from naxcli.settings.choices import searcher_name
+from naxcli.settings.evolution import PAPERS_POPULATION, PAPERS_SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,7 +111,7 @@ def make_mixed_searcher(
             if event.is_result
             else Asked(suggestion=event.trial.suggestion)
             for event in history
-            if event.trial.searcher == name
+            if event.trial.searcher == searcher_name(name)
         ]
         searcher = make_searcher(
             name,
@@ -122,12 +124,14 @@ def make_mixed_searcher(
             repeats=experiment.repeats,
             num_objectives=1 + len(experiment.objective),
             model=experiment.searcher_model,
+            population=experiment.evolution_population or PAPERS_POPULATION,
+            sample=experiment.evolution_sample or PAPERS_SAMPLE,
             promotion=experiment.promotion,
             references=space.legal_references(configuration_space) if experiment.references else (),
             earlier=earlier,
             prior=prior,
             history=events,
-            state=(states or {}).get(name),
+            state=(states or {}).get(searcher_name(name)),
         )
         members.append(Member(searcher=searcher, share=share))
     num_asked = Counter(event.trial.searcher for event in history if not event.is_result)

@@ -9,7 +9,6 @@ import ast
 import dataclasses
 import hashlib
 import importlib
-import importlib.util
 import json
 import re
 import sys
@@ -23,12 +22,14 @@ from naxcli.errors import NaxcliError, did_you_mean
 from naxcli.records.trial import Config, ConfigValue
 from naxcli.search_space.domains import describe_domain
 from naxcli.search_space.recipe_choices import check_recipe_choices
+from naxcli.search_space.user_code import import_file, line_of
 from naxcli.settings.limits import Limits
 
 if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
 
 Constraint = Callable[[Config], bool]
+Profile = Callable[[Config], Sequence[float]]
 
 NUM_DIGESTED = 32  # configurations that stand for what a space does with any
 LARGE_TEST_CROP = 0.95
@@ -74,6 +75,8 @@ class Space:
         baselines: Networks of timm whose speed `naxcli bench` compares with that of the variants, with their image size.
         canonical: Function `config -> config`, the same for all configurations that are the same network by another name.
         zero_cost: Function `config -> {name: value}` of cheap metrics.
+        profiles: Functions `config -> numbers`, one for each block from input to output, by the name of what they are of, such as
+            channels: a report shows them against the index of the block for the best, the middle and the worst configurations.
         paper: Citation.
         origin: Reference by which another process loads the space again; filled in by `load_space`.
 
@@ -93,6 +96,7 @@ class Space:
     baselines: Mapping[str, int] = field(default_factory=dict)
     canonical: Callable[[Config], Config] | None = None
     zero_cost: Callable[[Config], Mapping[str, float]] | None = None
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     paper: str = ""
     origin: str = ""
 
@@ -107,6 +111,12 @@ class Space:
         for constraint in self.constraints:
             if not (isinstance(constraint, Limits) or callable(constraint)):
                 raise NaxcliError(f"space {self.name!r} has a constraint that is neither Limits nor a function")
+        for name in self.profiles:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise NaxcliError(
+                    f"the profile {name!r} of space {self.name!r} is not made of letters, digits, - and _",
+                    why="files and parts of a report are named after it",
+                )
         for name, variant in self.variants.items():
             if not (isinstance(variant, Variant) or callable(variant)):
                 raise NaxcliError(f"variant {name!r} of space {self.name!r} is neither a Variant nor a function")
@@ -145,6 +155,10 @@ class Space:
         """Return the metrics of `zero_cost`, none where there is no such function."""
         return dict(self._called("zero_cost", self.zero_cost, config)) if self.zero_cost else {}
 
+    def profile(self, name: str, config: Config) -> tuple[float, ...]:
+        """Return one of the profiles of a configuration."""
+        return tuple(map(float, self._called(f"profile {name}", self.profiles[name], config)))
+
     def allows(self, predicate: Constraint, config: Config) -> bool:
         """Return whether one of the space's constraints allows a configuration."""
         return bool(self._called(f"constraint {name_of(predicate)}", predicate, config))
@@ -157,7 +171,7 @@ class Space:
             raise
         except Exception as error:  # any exception of the author's code
             file = Path(function.__code__.co_filename) if hasattr(function, "__code__") else Path()
-            line = _line_of(error, file)
+            line = line_of(error, file)
             raise NaxcliError(
                 f"{what} of space {self.name!r} raised {type(error).__name__}",
                 why="".join(traceback.format_exception_only(error)).strip(),
@@ -327,22 +341,7 @@ def _load_file(path: Path) -> Space:
         raise NaxcliError(
             f"{path} is no Python file", hint="a space is a file such as space.py; docs/spaces.md shows one"
         )
-    module_name = "naxcli_space_" + re.sub(r"\W", "_", str(path.with_suffix("")))
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickle inside the file look their module up
-    try:
-        spec.loader.exec_module(module)
-    except NaxcliError:
-        raise
-    except Exception as error:  # whatever the user's file raises is the user's to see
-        sys.modules.pop(module_name, None)
-        raise NaxcliError(
-            f"the space file {path} does not import",
-            why="".join(traceback.format_exception_only(error)).strip(),
-            hint=_line_of(error, path),
-        ) from error
+    module = import_file(path, kind="space")
     return dataclasses.replace(_space_of(module, "SPACE", str(path)), origin=str(path))
 
 
@@ -369,10 +368,3 @@ def _space_of(module: Any, attribute: str, where: str) -> Space:
             hint="docs/spaces.md shows how to write a space",
         )
     return space
-
-
-def _line_of(error: BaseException, path: Path) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    if isinstance(error, SyntaxError) and error.lineno:
-        lines.append(error.lineno)
-    return f"see line {lines[-1]}" if lines else ""

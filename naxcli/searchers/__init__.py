@@ -9,7 +9,8 @@ from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config, Suggestion
 from naxcli.search_space.contract import Space
 from naxcli.searchers.history import Asked, Cost, Event, Told
-from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS
+from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS, searcher_file, searcher_name
+from naxcli.settings.evolution import PAPERS_POPULATION, PAPERS_SAMPLE
 from naxcli.settings.fidelity import FidelityRange
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Searcher(Protocol):
     """Suggests trials one at a time and learns from their results, which may come in any order.
 
     Attributes:
-        name: as on the command line.
+        name: as on the command line, but `file.py:NAME` of a user's own, wherever its file is.
         learns: whether suggestions depend on results; else it does not matter how many are asked at once.
         in_flight: suggestions asked and not yet told, oldest first; after a resume they are to be run again.
     """
@@ -75,6 +76,8 @@ def make_searcher(
     repeats: int = 1,
     num_objectives: int = 1,
     model: str = SEARCHER_MODELS[0],
+    population: int = PAPERS_POPULATION,
+    sample: int = PAPERS_SAMPLE,
     promotion: str = PROMOTIONS[0],
     references: Sequence[Config] = (),
     earlier: Sequence[EarlierResults] = (),
@@ -87,7 +90,7 @@ def make_searcher(
     The next suggestions after a resume are those of the uninterrupted run, whichever suggestions were in flight.
 
     Args:
-        name: one of `SEARCHERS`.
+        name: one of `SEARCHERS`, or `path/to/file.py:NAME` of a user's own.
         space: merges equal configurations.
         configuration_space: of the search.
         fidelity: `smac` and `ensemble` promote the best over its rungs; the others run at its maximum.
@@ -97,6 +100,8 @@ def make_searcher(
         repeats: trials of each configuration, of different seeds, that are one result to the searcher; with one fidelity only.
         num_objectives: costs per trial.
         model: of `smac`, one of `SEARCHER_MODELS`.
+        population: results that `evolution` breeds from.
+        sample: members of the population that it takes the best of.
         promotion: which trials of a rung go on to the next, one of `PROMOTIONS`.
         references: legal configurations that `smac` and `ensemble` suggest after the default one.
         earlier: results of other searches that `smac` starts from.
@@ -111,13 +116,15 @@ def make_searcher(
     from naxcli.searchers.candidates import Candidates
     from naxcli.searchers.evolution import EvolutionProposer
     from naxcli.searchers.hyperband import Hyperband
+    from naxcli.searchers.local import LocalProposer
+    from naxcli.searchers.own import OwnProposer, load_searcher
     from naxcli.searchers.random import RandomProposer
     from naxcli.searchers.repeats import Repeats
     from naxcli.searchers.schedule import Schedule, SingleFidelity
 
-    if num_objectives > 1 and name == "evolution":
+    if num_objectives > 1 and name in ("evolution", "local"):
         raise NaxcliError(
-            "evolution searches for one objective", hint="use --searcher smac or random with several objectives"
+            f"{name} searches for one objective", hint="use --searcher smac or random with several objectives"
         )
     if num_objectives > 1 and not fidelity.is_single:
         raise NaxcliError(
@@ -125,6 +132,7 @@ def make_searcher(
             why="successive halving ranks the trials of a rung by one number",
             hint="use --epochs N instead of --fidelity, or a single --objective",
         )
+    candidates = Candidates(space=space, configuration_space=configuration_space, is_feasible=is_feasible)
     proposer: Proposer
     schedule: Schedule = SingleFidelity(fidelity.max)
     if name == "smac":
@@ -152,14 +160,18 @@ def make_searcher(
     elif name == "random":
         proposer = RandomProposer()
     elif name == "evolution":
-        proposer = EvolutionProposer()
+        proposer = EvolutionProposer(population_size=population, sample_size=sample)
+    elif name == "local":
+        proposer = LocalProposer(seed=seed)
+    elif searcher_file(name) is not None:
+        proposer = OwnProposer(load_searcher(name), space=space, candidates=candidates, seed=seed)
     else:
         raise NaxcliError(f"there is no searcher {name!r}", why=f"there are {', '.join(SEARCHERS)}")
     asktell = AskTell(
-        name=name,
+        name=searcher_name(name),
         proposer=proposer,
         schedule=schedule,
-        candidates=Candidates(space=space, configuration_space=configuration_space, is_feasible=is_feasible),
+        candidates=candidates,
         seed=seed,
         max_in_flight=max_in_flight,
         learns=name != "random",

@@ -26,7 +26,7 @@ class Proposer(Protocol):
     def propose(
         self, history: History, candidates: Candidates, rng: np.random.Generator
     ) -> dict[str, ConfigValue] | None:
-        """Return an open configuration, None if there is none."""
+        """Return an open configuration, None if there is none now; while nothing runs, there will be none any more."""
 
     def notice(self, history: History) -> str:
         """Return what a user would not expect of the next proposals, empty if there is nothing."""
@@ -65,6 +65,7 @@ class AskTell:
         self._max_in_flight = max_in_flight
         self.learns = learns or schedule.promotes
         self._history = History()
+        self._has_ended = False  # the proposer had nothing while nothing ran, so that nothing can change that
 
     @property
     def in_flight(self) -> tuple[Suggestion, ...]:
@@ -73,6 +74,8 @@ class AskTell:
 
     @property
     def is_exhausted(self) -> bool:
+        if self._has_ended:
+            return True
         if not self._candidates.is_exhausted:
             return False
         self._candidates.require_any()
@@ -148,7 +151,9 @@ class AskTell:
         config: Config | None = self._proposer.propose(self._history, self._candidates, rng)
         if config is None:
             self._candidates.require_any()
-            return self._schedule.promotion(is_exhausted=True)
+            promoted = self._schedule.promotion(is_exhausted=True)
+            self._has_ended = promoted is None and self._history.num_running == 0
+            return promoted
         place = self._schedule.place()
         return Suggestion(
             config=config, fidelity=place.fidelity, seed=self._seed, bracket=place.bracket, rung=place.rung

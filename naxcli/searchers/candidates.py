@@ -93,11 +93,14 @@ class Candidates:
         """Return the canonical form of a legal configuration if that is open."""
         canonical = self.canonical(config)
         identity = config_id(canonical)
-        if identity in self._claimed:
-            return None
+        return None if identity in self._claimed or not self.keeps_limits(canonical) else canonical
+
+    def keeps_limits(self, canonical: Config) -> bool:
+        """Return whether a canonical configuration is feasible, claimed or not."""
+        identity = config_id(canonical)
         if identity not in self._feasible:
             self._feasible[identity] = self._is_feasible is None or self._is_feasible(canonical)
-        return canonical if self._feasible[identity] else None
+        return self._feasible[identity]
 
     def first_open(self, configs: Iterable[Config]) -> dict[str, ConfigValue] | None:
         """Return the canonical form of the first of some legal configurations that is open."""

@@ -36,9 +36,10 @@ def trial_key(suggestion: Suggestion) -> TrialKey:
 
 
 class History:
-    """Suggestions and results in the order in which they came; `successes` are the results that have a cost."""
+    """Suggestions and results in the order in which they came: `events` are both, `successes` the results that have a cost."""
 
     def __init__(self) -> None:
+        self.events: list[Event] = []
         self.asked: list[Suggestion] = []
         self.told: list[Told] = []
         self.successes: list[Told] = []
@@ -57,6 +58,7 @@ class History:
         return trial_key(suggestion) in self._running
 
     def ask(self, suggestion: Suggestion) -> None:
+        self.events.append(Asked(suggestion=suggestion))
         self.asked.append(suggestion)
         self._running[trial_key(suggestion)] = suggestion
 
@@ -66,6 +68,7 @@ class History:
         if cost is not None and not all(map(math.isfinite, objectives(cost))):
             cost = None
         told = Told(suggestion=suggestion, cost=cost)
+        self.events.append(told)
         self.told.append(told)
         if cost is not None:
             self.successes.append(told)

@@ -16,8 +16,9 @@ from typing import Any
 import tomli_w
 
 from naxcli.errors import NaxcliError, did_you_mean
-from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS
+from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS, SEARCHERS, searcher_file, searcher_name
 from naxcli.settings.connection import Connection
+from naxcli.settings.evolution import FORMER_DEFAULTS, evolution_defaults
 from naxcli.settings.fidelity import FidelityCosts, FidelityRange
 from naxcli.settings.former_names import with_present_names
 from naxcli.settings.limits import Limits
@@ -60,8 +61,11 @@ class Experiment:
         width: Factor on the network's channels.
         validation_fraction: Share of the training set held out, stratified, for the search's cost.
         images_per_class: Images of every class that trials train on, drawn from what is not held out; None is all of them.
-        searcher: Searcher, one of `SEARCHERS`.
+        searcher: Searcher, one of `SEARCHERS`, or `path/to/file.py:NAME` of the user's own.
         searcher_model: Model of `smac`: `gp`, a Gaussian process of the trials of all rungs, or `forest`, a random forest of one rung's.
+        evolution_population: Results that `evolution` breeds from, and random trials before it does; None, as a new run's own default,
+            is 100 as in the paper, or a quarter of the trials (10 at least) where `trials` or `budget_evaluations` allow fewer than 400.
+        evolution_sample: Members of the population that a parent is the best of; None is a quarter of the population, as in the paper.
         promotion: Which trials of a rung go on to the next: `halving`, two fifths of each, or `hyperband`, as its brackets say.
         references: Whether the space's reference configurations are the first that `smac` and `ensemble` suggest.
         warm_start: Runs or tables whose results `smac` starts from; what they held is kept in the run's records.
@@ -100,6 +104,8 @@ class Experiment:
     images_per_class: int | None = None
     searcher: str = "smac"
     searcher_model: str = SEARCHER_MODELS[0]
+    evolution_population: int | None = None
+    evolution_sample: int | None = None
     promotion: str = PROMOTIONS[0]
     references: bool = True
     warm_start: tuple[str, ...] = ()
@@ -127,10 +133,11 @@ class Experiment:
     rung_schedule: str = "warmup_stable_decay"
 
     def __post_init__(self) -> None:
-        if self.searcher not in SEARCHERS:
+        if self.searcher not in SEARCHERS and searcher_file(self.searcher) is None:
+            choices = f"choose one of {', '.join(SEARCHERS)}, or path/to/file.py:NAME"
             raise NaxcliError(
                 f"there is no searcher {self.searcher!r}",
-                hint=did_you_mean(self.searcher, SEARCHERS, otherwise=f"choose one of {', '.join(SEARCHERS)}"),
+                hint=did_you_mean(self.searcher, SEARCHERS, otherwise=choices),
             )
         if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
@@ -139,6 +146,10 @@ class Experiment:
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, " or ".join(RUNG_SCHEDULES))
         models = " or ".join(SEARCHER_MODELS)
         _require(self.searcher_model in SEARCHER_MODELS, "searcher_model", self.searcher_model, models)
+        population, sample = self.evolution_population, self.evolution_sample
+        _require(population is None or population >= 2, "evolution_population", population, "at least 2")
+        is_part = sample is None or 1 <= sample <= (population or sample)
+        _require(is_part, "evolution_sample", sample, "at least 1 and at most evolution_population")
         _require(self.promotion in PROMOTIONS, "promotion", self.promotion, " or ".join(PROMOTIONS))
         _require(0 < self.width < math.inf, "width", self.width, "above 0")
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "at least 1")
@@ -278,7 +289,11 @@ class Experiment:
 
 def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, Any]]:
     """Return (setting, stored value, wanted value) for every setting that a run cannot change."""
-    before, after = flat_settings(stored.to_settings()), flat_settings(wanted.to_settings())
+    before, after = (
+        # A searcher's file is compared by its code, as that of a space.
+        {**flat_settings(experiment.to_settings()), "searcher": searcher_name(experiment.searcher)}
+        for experiment in (stored, wanted)
+    )
     return [
         (name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
@@ -288,7 +303,8 @@ def differences(stored: Experiment, wanted: Experiment) -> list[tuple[str, Any, 
 
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a recorded run, with what runs did before a setting was recorded where that is not today's default."""
-    return {"searcher_model": "forest", "promotion": "hyperband", "references": False, **settings}
+    evolution = FORMER_DEFAULTS if settings.get("searcher") == "evolution" else {}
+    return {"searcher_model": "forest", "promotion": "hyperband", "references": False, **evolution, **settings}
 
 
 def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = None) -> Experiment:
@@ -329,6 +345,8 @@ def from_settings(settings: Mapping[str, Any], *, has_networks: bool | None = No
     for name, kind in _simple_kinds(Experiment).items():
         if values.get(name) is not None:
             values[name] = _convert(name, values[name], kind)
+    if values.get("searcher") == "evolution":
+        values |= evolution_defaults(values)  # recorded, so that they stay where the run is extended
     if isinstance(values.get("workers"), str) and str(values["workers"]).isdigit():
         values["workers"] = int(values["workers"])
     if has_networks is False or (has_networks is None and "data" not in values):

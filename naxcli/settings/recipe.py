@@ -17,10 +17,16 @@ from naxcli.errors import NaxcliError
 OPTIMIZERS = ("lamb", "adamw", "sgd")
 SCHEDULES = ("cosine", "warmup_stable_decay", "constant")
 LOSSES = ("bce", "cross_entropy")
+ERASE_MODES = ("pixel", "rand", "const")
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 FULL_TRAINING_EPOCHS = 300
 """Length of a final training in the paper."""
-IMAGENET_RECIPE = {"augmentation_repeats": 3, "warmup_learning_rate": 1e-4, "cooldown_epochs": 10}
+IMAGENET_RECIPE = {
+    "augmentation_repeats": 3,
+    "warmup_learning_rate": 1e-4,
+    "cooldown_epochs": 10,
+    "resized_crop_scale": 0.08,
+}
 """Settings of the commands and of the script that the authors released for ImageNet, where they are not the defaults here."""
 CHOICE_PREFIX = "recipe."
 """Beginning of the names of hyperparameters that choose a setting of the recipe."""
@@ -55,6 +61,9 @@ class Recipe:
         label_smoothing: Share of the target that is spread evenly over all classes.
         randaugment: RandAugment in timm's notation; empty does without.
         crop_padding: Pixels of black border from which a random crop of the original size is taken; 0 does not crop.
+        resized_crop_scale: Smallest share of an image's area that a random crop covers which is resized to the image's size, in the
+            place of `crop_padding`; 0 does without. (0.08 for ImageNet in the script that the authors released.)
+        resized_crop_ratio: Smallest aspect ratio of such a crop; the largest is its inverse.
         horizontal_flip: Probability of mirroring an image.
         resolution: Side in pixels that augmented images are resized to for the network, as those are that it is measured on; 0 keeps
             the data's. Of the reduced network; a full-size one keeps its own. (Not of the paper.)
@@ -62,6 +71,9 @@ class Recipe:
         cutmix: Alpha of CutMix's Beta distribution; 0 does without CutMix.
         mixup_prob: Probability that a batch is mixed at all.
         switch_prob: Probability of CutMix where both are on.
+        erase_prob: Probability that random erasing replaces boxes of an image, after mixing; 0 does without.
+        erase_mode: What is in an erased box: a normal random number for each `pixel`, for each channel (`rand`), or 0 (`const`).
+        erase_count: Largest number of boxes of an image, from 1 on; the more, the smaller.
         drop_path: Rate of stochastic depth.
         augmentation_repeats: Number of times that an image occurs in one epoch, each time augmented anew; the length of
             the epoch stays. The paper's ImageNet training uses 3.
@@ -93,12 +105,17 @@ class Recipe:
     label_smoothing: float = 0.0
     randaugment: str = "rand-m7-mstd0.5-inc1"
     crop_padding: int = 4
+    resized_crop_scale: float = 0.0
+    resized_crop_ratio: float = 0.75
     horizontal_flip: float = 0.5
     resolution: int = 0
     mixup: float = 0.1
     cutmix: float = 1.0
     mixup_prob: float = 1.0
     switch_prob: float = 0.5
+    erase_prob: float = 0.0
+    erase_mode: str = "pixel"
+    erase_count: int = 1
     drop_path: float = 0.05
     augmentation_repeats: int = 1
     precision: str = "auto"
@@ -119,11 +136,12 @@ class Recipe:
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("loss", LOSSES),
+            ("erase_mode", ERASE_MODES),
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
                 raise _refusal(name, getattr(self, name), f"one of {', '.join(choices)}")
-        for name in ("learning_rate", "batch_size", "augmentation_repeats"):
+        for name in ("learning_rate", "batch_size", "augmentation_repeats", "erase_count"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in (
             "weight_decay",
@@ -138,10 +156,19 @@ class Recipe:
             "cutmix",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("horizontal_flip", "mixup_prob", "switch_prob", "warmup_max_fraction", "decay_fraction"):
+        for name in (
+            "resized_crop_scale",
+            "horizontal_flip",
+            "mixup_prob",
+            "switch_prob",
+            "erase_prob",
+            "warmup_max_fraction",
+            "decay_fraction",
+        ):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         for name in ("momentum", "bce_target_threshold", "label_smoothing", "drop_path", "ema_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        self._require("resized_crop_ratio", 0 < self.resized_crop_ratio <= 1, "above 0 and at most 1")
         for name in ("min_learning_rate", "warmup_learning_rate"):
             self._require(name, getattr(self, name) <= self.learning_rate, "at most learning_rate")
         self.randaugment_settings()

@@ -74,6 +74,8 @@ SEARCH = [
     (f"search {TINY} --prior {{prior_unknown}}", "did you mean kind"),
     (f"search {TINY} --prior {{prior_zero}}", "zero for each of its choices"),
     (f"search {TINY} --prior {{prior_zero}} --searcher evolution", "evolution makes no use of --prior"),
+    (f"search {TINY} --searcher nowhere.py:Mine", "there is no searcher file"),
+    (f"search {TINY} --searcher {{broken_toml}}:Mine", "there is no searcher"),
     (f"search {TINY} --set prior.reference=plane", "did you mean plain"),
     (f"search {TINY} --set prior.confidence=high", "says nothing"),
     (f"search {TINY} --seed -1", "seed"),

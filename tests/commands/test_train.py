@@ -30,7 +30,7 @@ from naxcli.export.read_python import import_file
 from naxcli.records.trial import EpochRecord
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.networks import build_network
-from naxcli.settings.recipe import Recipe
+from naxcli.settings.recipe import IMAGENET_RECIPE, Recipe
 from naxcli.training.checkpoint import load_weights
 from tests.command_line import ENVIRONMENT, naxcli_process, start
 
@@ -300,6 +300,22 @@ def test_a_full_size_variant_is_trained_by_its_own_recipe_unless_told_otherwise(
     mine = recipe(variant="S", experiment_file=str(file))
     assert (mine.batch_size, mine.learning_rate) == (256, 1.4e-3)
     assert recipe("digits", variant="S").learning_rate == 0.02  # which experiments/digits.toml chose
+
+
+def test_the_shipped_imagenet_recipe_is_the_authors_and_leaves_a_variant_its_own(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+    for variant, own in (("T", {}), ("S", {"batch_size": 128, "learning_rate": 1.4e-3})):
+        plan = plan_training(
+            TrainCommand(
+                config="nexception:nexception",
+                flags={"data": f"folder:{tmp_path / 'images'}"},
+                variant=variant,
+                experiment_file="imagenet",
+                out=str(tmp_path / variant),
+            )
+        )
+        assert plan.experiment.recipe == Recipe(**IMAGENET_RECIPE, **own)
 
 
 def test_a_full_size_variant_has_its_own_image_size_width_and_test_crop(tmp_path: Path) -> None:
@@ -597,7 +613,7 @@ from naxcli.data.dataset import load_dataset
 from naxcli.training.loop import seed_everything, train
 from naxcli.training.request import TrainingRequest
 from naxcli.training.distributed import joined_processes
-from naxcli.settings.recipe import Recipe
+from naxcli.settings.recipe import IMAGENET_RECIPE, Recipe
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)

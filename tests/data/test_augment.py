@@ -266,6 +266,7 @@ def make_dataset(num_images: int = 50, size: int = 8) -> Dataset:
 
 
 PLAIN = Recipe(randaugment="", crop_padding=0, horizontal_flip=0, mixup=0, cutmix=0, batch_size=8)
+LARGE_IMAGES = Recipe(batch_size=8, resized_crop_scale=0.08, erase_prob=0.5)
 CPU = torch.device("cpu")
 
 
@@ -327,13 +328,22 @@ def test_repeated_augmentation_shows_fewer_images_more_often() -> None:
     assert len(torch.unique(images.flatten(1), dim=0)) == 16
 
 
-def test_any_step_can_be_asked_for_first() -> None:
-    recipe = Recipe(batch_size=8)
+@pytest.mark.parametrize("recipe", [Recipe(batch_size=8), LARGE_IMAGES], ids=["small images", "large images"])
+def test_any_step_can_be_asked_for_first(recipe: Recipe) -> None:
     one, other = (TrainingBatches(make_dataset(), recipe, seed=3, device=CPU) for _ in range(2))
     straight = [one.batch(step) for step in range(9)]
     for step in (8, 3, 3, 0):
         for ours, expected in zip(other.batch(step), straight[step], strict=True):
             assert torch.equal(ours, expected)
+
+
+def test_a_random_resized_crop_takes_the_place_of_the_one_with_a_border() -> None:
+    dataset = make_dataset()
+    for only, is_black_border_seen in ((LARGE_IMAGES, False), (replace(LARGE_IMAGES, resized_crop_scale=0.0), True)):
+        white = replace(dataset, train_images=torch.full_like(dataset.train_images, 255))
+        recipe = replace(only, erase_prob=0, randaugment="", mixup=0, cutmix=0)
+        levels = torch.unique(TrainingBatches(white, recipe, seed=0, device=CPU).batch(0)[0][:, 0])
+        assert (len(levels) > 1) == is_black_border_seen
 
 
 def test_another_seed_gives_other_batches() -> None:
@@ -371,7 +381,8 @@ def test_every_operation_does_on_cuda_what_it_does_on_a_cpu(name: str) -> None:
 @NEEDS_CUDA
 def test_making_batches_never_waits_for_the_device() -> None:
     device = torch.device("cuda")
-    batches = TrainingBatches(make_dataset(256, 32).to(device), Recipe(batch_size=64), seed=0, device=device)
+    recipe = Recipe(batch_size=64, resized_crop_scale=0.08, erase_prob=0.5, erase_count=2)
+    batches = TrainingBatches(make_dataset(256, 32).to(device), recipe, seed=0, device=device)
     batches.batch(0)
     torch.cuda.set_sync_debug_mode("error")
     try:

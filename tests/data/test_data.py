@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -211,13 +212,40 @@ def test_missing_data_without_a_network_says_where_to_put_which_file(
     assert "cifar-100-python.tar.gz" in caught.value.hint and str(tmp_path / "data") in caught.value.hint
 
 
-def test_checksums_are_those_that_torchvision_checks() -> None:
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_torchvision_reads_the_published_files_which_are_known_by_its_sums(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of the test's own with sums of the test's own, in the place of the published ones."""
     from torchvision import datasets
 
-    for name, dataset in {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}.items():
-        layout = sources._CIFAR[name]
-        assert list(layout.train_files.items()) == [tuple(entry) for entry in dataset.train_list]
-        assert list(layout.test_files.items()) == [tuple(entry) for entry in dataset.test_list]
+    published = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    files, sums = [file for file, _ in (*published.train_list, *published.test_list)], {}
+    meta = published.meta
+    folder = tmp_path / published.base_folder
+    folder.mkdir()
+    key = "labels" if name == "cifar10" else "fine_labels"
+    for number, file in enumerate(files):
+        pixels = np.full((20, 3072), number, dtype=np.uint8)
+        pixels[:, 1024] = 77  # green of the upper left
+        (folder / file).write_bytes(pickle.dumps({"data": pixels, key: [0, 1] * 10}, protocol=2))
+    (folder / meta["filename"]).write_bytes(pickle.dumps({meta["key"]: ["cat", "dog"]}, protocol=2))
+    for path in folder.iterdir():
+        sums[path.name] = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(published, "train_list", [[file, sums[file]] for file, _ in published.train_list])
+    monkeypatch.setattr(published, "test_list", [[file, sums[file]] for file, _ in published.test_list])
+    monkeypatch.setattr(published, "meta", {**meta, "md5": sums[meta["filename"]]})
+    (folder / files[-1]).unlink()  # the test images are not needed to train
+    split = sources.load_split(name, tmp_path, split="train")
+    assert isinstance(split.images, np.ndarray)
+    assert split.is_official and split.notices == () and split.class_names == ("cat", "dog")
+    assert split.images.shape == (20 * (len(files) - 1), 3, 32, 32)
+    assert split.images[:, 0, 5, 5].tolist() == [number for number in range(len(files) - 1) for _ in range(20)]
+    assert (split.images[:, 1, 0, 0] == 77).all() and (split.images[:, 2, 0, 0] != 77).all()
+    (folder / files[0]).write_bytes(pickle.dumps({"data": pixels, key: [1, 0] * 10}, protocol=2))
+    changed = sources.load_split(name, tmp_path, split="train")
+    assert not changed.is_official and changed.labels[:2].tolist() == [1, 0]
+    assert sources._CIFAR[name].folder == published.base_folder
 
 
 @pytest.mark.cifar
@@ -340,7 +368,7 @@ def png(level: int) -> dict[str, bytes]:
 
 @pytest.fixture
 def hf_folder(tmp_path: Path) -> Callable[[list[int]], Path]:
-    datasets = pytest.importorskip("datasets")
+    import datasets
 
     def write(labels: list[int]) -> Path:
         features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["zero", "one"])})
@@ -368,11 +396,76 @@ def test_unlabelled_hugging_face_images_are_refused(hf_folder: Callable[[list[in
 
 
 def test_an_unknown_hugging_face_data_set_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
 
-    def fail(reference: str) -> None:
-        raise FileNotFoundError(f"Couldn't find {reference}")
+    asked = []
+
+    def fail(*reference: str) -> None:
+        asked.append(reference)
+        kind = datasets.exceptions.DatasetNotFoundError if "other" not in reference[0] else ConnectionError
+        raise kind(f"Couldn't reach {reference[0]!r} on the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(NaxcliError, match="hf:nobody/nothing could not be loaded"):
-        load("hf:nobody/nothing", tmp_path)
+    for name in ("nobody/nothing", "nobody/nothing/plain@train", "other/one"):
+        with pytest.raises(NaxcliError, match=f"hf:{name} could not be loaded") as error:
+            load(f"hf:{name}", tmp_path)
+        assert "Couldn't reach" in error.value.why and "without a network a folder" in error.value.hint
+    assert asked == [("nobody/nothing",), ("nobody", "nothing"), ("nobody/nothing", "plain"), ("other/one",)]
+
+
+@pytest.fixture
+def hf_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set as the hub holds them: two configurations, one of three splits, whose images are of levels 10, 20 and 30."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    for split, level in {"train": 10, "validation": 20, "test": 30, "extra": 40}.items():
+        for label in ("cat", "dog"):
+            folder = tmp_path / "pets" / "files" / split / label
+            folder.mkdir(parents=True)
+            for number in range(5):
+                Image.new("RGB", (9, 7), (level, level, level)).save(folder / f"{number}.png")
+    splits = {"small": ("train", "validation", "test"), "strange": ("extra",)}
+    configs = "".join(
+        f"- config_name: {name}\n  data_files:\n"
+        + "".join(f'  - split: {split}\n    path: "files/{split}/**"\n' for split in of)
+        for name, of in splits.items()
+    )
+    (tmp_path / "pets" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    return tmp_path / "pets"
+
+
+def test_a_hugging_face_data_set_has_a_configuration_and_splits_to_train_on(hf_configurations: Path) -> None:
+    def levels(name: str, split: str) -> list[int]:
+        images = load_split(f"hf:{hf_configurations}/{name}", "", split=split, image_size=8).images
+        return sorted(set(np.asarray(images).ravel().tolist()))
+
+    assert (levels("small", "train"), levels("small", "test")) == ([10], [30])
+    assert (levels("small@train+validation", "train"), levels("small@train+validation", "test")) == ([10, 20], [30])
+    assert (levels("small@test", "train"), levels("small@test", "test")) == ([30], [20])
+    assert levels("strange@extra", "train") == levels("strange@extra", "test") == [40]  # a fifth is held out
+    joined = load_dataset(
+        f"hf:{hf_configurations}/small@train+validation", root="", split_seed=0, validation_fraction=0.2, with_test=True
+    )
+    assert joined.class_names == ("cat", "dog")
+    assert (len(joined.train_labels), len(joined.validation_labels)) == (16, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "says"),
+    [
+        ("", "could not be loaded", "['small', 'strange']"),
+        ("/other", "could not be loaded", "Available: ['small', 'strange']"),
+        ("/small@train+vali", "has no split vali", "train, validation, test"),
+        ("/strange", "has no training split", "/strange@extra"),
+        ("/small@", "names no splits", "''"),
+        ("/small@train+", "names no splits", "'train+'"),
+        ("/small@train+train", "names no splits", "'train+train'"),
+    ],
+)
+def test_an_unknown_configuration_or_split_is_refused_with_those_that_there_are(
+    name: str, what: str, says: str, hf_configurations: Path
+) -> None:
+    with pytest.raises(NaxcliError, match=what) as error:
+        describe_dataset(f"hf:{hf_configurations}{name}", "")
+    assert says in str(error.value)

@@ -136,9 +136,12 @@ def test_a_folders_hash_tells_another_file_and_another_size(tmp_path: Path) -> N
 # Batches
 
 
-def test_without_augmentation_streamed_batches_are_those_in_memory(folder: Path) -> None:
+@pytest.mark.parametrize("erase_prob", [0.0, 0.5])
+def test_without_augmentation_of_single_images_streamed_batches_are_those_in_memory(
+    erase_prob: float, folder: Path
+) -> None:
     in_memory, streamed_data = both(f"folder:{folder}", image_size=16)
-    recipe = dataclasses.replace(PLAIN, label_smoothing=0.1)
+    recipe = dataclasses.replace(PLAIN, label_smoothing=0.1, erase_prob=erase_prob)
     ours, expected = (
         make_batches(streamed_data, recipe, seed=3, device=CPU),
         make_batches(in_memory, recipe, seed=3, device=CPU),
@@ -171,7 +174,14 @@ def test_making_batches_leaves_the_random_numbers_of_the_training_alone(folder: 
 
 
 @pytest.mark.parametrize(
-    "only", [{"crop_padding": 4}, {"horizontal_flip": 0.5}, {"randaugment": "rand-m7-mstd0.5-inc1"}], ids=str
+    "only",
+    [
+        {"crop_padding": 4},
+        {"resized_crop_scale": 0.3},
+        {"horizontal_flip": 0.5},
+        {"randaugment": "rand-m7-mstd0.5-inc1"},
+    ],
+    ids=str,
 )
 def test_streamed_images_are_augmented_as_much_as_ones_in_memory(only: dict[str, object]) -> None:
     coarse = np.random.default_rng(0).integers(0, 256, (512, 3, 8, 8), dtype=np.uint8)
@@ -203,6 +213,31 @@ def test_streamed_images_are_augmented_as_much_as_ones_in_memory(only: dict[str,
         changes.append(((change > 0).float().mean().item(), change.mean().item()))
     assert changes[0][0] == pytest.approx(changes[1][0], abs=0.08)
     assert changes[0][1] == pytest.approx(changes[1][1], rel=0.15)
+
+
+def test_a_random_resized_crop_of_a_streamed_image_is_taken_from_all_of_it(tmp_path: Path) -> None:
+    """Not from its middle square, which here has no red, nor from an image that was made small before."""
+    pixels = np.zeros((40, 120, 3), dtype=np.uint8)
+    pixels[:, :30] = pixels[:, 90:] = (255, 0, 0)
+    pixels[:, 58:62, 1] = 255  # a stripe
+    for class_name in ("a", "b"):
+        (tmp_path / class_name).mkdir()
+        for number in range(12):
+            Image.fromarray(pixels).save(tmp_path / class_name / f"{number}.png")
+    dataset = load(f"folder:{tmp_path}", is_streaming=True, image_size=20)
+    recipe = dataclasses.replace(PLAIN, mixup=0, cutmix=0, label_smoothing=0.0)
+
+    def shown(**settings: float) -> np.ndarray:
+        batches = streamed(dataset, dataclasses.replace(recipe, **settings))
+        images = torch.cat([batches.batch(step)[0] for step in range(6)])
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (dataset.mean, dataset.std))
+        return (images * std + mean).numpy()
+
+    square, crops = shown(), shown(resized_crop_scale=0.08)
+    assert square.shape[1:] == crops.shape[1:] == (3, 20, 20)
+    assert square[:, 0].max() < 0.01 and 0.2 < (crops[:, 0] > 0.9).mean() < 0.7
+    widest = [max((image[1] > 0.5).any(axis=0).sum() for image in images) for images in (square, crops)]
+    assert widest[0] == 2 < widest[1]  # the stripe in a small crop
 
 
 # Trainings

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from naxcli.errors import NaxcliError
 from naxcli.export import Exported, ExportRequest, export_network
+from naxcli.export.python_template import training_flags
 from naxcli.export.source_slice import slice_source
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.networks import build_network
+from naxcli.settings.recipe import IMAGENET_RECIPE, Recipe
 from tests.command_line import load_alone
 
 SPACE = load_space("nexception")
@@ -114,6 +116,17 @@ def training_command(path: Path) -> list[str]:
     """Return the words of the ImageNet command in an exported file's header."""
     header = path.read_text().split('"""')[1]
     return shlex.split(header[header.index("torchrun") :].split("\n\n", maxsplit=1)[0].replace("\\\n", " "))
+
+
+def test_the_training_command_names_crops_and_erasing_where_they_are_not_timms_own() -> None:
+    def flags(**settings: Any) -> str:
+        return training_flags(Recipe(**settings), image_size=224, test_crop=0.95, epochs=300)["augmentation_flags"]
+
+    authors = flags(**IMAGENET_RECIPE)
+    assert "--reprob 0 " in authors and not {"--scale", "--ratio", "--remode"} & set(authors.split())
+    others = flags(resized_crop_scale=0.35, resized_crop_ratio=0.8, erase_prob=0.25, erase_mode="rand", erase_count=2)
+    for words in ("--scale 0.35 1.0", "--ratio 0.8 1.25", "--reprob 0.25", "--remode rand --recount 2"):
+        assert words in others
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ KINDS = {
     "fanova-hyperparameters": "fanova_hyperparameters",
     "parallel-coordinates": "parallel_coordinates",
     "pareto-front": "pareto_front",
+    "profile-channels": "profile_channels",
     "learning-curves": "learning_curves",
     "fidelity-correlation": "fidelity_correlation",
     "importance-27-pairs": "pairs_27",

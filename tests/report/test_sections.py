@@ -109,4 +109,4 @@ def test_names_of_sections_sheets_and_figures_are_unique(make) -> None:
     figures = [(figure.name, figure.file) for figure in figures_of(found)]
     for each in (names, sheets, [name for name, _ in figures], [file for _, file in figures]):
         assert len(set(each)) == len(each)
-    assert len(sheets) == 16
+    assert len(sheets) == 18

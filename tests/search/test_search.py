@@ -397,7 +397,7 @@ def test_evolution_says_until_when_it_is_random(
 ) -> None:
     (tmp_path / "endless.py").write_text(ENDLESS)
     said = []
-    for trials, searcher in ((3, "evolution"), (60, "evolution"), (61, "evolution"), (3, "random")):
+    for trials, searcher in ((3, "evolution"), (10, "evolution"), (11, "evolution"), (3, "random")):
         search_inline(
             tmp_path / "endless.py",
             tmp_path / f"run-{searcher}",
@@ -406,7 +406,7 @@ def test_evolution_says_until_when_it_is_random(
             trials=trials,
             searcher=searcher,
         )
-        said.append("evolution draws at random until its population of 50 is full" in capsys.readouterr().err)
+        said.append("evolution draws at random until its population of 10 is full" in capsys.readouterr().err)
     assert said == [True, True, False, False]
 
 

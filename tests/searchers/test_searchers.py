@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from ConfigSpace import (
@@ -27,9 +28,11 @@ from naxcli.search_space.enumeration import enumerate_configurations
 from naxcli.searchers import Asked, Event, FidelityRange, Searcher, Told, make_searcher
 from naxcli.settings.choices import SEARCHERS
 
+OWN = f"{Path(__file__).with_name('annealing.py')}:Annealing"
 SINGLE = FidelityRange(min=9, max=9)
 LADDER = FidelityRange(min=1, max=9, eta=3)
 EVERY_SEARCHER = [pytest.param(name, SINGLE, id=name) for name in SEARCHERS] + [
+    pytest.param(OWN, SINGLE, id="own"),
     pytest.param("smac", LADDER, id="hyperband"),
     pytest.param("ensemble", LADDER, id="ensemble-of-a-ladder"),
     pytest.param("random", LADDER, id="random-of-a-ladder"),
@@ -148,6 +151,8 @@ def run(
         seed=seed,
         max_in_flight=num_workers,
         is_feasible=is_feasible,
+        population=20,
+        sample=5,
         history=history,
         state=state,
     )
@@ -381,7 +386,7 @@ def test_a_space_of_one_configuration_is_searched_once() -> None:
         space.add(Categorical("only", ["choice"]))
         return space
 
-    for name in SEARCHERS:
+    for name in (*SEARCHERS, OWN):
         search = run(name, SINGLE, one)
         while search.step():
             pass
@@ -389,7 +394,7 @@ def test_a_space_of_one_configuration_is_searched_once() -> None:
         assert search.searcher.is_exhausted
 
 
-@pytest.mark.parametrize("name", ["smac", "evolution", "ensemble"])
+@pytest.mark.parametrize("name", ["smac", "evolution", "local", "ensemble"])
 def test_learning_searchers_find_better_configurations_than_random_search(name: str) -> None:
     def best(searcher: str, seed: int) -> float:
         events = run(searcher, seed=seed).until(80).events

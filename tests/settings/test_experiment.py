@@ -155,6 +155,30 @@ def test_a_run_from_before_a_setting_was_recorded_goes_on_as_it_was() -> None:
     assert (again.searcher_model, again.references) == ("gp", True)
 
 
+def test_evolution_has_the_papers_population_where_the_trials_allow_it() -> None:
+    def of(**flags: Any) -> tuple[int | None, int | None]:
+        found = settings(searcher="evolution", **flags)
+        return found.evolution_population, found.evolution_sample
+
+    assert of() == of(budget="3d") == of(trials=400) == (100, 25)
+    assert of(trials=200, budget_evaluations=1000.0) == of(budget_evaluations=200.0) == (50, 12)
+    assert of(trials=3) == (10, 2)
+    assert of(evolution_population=20) == (20, 5)
+    assert of(evolution_population=20, evolution_sample=7, trials=10) == (20, 7)
+    assert (settings().evolution_population, settings().evolution_sample) == (None, None)
+    for sample in (0, 11):
+        with pytest.raises(NaxcliError, match="evolution_sample"):
+            of(trials=40, evolution_sample=sample)
+
+
+def test_a_run_of_evolution_keeps_its_population_when_it_is_extended() -> None:
+    begun = settings(searcher="evolution", trials=80)
+    extended = settings(stored=as_recorded(begun.to_settings()), trials=800)
+    assert (extended.evolution_population, differences(begun, extended)) == (20, [])
+    old = as_recorded({"space": "nexception", "data": "digits", "searcher": "evolution", "trials": 80})
+    assert (from_settings(old).evolution_population, from_settings(old).evolution_sample) == (50, 12)
+
+
 def test_a_prior_is_its_content_and_not_its_file(tmp_path: Path) -> None:
     """So that a run goes on as it began when the file is gone, and another prior is another setting."""
     file = tmp_path / "prior.toml"

@@ -27,7 +27,10 @@ class Dots:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line that stands out, from point to point or in steps; the points of trials are marked as diamonds."""
+    """A line that stands out, from point to point or in steps; the points of trials are marked as diamonds.
+
+    `spread` is what a band around it extends by, up and down.
+    """
 
     name: str
     x: np.ndarray
@@ -35,6 +38,7 @@ class Line:
     colour: str = ACCENT
     is_step: bool = False
     trial_ids: np.ndarray | None = None
+    spread: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ PANEL_HEIGHT = 1.5
 # Inches of parallel axes: a character of the widest tick, and between ticks.
 TICK_CHARACTER, TICK_GAP = 0.048, 0.08
 SHORT_NAME = 20
+BAND_ALPHA = 0.25
 NUM_PANELS = 4
 PANEL_TITLE = 22
 
@@ -288,6 +289,9 @@ def paint_diagram(figure: Figure, found: Diagram) -> None:
                     rasterized=True,
                 )
             case Line():
+                if mark.spread is not None:
+                    low, high = mark.y - mark.spread, mark.y + mark.spread
+                    axes.fill_between(mark.x, low, high, color=COLOURS[mark.colour], alpha=BAND_ALPHA, linewidth=0)
                 axes.plot(
                     mark.x,
                     mark.y,

@@ -32,6 +32,7 @@ WEBGL_FROM = 1_500
 # Height of the axes of cost over time, about, in pixels.
 PLOT_HEIGHT = 360
 DIAGRAM_HEIGHT = 420
+BAND_OPACITY = 0.25
 # Parallel axes: pixels of a character of the widest tick, and between ticks.
 TICK_CHARACTER, TICK_GAP = 6.5, 12
 
@@ -202,7 +203,23 @@ def draw_diagram(found: Diagram) -> Drawing:
     """Draw dots and lines."""
     number = "%{x:.4~s}" if found.x.is_count else "%{x:.4~g}"
     point = f"{number}, %{{y:.4f}}"
-    return draw(*(_trace(mark, point) for mark in found.marks), x=found.x, y=found.y, height=DIAGRAM_HEIGHT)
+    bands = (_band(mark) for mark in found.marks if isinstance(mark, Line) and mark.spread is not None)
+    return draw(*bands, *(_trace(mark, point) for mark in found.marks), x=found.x, y=found.y, height=DIAGRAM_HEIGHT)
+
+
+def _band(mark: Line) -> Any:
+    """Return the area around a line, there and back."""
+    return go.Scatter(
+        x=np.concatenate([mark.x, mark.x[::-1]]),
+        y=np.concatenate([mark.y + mark.spread, (mark.y - mark.spread)[::-1]]),
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=colour(mark.colour),
+        opacity=BAND_OPACITY,
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def _trace(mark: Mark, point: str) -> Any:

@@ -49,7 +49,7 @@ def axis(scale: Scale) -> dict[str, Any]:
     """Return Plotly's axis of a scale."""
     ends = [scale.low, scale.high]
     found: dict[str, Any] = {
-        "title": {"text": scale.title},
+        "title": {"text": escape(scale.title, quote=False)},
         "type": "log" if scale.is_log else "linear",
         "range": [math.log10(end) for end in ends] if scale.is_log else ends,
     }
