@@ -44,6 +44,7 @@ DOORS = {
     "sqlite3": ("records/database.py",),
     "plotly": ("report/",),
     "matplotlib": ("report/",),
+    "triton": ("training/kernels/",),
     "torch": (
         "training/",
         "data/",

@@ -92,7 +92,7 @@ def confirm(
     if request.epochs is not None and not 0 < request.epochs < math.inf:
         raise NaxcliError(f"--epochs is {request.epochs:g}", why="it must be above 0")
     space = load_recorded_space(run.settings(), named=request.space)
-    if request.keeps_checkpoints and space.build is None:
+    if request.keeps_checkpoints and not space.is_trained:
         raise NaxcliError(f"space {space.name!r} trains no networks", hint="leave out --keep-checkpoints")
     candidates, epochs = _question(run, request, space)
     settings = {
@@ -163,6 +163,7 @@ def _trainings(
             checkpoint_to=str(run.confirmed_checkpoint(candidate.config_id, seed).resolve())
             if request.keeps_checkpoints
             else None,
+            uses_kernels=experiment.uses_kernels,
         )
         for number, (candidate, seed) in enumerate(todo)
     )

@@ -75,13 +75,13 @@ def select_trial(run: RunDirectory, trial: str, request: StudyRequest) -> Select
     """Return a run's trial, of which it is known that it trained a network.
 
     Raises:
-        NaxcliError: If there is no such trial, it failed, or the run's space makes no networks.
+        NaxcliError: If there is no such trial, it failed, or the run's space trains no networks.
     """
     selection = select(run=str(run.path), trial=trial, config=None, space=request.space)
-    if selection.space.build is None or run.experiment().data is None:
+    if not selection.space.is_trained or run.experiment().data is None:
         raise NaxcliError(
-            f"space {selection.space.name!r} makes no networks",
-            why="it has evaluate=, which returns a cost without a network to look at",
+            f"space {selection.space.name!r} trains no networks",
+            why="it has evaluate=, which returns a cost without a trained network to look at",
         )
     return selection
 

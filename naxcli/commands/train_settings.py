@@ -225,6 +225,7 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
             "data",
             "data_root",
             "data_in_memory",
+            "kernels",
             "skip_corrupt",
             "image_size",
             "width",

@@ -224,6 +224,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         may_start_anew=True,
         checkpoint_to=checkpoint,
         uses_graphs=task.uses_graphs,
+        uses_kernels=task.uses_kernels,
         may_cut_batches=task.may_cut_batches,
     )
     with _beside_others(device, heartbeat) as before_step:
