@@ -61,6 +61,24 @@ MEASUREMENTS = (
         smoke_flags="--width 0.05 --batch-size 8 --repeats 1",
     ),
     Measurement(
+        name="kernels",
+        script="training_kernels",
+        flags="--batch-size 256",
+        smoke_flags="--batch-size 1 --kernel-sizes 3 --widths 0.02",
+    ),
+    Measurement(
+        name="step-128-off",
+        script="training_step",
+        flags="--width 1 --batch-size 128 --kernels off",
+        smoke_flags="--width 0.05 --batch-size 8 --repeats 1 --kernels off",
+    ),
+    Measurement(
+        name="step-256-off",
+        script="training_step",
+        flags="--width 1 --batch-size 256 --kernels off",
+        smoke_flags="--width 0.05 --batch-size 8 --repeats 1 --kernels off",
+    ),
+    Measurement(
         name="preparation",
         script="training_preparation",
         flags="--width 1",
@@ -73,10 +91,22 @@ MEASUREMENTS = (
         smoke_flags="--width 0.05 --batch-size 8 --images 80 --min-steps 8",
     ),
     Measurement(
+        name="profile-off",
+        script="gpu_profile",
+        flags="--width 1 --kernels off",
+        smoke_flags="--width 0.05 --batch-size 8 --images 80 --min-steps 8 --kernels off",
+    ),
+    Measurement(
         name="trials",
         script="training_trials",
         flags=f"--images {TRAIN_IMAGES + 11_250} --width 1 --batch-size 256 --repeats 3",
         smoke_flags="--images 500 --width 0.02 --batch-size 64 --repeats 1 --epochs 0.01 1",
+    ),
+    Measurement(
+        name="trials-off",
+        script="training_trials",
+        flags=f"--images {TRAIN_IMAGES + 11_250} --width 1 --batch-size 256 --repeats 3 --kernels off",
+        smoke_flags="--images 500 --width 0.02 --batch-size 64 --repeats 1 --epochs 0.01 1 --kernels off",
     ),
     Measurement(
         name="accuracy",
@@ -157,9 +187,14 @@ def table(results: Mapping[str, Any]) -> str:
         ("augmentation, share of an epoch of 45,000 images", "{:.1%}", "<= 3 %", _augmentation_share),
         ("step at batch 128 over timm's", "{:.2f}x ({:.2f} ms, timm {:.2f} ms)", ">= 1.5x", _step("step-128")),
         ("step at batch 256 over timm's", "{:.2f}x ({:.2f} ms, timm {:.2f} ms)", "", _step("step-256")),
+        ("the same without kernels, batch 128", "{:.2f}x ({:.2f} ms, timm {:.2f} ms)", "", _step("step-128-off")),
+        ("the same without kernels, batch 256", "{:.2f}x ({:.2f} ms, timm {:.2f} ms)", "", _step("step-256-off")),
+        ("depthwise, all shapes", "fastest {:.2f} ms, cuDNN {:.2f}, native {:.2f}, Triton {:.2f}", "", _depthwise),
         ("fixed cost of a trial", "{:.2f} s, timm {:.2f} s", "<= 1.5 s", _seconds("one step")),
         ("trials an hour at 1 epoch over a timm script", "{:.2f}x", ">= 4x", _ratio("1 epochs")),
         ("trials an hour at 10 epochs over a timm script", "{:.2f}x", ">= 2x", _ratio("10 epochs")),
+        ("the same without kernels, 1 epoch", "{:.2f}x", "", _ratio("1 epochs", "trials-off")),
+        ("the same without kernels, 10 epochs", "{:.2f}x", "", _ratio("10 epochs", "trials-off")),
         ("share of the unfused memory roofline, batch 128", "{:.0%}", ">= 50 %", _roofline("step-128", 128)),
         ("share of the unfused memory roofline, batch 256", "{:.0%}", "", _roofline("step-256", 256)),
         ("accuracy against the timm loop, points", "{:+.2f}, 95 % {:+.2f} to {:+.2f}, n {}", "within 0.5", _accuracy),
@@ -198,8 +233,14 @@ def _seconds(name: str) -> Callable[[Mapping[str, Any]], Sequence[float]]:
     ]
 
 
-def _ratio(name: str) -> Callable[[Mapping[str, Any]], Sequence[float]]:
-    return lambda results: [statistics.median(results["trials"]["trials"][name]["ratio"])]
+def _ratio(name: str, measurement: str = "trials") -> Callable[[Mapping[str, Any]], Sequence[float]]:
+    return lambda results: [statistics.median(results[measurement]["trials"][name]["ratio"])]
+
+
+def _depthwise(results: Mapping[str, Any]) -> Sequence[float]:
+    rows = results["kernels"]["rows"]
+    ways = ("cudnn", "native", "triton")
+    return [sum(min(row[way] for way in ways) for row in rows), *(sum(row[way] for row in rows) for way in ways)]
 
 
 def _roofline(name: str, batch_size: int) -> Callable[[Mapping[str, Any]], Sequence[float]]:

@@ -20,7 +20,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import timm_baseline
-from benchmarks.results import add_json_option, keep
+from benchmarks.results import add_json_option, add_kernels_option, keep
 from naxcli.data.augment import TrainingBatches
 from naxcli.measure.devices import device_name
 from naxcli.measure.roofline import measure_ceilings
@@ -34,9 +34,33 @@ NUM_VALIDATION = 100
 # Of a kernel's or operator's name, in lower case; the first that fits.
 KINDS = (
     ("copy and cast", ("memcpy", "memset", "copy", "_to_copy", "cast")),
-    ("optimizer", ("multi_tensor", "foreach", "lamb", "norm_kernel", "lpnorm")),
-    ("normalization", ("batch_norm", "batchnorm", "layer_norm", "bn_fw", "bn_bw", "welford")),
-    ("depthwise convolution", ("depthwise", "conv_depthwise", "dgrad2d_c1_k1", "grouped")),
+    (
+        "optimizer",
+        (
+            "multi_tensor",
+            "foreach",
+            "lamb",
+            "norm_kernel",
+            "lpnorm",
+            "_square_kernel",
+            "_moment_kernel",
+            "_apply_kernel",
+        ),
+    ),
+    ("normalization", ("batch_norm", "batchnorm", "layer_norm", "bn_fw", "bn_bw", "welford", "_combine_kernel")),
+    ("block end", ("_scaled_sum_kernel", "_gradients_kernel")),
+    (
+        "depthwise convolution",
+        (
+            "_convolve_kernel",
+            "_data_gradient_kernel",
+            "_weight_gradient_kernel",
+            "depthwise",
+            "conv_depthwise",
+            "dgrad2d_c1_k1",
+            "grouped",
+        ),
+    ),
     ("matrix product", ("gemm", "cutlass", "xmma", "nvjet", "sm90_", "addmm", "matmul", "cublas")),
     ("convolution", ("conv", "wgrad", "dgrad", "fprop", "nchwtonhwc", "nhwctonchw")),
     ("pooling", ("pool",)),
@@ -61,7 +85,8 @@ def make_training(arguments: argparse.Namespace, device: torch.device) -> tuple[
         space.reference["nexception"], num_classes=100, in_channels=3, image_size=32, width=arguments.width
     )
     recipe = Recipe(batch_size=arguments.batch_size)
-    request = TrainingRequest(recipe=recipe, epochs=100.0, seed=0, device=device)
+    uses_kernels = arguments.kernels != "off"
+    request = TrainingRequest(recipe=recipe, epochs=100.0, seed=0, device=device, uses_kernels=uses_kernels)
     chunk = TrainingBatches(dataset, recipe, seed=0, device=device).steps_per_chunk
     num_steps = chunk * math.ceil(arguments.min_steps / chunk)
     return Training(network, dataset, request, writer=CheckpointWriter()), num_steps
@@ -90,6 +115,7 @@ def main() -> None:
     parser.add_argument("--min-steps", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--ceilings", action="store_true")
+    add_kernels_option(parser)
     add_json_option(parser)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)

@@ -11,6 +11,10 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="file that the measured values are written to")
 
 
+def add_kernels_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kernels", choices=("auto", "off"), default="auto", help="as `--set kernels=` of naxcli")
+
+
 def keep(arguments: argparse.Namespace, **values: object) -> None:
     """Write measured values and the settings they were measured with, where a file was asked for."""
     if arguments.json is None:

@@ -25,7 +25,7 @@ import torch
 from scipy import stats
 
 from benchmarks import timm_baseline
-from benchmarks.results import add_json_option, keep
+from benchmarks.results import add_json_option, add_kernels_option, keep
 from naxcli.data.dataset import Dataset, load_dataset
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
@@ -76,6 +76,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="loader processes of the baseline")
     parser.add_argument("--device", default="cpu")
+    add_kernels_option(parser)
     add_json_option(parser)
     parser.add_argument("--out", type=Path, default=Path("training_accuracy.jsonl"))
     return parser.parse_args()
@@ -117,7 +118,13 @@ def main() -> None:
         )
         theirs = copy.deepcopy(ours)
         set_drop_path(theirs, recipe.drop_path)
-        request = TrainingRequest(recipe=recipe, epochs=arguments.epochs, seed=seed, device=arguments.device)
+        request = TrainingRequest(
+            recipe=recipe,
+            epochs=arguments.epochs,
+            seed=seed,
+            device=arguments.device,
+            uses_kernels=arguments.kernels != "off",
+        )
         outcome = train(ours, dataset, request)
         random.seed(seed)
         np.random.seed(seed)

@@ -18,14 +18,15 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.results import add_json_option, keep
+from benchmarks.results import add_json_option, add_kernels_option, keep
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.sizes import measure_config
 from naxcli.settings.recipe import Recipe
 from naxcli.training.depthwise import speed_up_depthwise
 from naxcli.training.host_memory import keep_freed_memory
+from naxcli.training.kernels.switch import switch_on
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.step import EagerStep, choose_step
+from naxcli.training.step import EagerStep, choose_step, holds_update
 
 TRAIN_IMAGES = 45_000
 
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
+    add_kernels_option(parser)
     add_json_option(parser)
     arguments = parser.parse_args()
     if arguments.threads:
@@ -77,15 +79,18 @@ def main() -> None:
     network = build().to(device).to(memory_format=torch.channels_last).train()
     if device.type == "cpu":
         speed_up_depthwise(network)
-    optimizer = build_optimizer(network, recipe)
+    has_kernels = arguments.kernels != "off" and switch_on(network, device)
+    optimizer = build_optimizer(network, recipe, has_kernels=has_kernels)
     images = torch.randn(arguments.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     targets = torch.rand(arguments.batch_size, 100, device=device).pow(20)
-    gradient_step = choose_step(EagerStep(network, recipe, device), images, targets, num_steps=10**6)
+    eager = EagerStep(network, recipe, device)
+    gradient_step = choose_step(eager, images, targets, num_steps=10**6, optimizer=optimizer)
 
     def train(num_steps: int) -> None:
         for _ in range(num_steps):
             gradient_step(images, targets)
-            optimizer.step()
+            if not holds_update(gradient_step):
+                optimizer.step()
 
     train(1)
     times = {

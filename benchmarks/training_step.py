@@ -1,6 +1,7 @@
 """One training step: the paper's loss and optimizer on the same network, as a timm script takes it against ours.
 
     python -m benchmarks.training_step [--width 0.25] [--batch-size 128] [--kernel-size 5] [--repeats 7] [--device cuda]
+        [--kernels off]
 
 The network is the reduced NEXcepTion for 32x32 images. Both use channels last, bfloat16 autocast on CUDA, cudnn.benchmark,
 gradients set to None, timm's BinaryCrossEntropy rule, LAMB with clipping to norm 1; the baseline takes timm's Lamb with
@@ -21,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import timm_baseline
-from benchmarks.results import add_json_option, keep
+from benchmarks.results import add_json_option, add_kernels_option, keep
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
 from naxcli.training.depthwise import speed_up_depthwise
 from naxcli.training.host_memory import free_as_usual, keep_freed_memory
+from naxcli.training.kernels.switch import switch_on
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.step import EagerStep, choose_step
+from naxcli.training.step import EagerStep, choose_step, holds_update
 
 Step = Callable[[Tensor, Tensor], None]
 
@@ -36,15 +38,19 @@ def timm_step(network: nn.Module, recipe: Recipe, *, foreach: bool) -> Step:
     return timm_baseline.training_step(network, timm_baseline.lamb(network, recipe, foreach=foreach), recipe)
 
 
-def our_step(network: nn.Module, recipe: Recipe, device: torch.device, images: Tensor, targets: Tensor) -> Step:
+def our_step(
+    network: nn.Module, recipe: Recipe, device: torch.device, images: Tensor, targets: Tensor, *, uses_kernels: bool
+) -> Step:
     if device.type == "cpu":
         speed_up_depthwise(network)
-    optimizer = build_optimizer(network, recipe)
-    gradient_step = choose_step(EagerStep(network, recipe, device), images, targets, num_steps=10**6)
+    optimizer = build_optimizer(network, recipe, has_kernels=uses_kernels and switch_on(network, device))
+    eager = EagerStep(network, recipe, device)
+    gradient_step = choose_step(eager, images, targets, num_steps=10**6, optimizer=optimizer)
 
     def step(images: Tensor, targets: Tensor) -> None:
         gradient_step(images, targets)
-        optimizer.step()
+        if not holds_update(gradient_step):
+            optimizer.step()
 
     return step
 
@@ -71,6 +77,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    add_kernels_option(parser)
     add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -89,7 +96,8 @@ def main() -> None:
     for candidate in candidates:
         seconds(candidate, images, targets, num_steps)
     theirs = min(candidates, key=lambda candidate: seconds(candidate, images, targets, 2 * num_steps))
-    ours = our_step(copy.deepcopy(network), recipe, device, images, targets)
+    uses_kernels = arguments.kernels != "off"
+    ours = our_step(copy.deepcopy(network), recipe, device, images, targets, uses_kernels=uses_kernels)
     seconds(ours, images, targets, num_steps)
     times = []
     for _ in range(arguments.repeats):

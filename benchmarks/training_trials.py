@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.results import add_json_option, keep
+from benchmarks.results import add_json_option, add_kernels_option, keep
 
 EPOCHS = (0.01, 1.0, 10.0)  # less than one is a single step
 VALIDATION_FRACTION = 0.2
@@ -120,6 +120,7 @@ def measure_search(arguments: argparse.Namespace, epochs: float, folder: Path) -
         "recipe.batch_size": arguments.batch_size,
         "validation_fraction": VALIDATION_FRACTION,
         "threads": max(1, arguments.threads // num_workers),
+        "kernels": arguments.kernels,
     }
     flags = {
         "space": space,
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="trials at once in the search")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=float, nargs="+", default=EPOCHS)
+    add_kernels_option(parser)
     add_json_option(parser)
     parser.add_argument("--trial", type=float, help=argparse.SUPPRESS)  # epochs of a baseline trial in this process
     arguments = parser.parse_args()

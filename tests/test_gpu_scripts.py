@@ -39,8 +39,13 @@ def test_the_table_has_what_was_measured_and_dashes_for_the_rest() -> None:
             "timm_ms": [7.0, 7.5, 8.0],
         },
     }
+    rows = [{"cudnn": 2.0, "native": 1.0, "triton": 3.0}, {"cudnn": 1.0, "native": 2.0, "triton": 0.5}]
+    results["kernels"] = {"rows": rows}
+    results["step-128-off"] = results["step-128"]
     lines = gpu.table(results).splitlines()
     assert lines[0].startswith("H100")
+    assert "| depthwise, all shapes | fastest 1.50 ms, cuDNN 3.00, native 3.00, Triton 3.50 |  |" in lines
+    assert "| the same without kernels, batch 128 | 1.50x (5.00 ms, timm 7.50 ms) |  |" in lines
     assert "| step at batch 128 over timm's | 1.50x (5.00 ms, timm 7.50 ms) | >= 1.5x |" in lines
     share = 128 * 61.7e6 / 3e12 / 5e-3
     assert f"| share of the unfused memory roofline, batch 128 | {share:.0%} | >= 50 % |" in lines
@@ -56,6 +61,8 @@ def test_the_table_has_what_was_measured_and_dashes_for_the_rest() -> None:
         ("void at::native::vectorized_elementwise_kernel<4, GeluCUDAKernel>", "elementwise"),
         ("Memcpy DtoD (Device -> Device)", "copy and cast"),
         ("conv_depthwise2d_backward_kernel", "depthwise convolution"),
+        ("_data_gradient_kernel", "depthwise convolution"),
+        ("_moment_kernel", "optimizer"),
     ],
 )
 def test_kernels_are_told_apart(kernel: str, kind: str) -> None:
@@ -84,7 +91,7 @@ def test_a_profile_counts_kernels_and_not_the_annotations_that_span_them() -> No
 
 
 def test_a_profile_holds_whole_chunks_of_augmented_images() -> None:
-    arguments = argparse.Namespace(images=80, width=0.02, batch_size=8, min_steps=64)
+    arguments = argparse.Namespace(kernels="auto", images=80, width=0.02, batch_size=8, min_steps=64)
     training, num_steps = gpu_profile.make_training(arguments, torch.device("cpu"))
     assert training.steps_per_epoch == 10 and num_steps == 70  # a chunk is an epoch, and 64 steps are not seven of them
 

@@ -44,6 +44,7 @@ DOORS = {
     "sqlite3": ("records/database.py",),
     "plotly": ("report/",),
     "matplotlib": ("report/",),
+    "triton": ("training/kernels/",),
     "torch": (
         "training/",
         "data/",
@@ -58,6 +59,8 @@ DOORS = {
         "commands/train.py",
         "commands/network.py",
         "commands/space.py",
+        "commands/study.py",
+        "commands/study_path.py",
     ),
 }
 

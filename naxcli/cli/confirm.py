@@ -26,6 +26,10 @@ def confirm(
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out image files that cannot be read, as the run may do.")
     ] = False,
+    keep_checkpoints: Annotated[
+        bool,
+        typer.Option("--keep-checkpoints", help="Keep the trained networks, for naxcli study path."),
+    ] = False,
     workers: Annotated[str, typer.Option("--workers", help="Trainings at once, or auto.")] = "auto",
     seed: Annotated[int, typer.Option("--seed", min=0, help="From which the fresh seeds are derived.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the confirmation as JSON on stdout.")] = False,
@@ -52,6 +56,7 @@ def confirm(
         data_root=data_root,
         seed=seed,
         skip_corrupt=skip_corrupt,
+        keeps_checkpoints=keep_checkpoints,
         workers=workers if workers == "auto" else int(workers),
     )
 

@@ -15,6 +15,7 @@
 | `export` | `export` |
 | `train` | `plan_training` (in `train_settings`), `run_training` |
 | `bench` | `bench` |
+| `study_landscape`, `study_lesion`, `study_path` | `study_landscape`, `study_lesion`, `study_path` |
 | `space` | `describe_space`, `validate_space` |
 | `data` | `list_sources`, `describe_source` |
 """

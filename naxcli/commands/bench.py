@@ -39,9 +39,17 @@ from naxcli.search_space.contract import Space, load_space, shipped_spaces
 from naxcli.search_space.networks import build_network
 from naxcli.settings.recipe import PRECISIONS, Recipe
 from naxcli.training.depthwise import speed_up_depthwise
+from naxcli.training.kernels.switch import switch_off, switch_on
 from naxcli.training.loop import set_drop_path
 from naxcli.training.optimizer import build_optimizer
-from naxcli.training.step import EagerStep, autocast_dtype, choose_step, computed_precision, set_float32_precision
+from naxcli.training.step import (
+    EagerStep,
+    autocast_dtype,
+    choose_step,
+    computed_precision,
+    holds_update,
+    set_float32_precision,
+)
 
 SCHEMA = "naxcli/bench/1"
 GPU_BATCH, GPU_REPETITIONS = 256, 30  # the paper's
@@ -368,15 +376,20 @@ def _training(network: nn.Module, images: Tensor, subject: Subject, protocol: Pr
     if device.type == "cpu":
         speed_up_depthwise(network)
     targets = torch.rand(len(images), subject.num_classes, device=device).pow(20)  # most of them near 0, as mixed ones
-    optimizer = build_optimizer(network, recipe)
+    has_kernels = switch_on(network, device)
+    optimizer = build_optimizer(network, recipe, has_kernels=has_kernels)
     eager = EagerStep(network, recipe, device)
-    gradient_step = choose_step(eager, images, targets, num_steps=_MANY_STEPS)
+    gradient_step = choose_step(eager, images, targets, num_steps=_MANY_STEPS, optimizer=optimizer)
 
     def step() -> None:
         gradient_step(images, targets)
-        optimizer.step()
+        if not holds_update(gradient_step):
+            optimizer.step()
 
-    return _time(step, protocol), eager.grad_accum_steps
+    seconds = _time(step, protocol)
+    if has_kernels:
+        switch_off(network)
+    return seconds, eager.grad_accum_steps
 
 
 def _time(step: Callable[[], None], protocol: Protocol) -> list[float]:

@@ -11,11 +11,10 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from naxcli.analysis.winners import confirmed_gain
-from naxcli.data.memory_fit import was_streamed
+from naxcli.commands.search_data import data_of_run
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
@@ -28,7 +27,7 @@ from naxcli.search_space.recorded import load_recorded_space
 from naxcli.workers.batch import run_tasks
 from naxcli.workers.gpu_sharing import measured_slots
 from naxcli.workers.pool import WorkerPool, run_trial
-from naxcli.workers.task import DataRequest, TrialTask
+from naxcli.workers.task import TrialTask
 
 SCHEMA = 1
 
@@ -46,6 +45,7 @@ class ConfirmRequest:
         workers: Number of trainings at once, or `auto`.
         seed: Random seed that the fresh seeds are derived from.
         skip_corrupt: Whether image files that cannot be read are left out.
+        keeps_checkpoints: Whether the trained networks stay, in the run's folder `confirmed`.
     """
 
     num_top: int = 3
@@ -56,6 +56,7 @@ class ConfirmRequest:
     workers: int | str = "auto"
     seed: int = 0
     skip_corrupt: bool = False
+    keeps_checkpoints: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,8 @@ def confirm(
     if request.epochs is not None and not 0 < request.epochs < math.inf:
         raise NaxcliError(f"--epochs is {request.epochs:g}", why="it must be above 0")
     space = load_recorded_space(run.settings(), named=request.space)
+    if request.keeps_checkpoints and not space.is_trained:
+        raise NaxcliError(f"space {space.name!r} trains no networks", hint="leave out --keep-checkpoints")
     candidates, epochs = _question(run, request, space)
     settings = {
         "num_top": request.num_top,
@@ -100,18 +103,27 @@ def confirm(
         "config_ids": [candidate.config_id for candidate in candidates],
     }
     stored = run.read_json(run.confirmation_file)
-    if stored.get("settings") not in (None, settings):
-        stored = {}  # another question; the trainings of the last one do not answer it
-    rows: list[dict[str, Any]] = list(stored.get("results", []))
+    is_same_question = stored.get("settings") in (None, settings)
+    rows: list[dict[str, Any]] = [
+        row for row in (stored.get("results", []) if is_same_question else []) if _is_done(run, row, request)
+    ]
     seeds = [_fresh_seed(request.seed, number) for number in range(request.num_seeds)]
     done = {(row["config_id"], row["seed"]) for row in rows}
     todo = [(candidate, seed) for seed in seeds for candidate in candidates if (candidate.config_id, seed) not in done]
     with run.locked():
+        if not is_same_question:  # its trainings do not answer this one
+            run.remove_confirmed()
         for candidate, task, result in _trainings(run, request, space, todo, epochs=epochs):
             rows.append(_row(candidate, task, result))
             _write(run, settings, rows, verdict=None)
             on_result(rows[-1], len(rows), len(seeds) * len(candidates))
         return _write(run, settings, rows, verdict=_verdict(candidates, rows, space, request.seed))
+
+
+def _is_done(run: RunDirectory, row: dict[str, Any], request: ConfirmRequest) -> bool:
+    """Return whether a recorded training need not be done again for its network."""
+    is_kept = row["cost"] is None or run.confirmed_checkpoint(row["config_id"], row["seed"]).is_file()
+    return is_kept or not request.keeps_checkpoints
 
 
 def _question(run: RunDirectory, request: ConfirmRequest, space: Space) -> tuple[list[Candidate], float]:
@@ -134,7 +146,7 @@ def _trainings(
     if not todo:
         return
     experiment = run.experiment()
-    data = _test_data(run, request, space)
+    data = data_of_run(run, space, on_test=True, data_root=request.data_root, skip_corrupt=request.skip_corrupt)
     slots = measured_slots(run, workers=request.workers, threads=experiment.threads)
     tasks = (
         TrialTask(
@@ -148,30 +160,16 @@ def _trainings(
             recipe=experiment.recipe.with_choices(candidate.config) if data else None,
             schedule_epochs=epochs,
             threads=slots[0].threads,
+            checkpoint_to=str(run.confirmed_checkpoint(candidate.config_id, seed).resolve())
+            if request.keeps_checkpoints
+            else None,
+            uses_kernels=experiment.uses_kernels,
         )
         for number, (candidate, seed) in enumerate(todo)
     )
     with WorkerPool(run_trial, slots=slots) as pool:
         for task, result in run_tasks(pool, tasks):
             yield todo[task.trial_id][0], task, result
-
-
-def _test_data(run: RunDirectory, request: ConfirmRequest, space: Space) -> DataRequest | None:
-    """Return the images of the run with the test set as what is measured on; None of a space that evaluates by itself."""
-    experiment = run.experiment()
-    if not space.is_trained or experiment.data is None:
-        return None
-    return DataRequest(
-        name=experiment.data,
-        root=str(Path(request.data_root or experiment.data_root).resolve()),
-        split_seed=experiment.seed,
-        validation_fraction=experiment.validation_fraction,
-        images_per_class=experiment.images_per_class,
-        image_size=experiment.image_size,
-        on_test=True,
-        skip_corrupt=request.skip_corrupt or experiment.skip_corrupt,
-        is_streaming=was_streamed(run.read_json(run.environment_file).get("data")),
-    )
 
 
 def _candidates(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from naxcli.commands.select import Selection
 from naxcli.search_space.networks import REDUCED, usual_image_size
+from naxcli.settings.recipe import Recipe
 
 IMAGENET_CLASSES = 1000
 # Of a reduced network whose data are not known: CIFAR-100's.
@@ -45,12 +46,13 @@ def network_sizes(
     own_variant = selection.variant or REDUCED
     variant = variant or own_variant
     is_own, space = variant == own_variant, selection.space
-    usual_size = usual_image_size(space, variant) if variant in space.variants else None
+    usual_size = usual_image_size(space, variant, selection.config) if variant in space.variants else None
+    chosen_size = Recipe().with_choices(selection.config).resolution if variant == REDUCED else 0
     usual_classes = REDUCED_CLASSES if variant == REDUCED else IMAGENET_CLASSES
     return NetworkSizes(
         variant=variant,
         width=width or (selection.width if is_own else 1.0),
         num_classes=num_classes or (selection.num_classes if is_own else None) or usual_classes,
         in_channels=(selection.in_channels if is_own else None) or 3,
-        image_size=image_size or usual_size or selection.image_size or REDUCED_IMAGE_SIZE,
+        image_size=image_size or usual_size or selection.image_size or chosen_size or REDUCED_IMAGE_SIZE,
     )

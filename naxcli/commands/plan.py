@@ -255,6 +255,7 @@ def _calibrate(
                 recipe=experiment.recipe.with_choices(config) if data else None,
                 schedule_epochs=epochs,
                 threads=slots[0].threads,
+                uses_kernels=experiment.uses_kernels,
                 tells_beginning=True,
                 measure_latency="latency_ms" in experiment.objective,
             )

@@ -16,6 +16,7 @@ from naxcli.errors import NaxcliError
 from naxcli.records.database import Records, read_trials_parquet
 from naxcli.records.directory import RunDirectory
 from naxcli.records.history import OBJECTIVE_COLUMNS
+from naxcli.records.studies import read_studies
 from naxcli.records.trial import CONFIG_PREFIX
 from naxcli.search_space.contract import plain_config
 from naxcli.search_space.recorded import load_recorded_space, read_space
@@ -193,6 +194,7 @@ def report_run(
         experiment=experiment.to_settings(),
         confirmation=run.read_json(run.confirmation_file) or None,
         scales=_scales(configuration_space),
+        studies=read_studies(run),
     )
 
 

@@ -1,4 +1,4 @@
-"""Data of a search: what its workers load, and what its records say of it."""
+"""Data of a search and of its run: what its workers load, and what its records say of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naxcli.commands.network_sizes import REDUCED_CLASSES, REDUCED_IMAGE_SIZE
+from naxcli.records.directory import RunDirectory
 from naxcli.search.feasibility import NetworkShape
 from naxcli.search_space.contract import Space
 from naxcli.settings.experiment import Experiment
@@ -56,6 +57,36 @@ def prepare_data(
         num_classes=described.num_classes, in_channels=described.in_channels, image_size=described.image_size
     )
     return request, _description(experiment, split, shape, is_streaming=is_streaming), shape
+
+
+def data_of_run(
+    run: RunDirectory, space: Space, *, on_test: bool, data_root: str | None = None, skip_corrupt: bool = False
+) -> DataRequest | None:
+    """Return the images that a run trains and measures on; None of a space that evaluates by itself.
+
+    Args:
+        run: Directory of the run.
+        space: Its space.
+        on_test: Whether the test set is measured on, and everything else trained on.
+        data_root: Folder of the data sets; None is the run's.
+        skip_corrupt: Whether image files that cannot be read are left out, as the run may do.
+    """
+    experiment = run.experiment()
+    if not space.is_trained or experiment.data is None:
+        return None
+    from naxcli.data.memory_fit import was_streamed
+
+    return DataRequest(
+        name=experiment.data,
+        root=str(Path(data_root or experiment.data_root).resolve()),
+        split_seed=experiment.seed,
+        validation_fraction=experiment.validation_fraction,
+        images_per_class=experiment.images_per_class,
+        image_size=experiment.image_size,
+        on_test=on_test,
+        skip_corrupt=skip_corrupt or experiment.skip_corrupt,
+        is_streaming=was_streamed(run.read_json(run.environment_file).get("data")),
+    )
 
 
 def _needs_streaming(experiment: Experiment, recorded: Mapping[str, Any] | None) -> bool:

@@ -15,7 +15,7 @@ from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory, open_run
 from naxcli.records.history import FinishedTrial
 from naxcli.records.incumbent import find_incumbent
-from naxcli.records.trial import ConfigValue, Status
+from naxcli.records.trial import Config, ConfigValue, Status
 from naxcli.search_space.contract import Space, load_space, plain_config, to_configuration
 from naxcli.search_space.recorded import load_recorded_space
 from naxcli.settings.units import counted
@@ -150,19 +150,26 @@ def _weights_beside(path: Path) -> Path | None:
     return weights if weights.is_file() and (path.is_dir() or path.name == "config.json") else None
 
 
-def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Selection:
+def select_of_run(run: RunDirectory, config: Config, named_space: str | None, *, what: str) -> Selection:
+    """Return a configuration with the sizes that a run trains it at, without weights.
+
+    Args:
+        run: Directory of the run.
+        config: Configuration of the run's space.
+        named_space: Space of the run, where it does not ship with naxcli. Its file is code, and is run.
+        what: What it is called in errors.
+
+    Raises:
+        NaxcliError: If it is not of the run's space.
+    """
     experiment = run.experiment()
-    with Records.open(run) as records:
-        finished = records.finished()
-    chosen = _find_trial(run, finished, trial)
     space = load_recorded_space(run.settings(), named=named_space)
-    to_configuration(space.configuration_space(), chosen.trial.config, what=f"trial {chosen.trial.trial_id}")
+    to_configuration(space.configuration_space(), config, what=what)
     sizes = run.read_json(run.environment_file).get("data") or {}
-    recipe = experiment.trial_recipe(chosen.trial.config)
-    checkpoint = run.checkpoint(chosen.trial.trial_id)
+    recipe = experiment.trial_recipe(config)
     return Selection(
         space=space,
-        config=chosen.trial.config,
+        config=config,
         width=experiment.width,
         num_classes=sizes.get("num_classes"),
         in_channels=sizes.get("in_channels"),
@@ -170,18 +177,32 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
         mean=tuple(sizes["mean"]) if "mean" in sizes else None,
         std=tuple(sizes["std"]) if "std" in sizes else None,
         run=run,
-        trial_id=chosen.trial.trial_id,
-        weights=checkpoint if checkpoint.is_file() else None,
         provenance={
             "run": run.name,
-            "trial_id": chosen.trial.trial_id,
-            "cost": chosen.cost,
-            "fidelity": chosen.trial.fidelity,
-            "seed": chosen.trial.seed,
-            "searcher": chosen.trial.searcher,
             "data": experiment.data,
             **({} if not space.is_trained else {"recipe": dataclasses.asdict(recipe)}),
         },
+    )
+
+
+def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Selection:
+    with Records.open(run) as records:
+        finished = records.finished()
+    chosen = _find_trial(run, finished, trial)
+    found = select_of_run(run, chosen.trial.config, named_space, what=f"trial {chosen.trial.trial_id}")
+    checkpoint = run.checkpoint(chosen.trial.trial_id)
+    facts = {
+        "trial_id": chosen.trial.trial_id,
+        "cost": chosen.cost,
+        "fidelity": chosen.trial.fidelity,
+        "seed": chosen.trial.seed,
+        "searcher": chosen.trial.searcher,
+    }
+    return dataclasses.replace(
+        found,
+        trial_id=chosen.trial.trial_id,
+        weights=checkpoint if checkpoint.is_file() else None,
+        provenance={"run": run.name, **facts, **found.provenance},
     )
 
 

@@ -146,6 +146,8 @@ def _train(plan: TrainingPlan, display: Display, processes: Processes, interrupt
                 checkpoint_every=1,
                 best_to=plan.best,
                 grad_accum_steps=command.grad_accum_steps,
+                # What is compiled has kernels of its own.
+                uses_kernels=experiment.uses_kernels and not command.compile,
             ),
             processes=processes,
             on_epoch=log.epoch,

@@ -225,6 +225,7 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
             "data",
             "data_root",
             "data_in_memory",
+            "kernels",
             "skip_corrupt",
             "image_size",
             "width",
@@ -251,7 +252,7 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
 def _image_size(experiment: Experiment, selection: Selection, variant: str) -> int:
     from naxcli.data.sources import describe_dataset
 
-    usual = usual_image_size(selection.space, variant)
+    usual = usual_image_size(selection.space, variant, selection.config)
     wanted = experiment.image_size if experiment.image_size is not None else usual
     return describe_dataset(str(experiment.data), experiment.data_root, image_size=wanted).image_size
 

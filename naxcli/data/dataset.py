@@ -79,6 +79,24 @@ class Dataset:
         }
         return dataclasses.replace(self, **tensors)
 
+    def with_fewer_images(self, num_images: int, seed: int) -> Dataset:
+        """Return the dataset with at most so many training and validation images each, drawn at random.
+
+        Args:
+            num_images: Largest number of images of each.
+            seed: Random seed of the draw.
+        """
+        parts: dict[str, Any] = {}
+        for number, name in enumerate(("train", "validation")):
+            images, labels = getattr(self, f"{name}_images"), getattr(self, f"{name}_labels")
+            if len(labels) > num_images:
+                drawn = np.sort(np.random.default_rng([seed, number]).permutation(len(labels))[:num_images])
+                indices = torch.from_numpy(drawn).to(labels.device)
+                is_in_memory = isinstance(images, Tensor)
+                parts[f"{name}_images"] = images[indices] if is_in_memory else images.subset(drawn)
+                parts[f"{name}_labels"] = labels[indices]
+        return dataclasses.replace(self, **parts)
+
     def with_test_as_validation(self) -> Dataset:
         """Return the dataset that trains on training and validation images and validates on the test split.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.export.inference import inference_form
 from naxcli.export.request import ExportRequest, Written
-from naxcli.measure.counts import count_macs, num_params
+from naxcli.measure.counts import count_macs, has_branches, num_params, single_branch_form
 from naxcli.measure.timing import UnstableError, measure_speed
 from naxcli.search_space.networks import build_network
 
@@ -35,6 +35,7 @@ class Bundle:
         macs: Multiply-adds of one forward pass of one image.
         images: Random images of shape (NUM_CHECK_IMAGES, channels, height, width).
         outputs: Outputs of the network for these images, before folding.
+        inference_counts: Parameters and multiply-adds of the form for inference, where that has fewer branches than the network.
         speed: Measured speed of the network in the format's runtime; None where it was not asked for or could not be measured.
         why_no_speed: Why the speed could not be measured.
     """
@@ -45,6 +46,7 @@ class Bundle:
     macs: int
     images: Tensor
     outputs: Tensor
+    inference_counts: tuple[int, int] | None = None
     speed: Mapping[str, Any] | None = None
     why_no_speed: str = ""
 
@@ -98,8 +100,12 @@ def make_bundle(request: ExportRequest) -> Bundle:
             why="its weights hold NaN or infinity, or let the activations overflow",
             exit_code=ExitCode.FAILED,
         )
+    inference_counts = None
     if request.fold:
         network = inference_form(network)
+    elif has_branches(network):
+        single = single_branch_form(network)
+        inference_counts = num_params(single), count_macs(single, request.input_shape)
     return Bundle(
         request=request,
         network=network,
@@ -107,13 +113,14 @@ def make_bundle(request: ExportRequest) -> Bundle:
         macs=count_macs(network, request.input_shape),
         images=images,
         outputs=outputs,
+        inference_counts=inference_counts,
     )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a safetensors file or a checkpoint; nothing but tensors and plain data is unpickled.
 
-    Of a training checkpoint the averaged weights are taken where the training kept them.
+    Of a training checkpoint those weights are taken that were validated: after the decay where that is apart, or averaged.
 
     Raises:
         NaxcliError: If there is no such file, or it holds anything else.
@@ -133,7 +140,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             why=str(error).split("\n", maxsplit=1)[0],
             hint="export its tensors to safetensors with the program that made it",
         ) from error
-    for key in ("average", "network", "model", "state_dict"):
+    for key in ("evaluated", "average", "network", "model", "state_dict"):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
             break

@@ -62,6 +62,8 @@ def describe(request: ExportRequest, bundle: Bundle | None = None) -> dict[str, 
             "std": list(std),
             **(_counts(request) if bundle is None else {"num_params": bundle.num_params, "flops": bundle.macs}),
         }
+        if bundle is not None and bundle.inference_counts is not None:
+            network["inference_params"], network["inference_flops"] = bundle.inference_counts
         if request.fold:
             network["folded"] = True
         if bundle is not None and bundle.speed is not None:

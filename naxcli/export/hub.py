@@ -65,7 +65,13 @@ def _hub_config(request: ExportRequest, bundle: Bundle) -> dict[str, Any]:
 
 def _model_card(request: ExportRequest, bundle: Bundle) -> str:
     name = request.network_name
-    facts = network_facts(request, num_params=bundle.num_params, macs=bundle.macs, speed=bundle.speed)
+    facts = network_facts(
+        request,
+        num_params=bundle.num_params,
+        macs=bundle.macs,
+        inference_counts=bundle.inference_counts,
+        speed=bundle.speed,
+    )
     mean, std = request.normalization
     table = "\n".join(f"| {_cell(fact)} | {_cell(text)} |" for fact, text in facts.items())
     config = "\n".join(f"| {_cell(key)} | {_cell(str(value))} |" for key, value in request.config.items())

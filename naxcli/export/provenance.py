@@ -14,7 +14,12 @@ def network_title(request: ExportRequest) -> str:
 
 
 def network_facts(
-    request: ExportRequest, *, num_params: int, macs: int, speed: Mapping[str, Any] | None = None
+    request: ExportRequest,
+    *,
+    num_params: int,
+    macs: int,
+    inference_counts: tuple[int, int] | None = None,
+    speed: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Return what a reader wants to know about the network, name -> text, provenance last."""
     channels, height, width = request.input_shape
@@ -24,6 +29,7 @@ def network_facts(
             f"{num_params:,} parameters and {macs:,} multiply-adds for one {channels} x {height} x {width} image, "
             f"width {request.width:g}"
         ),
+        "size for inference": "" if inference_counts is None else _size_for_inference(*inference_counts),
         "speed": "" if speed is None else describe_speed(speed),
         "classes": str(request.num_classes),
         "weights": "trained" if request.weights is not None else "random: this network is not trained",
@@ -31,6 +37,10 @@ def network_facts(
     for name, value in request.provenance.items():
         facts[str(name).replace("_", " ")] = _in_words(value)
     return {name: text for name, text in facts.items() if text}
+
+
+def _size_for_inference(num_params: int, macs: int) -> str:
+    return f"{num_params:,} parameters and {macs:,} multiply-adds, with the branches of each block as one layer"
 
 
 def describe_speed(speed: Mapping[str, Any]) -> str:

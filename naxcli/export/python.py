@@ -201,7 +201,13 @@ def _refuse_taken_names(name: str, source: SourceSlice) -> None:
 
 def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
     name = request.network_name
-    facts = network_facts(request, num_params=bundle.num_params, macs=bundle.macs, speed=bundle.speed)
+    facts = network_facts(
+        request,
+        num_params=bundle.num_params,
+        macs=bundle.macs,
+        inference_counts=bundle.inference_counts,
+        speed=bundle.speed,
+    )
     lines = [
         line
         for fact, text in facts.items()
@@ -220,7 +226,7 @@ def _header(request: ExportRequest, bundle: Bundle, source: SourceSlice) -> str:
     if request.weights is not None:
         methods.append(f'    network = timm.create_model("{name}", pretrained=True, num_classes=10)  # to fine-tune')
     variant, recipe = _imagenet_training(request)
-    image_size = variant.image_size if request.variant == REDUCED else request.image_size
+    image_size = variant.image_size_for(request.config) if request.variant == REDUCED else request.image_size
     text = python_template.HEADER.substitute(
         name=name,
         title=network_title(request),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.utils import reparameterize_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -19,6 +21,8 @@ from naxcli.measure.stable_timing import time_until_stable
 _SHAPE_KEEPING_ACTIVATIONS = {torch.ops.aten.gelu, torch.ops.aten.elu}
 _SHAPE_KEEPING_NORMALIZATIONS = {torch.ops.aten.native_batch_norm, torch.ops.aten.native_layer_norm}
 
+_INTO_ONE_LAYER = ("fuse", "reparameterize", "switch_to_deploy")  # methods of blocks, as timm calls them
+
 LATENCY_SECONDS = 0.1
 FLOPS_PER_MAC = 2
 """Floating-point operations of a multiply-add, as torch's formulas and the rates of hardware count them."""
@@ -27,6 +31,23 @@ FLOPS_PER_MAC = 2
 def num_params(network: nn.Module) -> int:
     """Return the number of weights that training changes; statistics of normalizations are not among them."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def has_branches(network: nn.Module) -> bool:
+    """Return whether blocks of a network train as several branches and infer as one layer, as timm's know how to."""
+    return any(hasattr(module, name) for module in network.modules() for name in _INTO_ONE_LAYER)
+
+
+def single_branch_form(network: nn.Module) -> nn.Module:
+    """Return a network in evaluation mode whose blocks of several branches are the one layer that they infer as.
+
+    Args:
+        network: Any module; it is not changed, and returned itself where it has no such blocks.
+    """
+    if not has_branches(network):
+        return network
+    single: nn.Module = reparameterize_model(copy.deepcopy(network).eval(), inplace=True)
+    return single.eval()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,18 +118,18 @@ def latency_ms(
 ) -> float:
     """Return the median time in milliseconds of a forward pass of one image in evaluation mode, synchronised with the device.
 
-    It is that of the network as it is exported: in float32, which is not rounded to TF32.
+    It is that of the network as it is deployed: in float32, which is not rounded to TF32, and with branches as one layer.
     The median is returned also where the repetitions do not agree: a trial needs a number, however busy its machine is
     with other trials.
 
     Args:
-        network: Network; it is moved to `device`.
+        network: Network; it may be moved to `device`.
         input_shape: Shape of one image, (channels, height, width).
         device: Device to run on.
         max_seconds: Longest time of the measurement.
     """
     set_tf32(False)
-    network.to(device)
+    network = single_branch_form(network).to(device)
     images = torch.randn(1, *input_shape, device=device)
     with _evaluation_mode(network), torch.inference_mode():
         timing = time_until_stable(lambda: network(images), min_seconds=LATENCY_SECONDS, max_seconds=max_seconds)

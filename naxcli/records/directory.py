@@ -40,6 +40,11 @@ _TEMPORARY = re.compile(
 _CHECKPOINT = re.compile(r"(\d+)\.pt", re.ASCII)
 # As `replaced` names what it writes; eight characters are of earlier versions.
 _TEMPORARY_CHECKPOINT = re.compile(r"\.\d+\.pt\.(\d+|[a-z0-9_]{8})\.tmp", re.ASCII)
+# Checkpoints of `naxcli confirm`, and what `naxcli study` keeps: by their configuration and seed, and by their settings.
+_CONFIRMED = re.compile(r"[0-9a-f]{12}-\d+\.pt", re.ASCII)
+_TEMPORARY_CONFIRMED = re.compile(rf"\.{_CONFIRMED.pattern}\.\d+\.tmp", re.ASCII)
+_STUDY = re.compile(r"[a-z]+-[0-9a-f]{12}\.(json|safetensors)", re.ASCII)
+_TEMPORARY_STUDY = re.compile(rf"\.{_STUDY.pattern}\.\d+\.tmp", re.ASCII)
 _LOCK_TEXT = re.compile(r"process \d+ on ")
 
 
@@ -98,6 +103,16 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def confirmed(self) -> Path:
+        """Folder of the networks that `naxcli confirm` trained and kept."""
+        return self.path / "confirmed"
+
+    @property
+    def studies(self) -> Path:
+        """Folder of what `naxcli study` found."""
+        return self.path / "studies"
+
+    @property
     def log_file(self) -> Path:
         return self.path / "log.jsonl"
 
@@ -116,6 +131,13 @@ class RunDirectory:
         """Return the files of trained networks by trial; files of other names in the folder are not naxcli's."""
         found = {_CHECKPOINT.fullmatch(path.name): path for path in self.checkpoints.glob("*.pt")}
         return {int(match[1]): path for match, path in found.items() if match}
+
+    def confirmed_checkpoint(self, config_id: str, seed: int) -> Path:
+        return self.confirmed / f"{config_id}-{seed}.pt"
+
+    def study_files(self) -> list[Path]:
+        """Return what studies left, finished or not; files of other names in the folder are not naxcli's."""
+        return _files_named(self.studies, _STUDY)
 
     def settings(self) -> dict[str, Any]:
         """Return the stored settings.
@@ -158,9 +180,18 @@ class RunDirectory:
         if not self.checkpoints.is_symlink():
             for path in self.checkpoint_files().values():
                 _remove_file(path)
+        self.remove_confirmed()
+        # A study may be at work beside a search: only here are its temporary files leftovers.
+        for path in (*self.study_files(), *_files_named(self.studies, _TEMPORARY_STUDY)):
+            _remove_file(path)
         self.remove_leftovers()
         for name in RECORD_FILES:
             _remove_file(self.path / name)
+
+    def remove_confirmed(self) -> None:
+        """Delete the networks that `naxcli confirm` kept."""
+        for path in _files_named(self.confirmed, _CONFIRMED):
+            _remove_file(path)
 
     def remove_leftovers(self) -> None:
         """Delete the temporary files of a process that was killed while it wrote."""
@@ -171,6 +202,8 @@ class RunDirectory:
             for path in self.checkpoints.glob(".*.tmp"):
                 if _TEMPORARY_CHECKPOINT.fullmatch(path.name):
                     _remove_file(path)
+        for path in _files_named(self.confirmed, _TEMPORARY_CONFIRMED):
+            _remove_file(path)
 
     @contextlib.contextmanager
     def locked(self, *, hint: str = "") -> Iterator[None]:
@@ -229,6 +262,13 @@ class RunDirectory:
             except OSError:
                 return True
         return False
+
+
+def _files_named(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """Return the files of a folder with a name of ours; none of one that is a link, for it leads to somebody else's."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if pattern.fullmatch(path.name)]
 
 
 def _remove_file(path: Path) -> None:

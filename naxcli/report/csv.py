@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from naxcli.errors import NaxcliError
 from naxcli.records.files import make_folder, write_file
 from naxcli.report.data import ReportData
-from naxcli.report.section import Sheet, walk
+from naxcli.report.section import Section, Sheet, walk
 from naxcli.report.sections import sections
 
 # A cell that begins with one of these is a formula to a spreadsheet, or the rest of one.
@@ -24,8 +25,21 @@ def write_csv(folder: Path, data: ReportData) -> list[Path]:
     Raises:
         NaxcliError: if a file of such a name is there that is not a sheet of a report, or the folder cannot be written.
     """
+    return write_sheets(folder, _sheets(sections(data)))
+
+
+def _sheets(listed: Sequence[Section]) -> list[Sheet]:
+    return [element for element in walk(listed) if isinstance(element, Sheet)]
+
+
+def write_sheets(folder: Path, sheets: Sequence[Sheet]) -> list[Path]:
+    """Write sheets into a folder and return the files.
+
+    Raises:
+        NaxcliError: as `write_csv`.
+    """
     make_folder(folder)
-    files = {folder / f"{element.name}.csv": element for element in walk(sections(data)) if isinstance(element, Sheet)}
+    files = {folder / f"{sheet.name}.csv": sheet for sheet in sheets}
     for path, sheet in files.items():
         if path.exists() and not path.read_bytes().startswith(sheet.columns[0].encode()):
             raise NaxcliError(f"{path} is not a table of a report", hint="name another folder, or move the file away")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from naxcli.analysis.clock import elapsed_seconds
 from naxcli.analysis.table import is_error_rate
+from naxcli.records.studies import Study
 from naxcli.records.trial import CONFIG_PREFIX
 
 
@@ -26,6 +27,7 @@ class ReportData:
         experiment: The resolved settings of the run.
         confirmation: The content of the run's confirmation.json, if `naxcli confirm` ran.
         scales: Numeric hyperparameter -> `linear` or `log`, as the space searches it. All others are choices.
+        studies: The finished studies of its trained networks.
     """
 
     summary: Mapping[str, Any]
@@ -35,6 +37,7 @@ class ReportData:
     experiment: Mapping[str, Any] = field(default_factory=dict)
     confirmation: Mapping[str, Any] | None = None
     scales: Mapping[str, str] = field(default_factory=dict)
+    studies: Sequence[Study] = ()
 
     @property
     def run(self) -> str:

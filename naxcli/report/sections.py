@@ -6,7 +6,17 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from naxcli.analysis.methods import METHODS
-from naxcli.report import checklist, environment, importance, importance_sheets, questions, results, tenths, trials
+from naxcli.report import (
+    checklist,
+    environment,
+    importance,
+    importance_sheets,
+    questions,
+    results,
+    studies,
+    tenths,
+    trials,
+)
 from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
@@ -45,6 +55,7 @@ def sections(
         _tenths(data),
         _curves(data),
         _fidelities(data, tuple(methods)),
+        studies.section(data.studies),
         _trials(data),
         _environment(data),
         _checklist(data),

@@ -46,7 +46,12 @@ def print_report(
             why=f"fidelities of this run: {known or 'none'}",
             hint="--at all shows every one",
         )
-    for section in sections(data, entries=entries, methods=chosen):
+    print_sections(console, sections(data, entries=entries, methods=chosen))
+
+
+def print_sections(console: Console, listed: Iterable[Section]) -> None:
+    """Print sections, those without anything to show left out."""
+    for section in listed:
         _print_section(console, section)
 
 

@@ -131,15 +131,18 @@ class Feasibility:
             return {("params" if name == "num_params" else name): value for name, value in metrics.items()}
         from naxcli.search_space.sizes import measure_config
 
-        counts: dict[str, Any] = measure_config(
-            self._space,
-            config,
-            num_classes=self._shape.num_classes,
-            in_channels=self._shape.in_channels,
-            image_size=self._recipe.with_choices(config).resolution or self._shape.image_size,
-            width=self._width,
-        )
-        return {"params": counts["num_params"], "flops": counts["flops"]}
+        sizes: dict[str, Any] = {
+            "num_classes": self._shape.num_classes,
+            "in_channels": self._shape.in_channels,
+            "image_size": self._recipe.with_choices(config).resolution or self._shape.image_size,
+            "width": self._width,
+        }
+        counts = measure_config(self._space, config, **sizes)
+        values = {"params": counts["num_params"], "flops": counts["flops"]}
+        if any(bound.quantity.startswith("inference_") for bound in self._bounds):
+            counts = measure_config(self._space, config, is_inference=True, **sizes)
+            values |= {"inference_params": counts["num_params"], "inference_flops": counts["flops"]}
+        return values
 
     def require_one(self, seed: int) -> None:
         """Check that some configuration is allowed: the default, a reference, one of a sample, or one reached from the best of it by

@@ -329,6 +329,7 @@ class Search:
             keep_if_cost_below=self._checkpoints.keep_if_cost_below(trial),
             tells_beginning=experiment.trial_timeout_seconds is not None,
             seconds_limit=experiment.trial_timeout_seconds,
+            uses_kernels=experiment.uses_kernels,
             may_cut_batches=not self._had_neighbours(trial.trial_id),
             space_digest=self._space_digest,
             forecast=self._forecast(trial),

@@ -45,17 +45,22 @@ class Variant:
 
     Args:
         build: Function `build(config, *, num_classes, in_channels, width=1.0) -> nn.Module`.
-        image_size: Side in pixels of the images that the network was made for.
+        image_size: Side in pixels of the images that the network was made for, or a function `config -> int`, which gets all of a
+            configuration, choices of the recipe too.
         test_crop: Share of the side of test images that their middle square keeps.
         recipe: Settings of the recipe that its training changes, by name: `naxcli train` and an export's header train it so.
         reference: Name of the reference configuration that was published at this size, which `naxcli bench` measures.
     """
 
     build: Callable[..., Any]
-    image_size: int = 224
+    image_size: int | Callable[[Config], int] = 224
     test_crop: float = LARGE_TEST_CROP
     recipe: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
+
+    def image_size_for(self, config: Config) -> int:
+        """Return the side in pixels of the images that a configuration's network was made for."""
+        return self.image_size(config) if callable(self.image_size) else self.image_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,8 @@ class Space:
         baselines: Networks of timm whose speed `naxcli bench` compares with that of the variants, with their image size.
         canonical: Function `config -> config`, the same for all configurations that are the same network by another name.
         zero_cost: Function `config -> {name: value}` of cheap metrics.
+        blocks: Function from a built network to the names, as in its `named_modules`, of the blocks that `naxcli study lesion`
+            deletes; None finds the residual ones.
         profiles: Functions `config -> numbers`, one for each block from input to output, by the name of what they are of, such as
             channels: a report shows them against the index of the block for the best, the middle and the worst configurations.
         paper: Citation.
@@ -101,6 +108,7 @@ class Space:
     baselines: Mapping[str, int] = field(default_factory=dict)
     canonical: Callable[[Config], Config] | None = None
     zero_cost: Callable[[Config], Mapping[str, float]] | None = None
+    blocks: Callable[[Any], Sequence[str]] | None = None
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     paper: str = ""
     origin: str = ""
@@ -206,6 +214,10 @@ class Space:
     def cheap_metrics(self, config: Config) -> dict[str, float]:
         """Return the metrics of `zero_cost`, none where there is no such function."""
         return dict(self._called("zero_cost", self.zero_cost, config)) if self.zero_cost else {}
+
+    def blocks_of(self, network: Any) -> list[str] | None:
+        """Return the names of a network's blocks, None where the space does not say."""
+        return list(self._called("blocks", self.blocks, network)) if self.blocks else None
 
     def profile(self, name: str, config: Config) -> tuple[float, ...]:
         """Return one of the profiles of a configuration."""

@@ -20,9 +20,12 @@ def variant_names(space: Space) -> tuple[str, ...]:
     return (REDUCED, *space.variants)
 
 
-def usual_image_size(space: Space, variant: str) -> int | None:
-    """Return the input size in pixels that a variant was made for, None for the reduced network, which takes that of its data."""
-    return None if variant == REDUCED else space.variant(variant).image_size
+def usual_image_size(space: Space, variant: str, config: Config) -> int | None:
+    """Return the input size in pixels that a configuration's variant was made for, None for the reduced network.
+
+    That one takes the size of its data, where the configuration does not choose its resolution.
+    """
+    return None if variant == REDUCED else space.variant(variant).image_size_for(config)
 
 
 def build_network(

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.measure.counts import count_macs, num_params
+from naxcli.measure.counts import count_macs, num_params, single_branch_form
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space
 from naxcli.search_space.networks import REDUCED, build_network
@@ -31,10 +31,12 @@ def measure_config(
     image_size: int,
     width: float = 1.0,
     variant: str = REDUCED,
+    is_inference: bool = False,
 ) -> dict[str, int]:
     """Return `num_params` and `flops`, the multiply-adds of one image forward, of a configuration's network.
 
     The network is built on the meta device: it has shapes, but no memory. A builder that needs real tensors gets them.
+    With `is_inference` the counts are those of its form for inference, in which branches are one layer.
 
     Raises:
         NaxcliError: If the space makes no networks, or has no such variant.
@@ -50,6 +52,7 @@ def measure_config(
             image_size=image_size,
             width=width,
         )
+        network = single_branch_form(network) if is_inference else network
         return {
             "num_params": num_params(network),
             "flops": count_macs(network, (in_channels, image_size, image_size)),

@@ -31,11 +31,12 @@ OBJECTIVES = ("params", "flops", "latency_ms")
 # Settings that are tables of settings.
 TABLES = frozenset({"recipe", "limits"})
 MEMORY_CHOICES = ("auto", "always", "never")
+KERNEL_CHOICES = ("auto", "off")
 # How workers elsewhere are reached is a fact of one invocation: a file may be untrusted, and a scheduler or job script runs code.
 CONNECTION_SETTINGS = frozenset({"cluster", "tls_ca_file", "tls_cert", "tls_key", "insecure"})
 # What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
 CHANGEABLE = (
-    frozenset({"budget", "budget_evaluations", "cost", "trials", "workers", "threads", "data_root", "space"})
+    frozenset({"budget", "budget_evaluations", "cost", "trials", "workers", "threads", "data_root", "space", "kernels"})
     | CONNECTION_SETTINGS
 )
 
@@ -83,6 +84,7 @@ class Experiment:
         trials: Number of finished trials at which the search ends; None is no limit.
         workers: Number of trials at once, or `auto`.
         threads: CPU threads of one worker; None shares the cores out.
+        kernels: Whether networks train with Triton's kernels on a GPU: `auto`, where they are faster, or `off`.
         cluster: Address of a Dask scheduler, or `slurm:FILE`; `local` or None is this machine.
         tls_ca_file: Certificate of the authority that signed those of the scheduler at `tls://...`; None takes Dask's configuration.
         tls_cert: This side's own certificate there.
@@ -123,6 +125,7 @@ class Experiment:
     trials: int | None = None
     workers: int | str = "auto"
     threads: int | None = None
+    kernels: str = "auto"
     cluster: str | None = None
     tls_ca_file: str | None = None
     tls_cert: str | None = None
@@ -141,6 +144,7 @@ class Experiment:
         if not (self.workers == "auto" or (isinstance(self.workers, int) and self.workers >= 1)):
             raise NaxcliError(f"workers is {self.workers!r}", hint="write a whole number of at least 1, or auto")
         _require(self.data_in_memory in MEMORY_CHOICES, "data_in_memory", self.data_in_memory, "auto, always or never")
+        _require(self.kernels in KERNEL_CHOICES, "kernels", self.kernels, " or ".join(KERNEL_CHOICES))
         _require(self.rung_schedule in RUNG_SCHEDULES, "rung_schedule", self.rung_schedule, " or ".join(RUNG_SCHEDULES))
         models = " or ".join(SEARCHER_MODELS)
         _require(self.searcher_model in SEARCHER_MODELS, "searcher_model", self.searcher_model, models)
@@ -267,6 +271,10 @@ class Experiment:
             tls_key=self.tls_key,
             insecure=self.insecure,
         )
+
+    @property
+    def uses_kernels(self) -> bool:
+        return self.kernels != "off"
 
     @property
     def budget_seconds(self) -> float | None:

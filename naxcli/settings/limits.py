@@ -23,6 +23,7 @@ class Bound(NamedTuple):
 class Limits:
     """Limits on a network: parameters, multiply-adds of one image forward, and latency in ms of one image on the search's device.
 
+    `inference_params` and `inference_flops` are those of the network's form for inference, in which branches are one layer.
     Both ends of a quantity together are a band. Latency is measured by the trial itself, the others before it.
 
     Raises:
@@ -33,6 +34,10 @@ class Limits:
     max_params: float | None = None
     min_flops: float | None = None
     max_flops: float | None = None
+    min_inference_params: float | None = None
+    max_inference_params: float | None = None
+    min_inference_flops: float | None = None
+    max_inference_flops: float | None = None
     max_latency_ms: float | None = None
 
     def __post_init__(self) -> None:

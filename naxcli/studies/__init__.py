@@ -1,1 +1,1 @@
-"""Observational studies of networks: what is looked at, and the numbers of it. Kept in a run's folder `studies/`."""
+"""Observational studies of networks: what is done to them, and what is measured then. Imports torch; reads and writes no file."""

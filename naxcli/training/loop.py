@@ -29,9 +29,17 @@ from naxcli.training.checkpoint import CheckpointWriter, load_checkpoint, on_hos
 from naxcli.training.depthwise import restore_convolutions, speed_up_depthwise
 from naxcli.training.distributed import ALONE, Processes, synchronise_batch_norms
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
+from naxcli.training.kernels.switch import switch_off, switch_on
 from naxcli.training.optimizer import build_optimizer
 from naxcli.training.request import Outcome, TrainingRequest
-from naxcli.training.step import EagerStep, GradientStep, GraphCaptureError, choose_step, set_float32_precision
+from naxcli.training.step import (
+    EagerStep,
+    GradientStep,
+    GraphCaptureError,
+    choose_step,
+    holds_update,
+    set_float32_precision,
+)
 from naxcli.training.validation import validation_sums
 
 _logger = logging.getLogger(__name__)
@@ -180,9 +188,10 @@ class Training:
         self._request = request
         self._device = device
         self._network = _prepared(network, recipe, device, processes)
+        self._has_kernels = request.uses_kernels and switch_on(self._network, device)
         self._dataset = _placed(dataset, device)
         self._batches = make_batches(self._dataset, recipe, seed=request.seed, device=device)
-        self._optimizer = build_optimizer(self._network, recipe)
+        self._optimizer = build_optimizer(self._network, recipe, has_kernels=self._has_kernels)
         self._average = ModelEmaV3(self._network, decay=recipe.ema_decay) if recipe.ema_decay else None
         self._eager = EagerStep(
             self._network,
@@ -247,14 +256,16 @@ class Training:
         if self._gradient_step is None:
             self._gradient_step = self._choose_step(images, targets)
         self._loss_sum += self._gradient_step(images, targets)
-        self._optimizer.step()
+        if not holds_update(self._gradient_step):
+            self._optimizer.step()
         self.step += 1
         if self._average is not None:
             self._average.update(self._network, step=self.step)
 
     def _choose_step(self, images: Tensor, targets: Tensor) -> GradientStep:
         try:
-            return choose_step(self._eager, images, targets, num_steps=self.last_step - self.step)
+            num_steps = self.last_step - self.step
+            return choose_step(self._eager, images, targets, num_steps=num_steps, optimizer=self._optimizer)
         except GraphCaptureError:
             self._on_failed_capture()
             return self._eager
@@ -301,6 +312,8 @@ class Training:
         """End what makes batches, and leave the network's layers as they came."""
         self._batches.close()
         restore_convolutions(self._network)
+        if self._has_kernels:
+            switch_off(self._network)
 
     def save_before_decay(self) -> None:
         """Keep, until the end, the state that a longer training continues from, where the decay begins with this step."""

@@ -32,6 +32,7 @@ class TrainingRequest:
         best_to: File for a checkpoint after each whole epoch that is more accurate than all before it.
         grad_accum_steps: Number of parts that each batch is cut into, to need less memory.
         uses_graphs: Whether steps may be CUDA graphs, where those are faster.
+        uses_kernels: Whether the network may be computed with Triton's kernels on a GPU, where those are faster.
         may_cut_batches: Whether batches may be cut into more parts where a CUDA device runs out of memory, which changes
             what batch normalization sees; if not, the error propagates.
     """
@@ -48,6 +49,7 @@ class TrainingRequest:
     best_to: Path | None = None
     grad_accum_steps: int = 1
     uses_graphs: bool = True
+    uses_kernels: bool = True
     may_cut_batches: bool = True
 
     @property

@@ -1,7 +1,7 @@
 """One training step up to the gradients: forward, loss, backward, eagerly or as a CUDA graph, never asking the device.
 
-A CUDA graph holds forward and backward only: an optimizer's learning rate and bias corrections are Python numbers that
-a capture would freeze.
+A CUDA graph holds the optimizer's step as well where that reads learning rate and step from the device. Those of others are Python
+numbers, which a capture would freeze.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,20 @@ _GRAPH_HEADROOM = 1.3  # of the memory that a step was seen to take
 _MIN_STEPS_FOR_GRAPH = 50  # a shorter training does not win back capture and comparison
 
 GradientStep = Callable[[Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class GraphableOptimizer(Protocol):
+    """An optimizer whose step a CUDA graph can hold; see `FusedLamb`, whose methods these are."""
+
+    param_groups: list[dict[str, Any]]
+
+    def prepare(self) -> None: ...
+    def note_gradients(self) -> bool: ...
+    def begin_step(self) -> None: ...
+    def step_in_graph(self) -> None: ...
+    def step(self, closure: None = None) -> None: ...
+    def changed_tensors(self) -> list[Tensor]: ...
 
 
 def autocast_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
@@ -155,23 +170,36 @@ class GraphCaptureError(RuntimeError):
 class GraphedStep:
     """Forward and backward of one batch shape as a CUDA graph; the network is as before after the capture.
 
+    Args:
+        eager: Eager step of the network.
+        images: Images of a typical batch.
+        targets: Targets of that batch.
+        optimizer: Optimizer, prepared, whose step the graph takes as well; None leaves the step to who calls.
+
     Raises:
         GraphCaptureError: If the capture fails.
         RuntimeError: If the network does, before.
     """
 
-    def __init__(self, eager: EagerStep, images: Tensor, targets: Tensor) -> None:
+    def __init__(
+        self, eager: EagerStep, images: Tensor, targets: Tensor, optimizer: GraphableOptimizer | None = None
+    ) -> None:
+        self.optimizer = optimizer
         self._images, self._targets = images.clone(), targets.clone()
         self._graph = torch.cuda.CUDAGraph()
         is_capturing = False
         try:
-            with _unchanged(eager.network, images.device):
+            with _unchanged(eager.network, images.device, optimizer):
                 stream = self._warm_up(eager)
                 is_capturing = True
                 # On the stream of the warm-up, where autograd may have nodes. Other threads, such as a loader's that pins
                 # memory, may ask CUDA for what a capture in the usual mode would break at.
                 with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                     self._loss = eager.accumulate(self._images, self._targets, cache_casts=False)
+                    if optimizer is not None:
+                        optimizer.step_in_graph()
+                if optimizer is not None:
+                    optimizer.note_gradients()  # which the capture has made; they stay where they are
         except RuntimeError as error:  # of putting things back too, which is where a failed capture may show
             if is_capturing:
                 raise GraphCaptureError("a CUDA graph of the network's step could not be captured") from error
@@ -186,6 +214,10 @@ class GraphedStep:
             for _ in range(_WARMUP_STEPS):
                 eager.network.zero_grad(set_to_none=True)
                 eager.accumulate(self._images, self._targets, cache_casts=False)
+            if self.optimizer is not None:
+                if not self.optimizer.note_gradients():
+                    raise RuntimeError("gradients are laid out in memory otherwise than parameters")
+                self.optimizer.step_in_graph()
         torch.cuda.current_stream(device).wait_stream(stream)
         eager.network.zero_grad(set_to_none=True)  # so that the capture makes gradients that each replay overwrites
         return stream
@@ -194,6 +226,8 @@ class GraphedStep:
         """Return the mean loss, to be used before the next call, and leave the gradients in the parameters."""
         self._images.copy_(images)
         self._targets.copy_(targets)
+        if self.optimizer is not None:
+            self.optimizer.begin_step()
         self._graph.replay()
         return self._loss
 
@@ -204,7 +238,14 @@ def capture_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps: int) -> GradientStep:
+def holds_update(step: GradientStep) -> bool:
+    """Return whether a step takes the optimizer's as well."""
+    return isinstance(step, GraphedStep) and step.optimizer is not None
+
+
+def choose_step(
+    eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps: int, optimizer: object = None
+) -> GradientStep:
     """Return the faster of the eager step and its CUDA graph; always the eager one off CUDA and where batches are cut.
 
     Args:
@@ -212,6 +253,7 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
         images: Images of a typical batch.
         targets: Targets of that batch.
         num_steps: Steps of the training ahead; a capture takes time that few steps do not win back.
+        optimizer: Optimizer whose step the graph may take as well, which `holds_update` tells.
 
     Raises:
         GraphCaptureError: If a capture failed that should have succeeded.
@@ -220,17 +262,29 @@ def choose_step(eager: EagerStep, images: Tensor, targets: Tensor, *, num_steps:
     if images.device.type != "cuda" or num_steps < _MIN_STEPS_FOR_GRAPH or not is_whole:
         return eager
     stream = torch.cuda.current_stream(images.device)
+    graphable = optimizer if isinstance(optimizer, GraphableOptimizer) else None
+
+    def eagerly(images: Tensor, targets: Tensor) -> Tensor:
+        loss = eager(images, targets)
+        if graphable is not None:
+            graphable.step()
+        return loss
+
     eager_seconds = graphed_seconds = float("inf")
     try:
-        with _unchanged(eager.network, images.device):
-            eager_seconds = _seconds(eager, images, targets)
+        if graphable is not None:
+            with _unchanged(eager.network, images.device):
+                eager(images, targets)
+            graphable.prepare()
+        with _unchanged(eager.network, images.device, graphable):
+            eager_seconds = _seconds(eagerly, images, targets)
             torch.cuda.reset_peak_memory_stats(images.device)  # that of cuDNN's search for plans is no step's
             # A capture that fails can leave the process's random numbers unusable, so it is not tried where it would.
             with _synchronisation_refused():
                 eager(images, targets)
         if eager.grad_accum_steps == 1 and _has_room_for_graph(images.device):
-            graphed = GraphedStep(eager, images, targets)
-            with _unchanged(eager.network, images.device):
+            graphed = GraphedStep(eager, images, targets, graphable)
+            with _unchanged(eager.network, images.device, graphable):
                 graphed_seconds = _seconds(graphed, images, targets)
     except GraphCaptureError:
         torch.cuda.set_stream(stream)  # a failed capture leaves its own in some versions of torch
@@ -275,14 +329,18 @@ def _seconds(step: GradientStep, images: Tensor, targets: Tensor) -> float:
 
 
 @contextmanager
-def _unchanged(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put buffers (running statistics) and the device's random state back afterwards."""
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+def _unchanged(network: nn.Module, device: torch.device, optimizer: GraphableOptimizer | None = None) -> Iterator[None]:
+    """Put buffers (running statistics), the device's random state, and what an optimizer changes back afterwards."""
+    changed = [*network.buffers(), *(() if optimizer is None else optimizer.changed_tensors())]
+    values = [(tensor, tensor.detach().clone()) for tensor in changed]
+    groups = [] if optimizer is None else [(group, group["step"]) for group in optimizer.param_groups]
     random_state = torch.cuda.get_rng_state(device)
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+            for tensor, value in values:
+                tensor.copy_(value)
+        for group, num_steps in groups:
+            group["step"] = num_steps
         torch.cuda.set_rng_state(random_state, device)

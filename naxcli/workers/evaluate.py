@@ -116,7 +116,7 @@ def _warm_up(task: TrialTask) -> Space:
         from naxcli.measure.devices import device_of_worker
 
         device_of_worker()
-        _dataset(task.data)
+        load_data(task.data)
     _leave_out_of_collection(task.space, task.data)
     return space
 
@@ -134,7 +134,7 @@ def _leave_out_of_collection(space: str, data: DataRequest | None) -> None:
 def load_task_data(task: TrialTask) -> tuple[Space, Any]:
     """Return the space and the Dataset of a task that trains, loaded once per worker."""
     assert task.data is not None
-    return _warm_up(task), _dataset(task.data)
+    return _warm_up(task), load_data(task.data)
 
 
 def _call(task: TrialTask, space: Space) -> Result:
@@ -191,7 +191,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
     assert task.data is not None and task.recipe is not None
     torch.set_num_threads(task.threads)
     device = device_of_worker()
-    dataset = _dataset(task.data)
+    dataset = load_data(task.data)
     image_size = task.recipe.resolution or dataset.image_size
     shape = {"num_classes": dataset.num_classes, "in_channels": dataset.in_channels, "image_size": image_size}
     counts = measure_config(space, task.config, width=task.width, **shape)
@@ -224,6 +224,7 @@ def _train(task: TrialTask, space: Space, heartbeat: Heartbeat | None) -> Result
         may_start_anew=True,
         checkpoint_to=checkpoint,
         uses_graphs=task.uses_graphs,
+        uses_kernels=task.uses_kernels,
         may_cut_batches=task.may_cut_batches,
     )
     with _beside_others(device, heartbeat) as before_step:
@@ -434,7 +435,8 @@ def loaded_space(origin: str, digest: str | None) -> Space:
 
 
 @functools.lru_cache(maxsize=2)
-def _dataset(request: DataRequest) -> Any:
+def load_data(request: DataRequest) -> Any:
+    """Return the Dataset of a request, which this process keeps for the next one."""
     from naxcli.data.dataset import load_dataset
 
     dataset = load_dataset(

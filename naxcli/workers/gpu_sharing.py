@@ -178,6 +178,7 @@ def measure_sharing(
         width=experiment.width,
         recipe=experiment.recipe,
         threads=slot.threads,
+        uses_kernels=experiment.uses_kernels,
     )
     with WorkerPool(probe, slots=[slot] * num) as pool:
         # Loads data and kernels in every process, and finds the configuration that needs most memory.
@@ -290,7 +291,9 @@ def _train_until(
         width=task.width,
     )
     # Far more epochs than there is time for.
-    request = TrainingRequest(recipe=recipe, epochs=10_000.0, seed=task.seed, device=device)
+    request = TrainingRequest(
+        recipe=recipe, epochs=10_000.0, seed=task.seed, device=device, uses_kernels=task.uses_kernels
+    )
     outcome = train(network, dataset, request, on_step=on_step, should_stop=should_stop)
     del network
     return_memory()

@@ -27,6 +27,7 @@ from typing import Any
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.settings.connection import Connection
 from naxcli.settings.units import format_duration
+from naxcli.training.kernels.choice import CHOICES_VARIABLE
 from naxcli.workers.admission import Admission
 from naxcli.workers.device_lock import LOCK_VARIABLE
 from naxcli.workers.slots import Slot
@@ -203,7 +204,8 @@ class WorkerPool:
         locks = Path(dask.config.get("temporary-directory"))
         devices = [slot.cuda_device for slot in self._slots]
         environments = [
-            slot.environment()
+            {CHOICES_VARIABLE: str(locks / "kernels")}
+            | slot.environment()
             | ({LOCK_VARIABLE: str(locks / f"gpu-{devices.index(slot.cuda_device)}")} if self.shares_devices else {})
             for slot in self._slots
         ]

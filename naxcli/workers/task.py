@@ -62,6 +62,7 @@ class TrialTask:
         keep_if_cost_below: Cost below which the checkpoint is kept; None keeps every one.
         seconds_limit: Time after which the trial ends as a timeout.
         uses_graphs: Whether steps of the training may be CUDA graphs.
+        uses_kernels: Whether the network may be trained with Triton's kernels.
         may_cut_batches: Whether batches are cut where a GPU runs out of memory, rather than the trial ended.
         tells_beginning: Whether the worker reports when the trial begins, after loading what it loads once.
         needed_measures: Further objectives that the space's `evaluate` has to return beside the cost.
@@ -86,6 +87,7 @@ class TrialTask:
     keep_if_cost_below: float | None = None
     seconds_limit: float | None = None
     uses_graphs: bool = True
+    uses_kernels: bool = True
     may_cut_batches: bool = True
     tells_beginning: bool = False
     needed_measures: tuple[str, ...] = ()

@@ -162,6 +162,7 @@ SEARCH = [
     (f"search {TINY} --set image_size=-8", "image_size"),
     (f"search {TINY} --set image_size=1.5", "image_size"),
     (f"search {TINY} --set data_in_memory=maybe", "data_in_memory"),
+    (f"search {TINY} --set kernels=on", "kernels"),
     (f"search {TINY} --set rung_schedule=steps", "rung_schedule"),
     (f"search {TINY} --set skip_corrupt=perhaps", "skip_corrupt"),
     (f"search {TINY} --set limits.max_width=3", "max_width"),

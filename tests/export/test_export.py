@@ -168,7 +168,7 @@ def test_bad_requests_are_clear_errors(changes: dict[str, Any], message: str, tm
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("layout", ["safetensors", "plain", "model", "training", "averaged"])
+@pytest.mark.parametrize("layout", ["safetensors", "plain", "model", "training", "averaged", "decayed"])
 def test_weights_are_read_from_every_kind_of_checkpoint(layout: str, tmp_path: Path) -> None:
     state = trained_network().state_dict()
     other = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
@@ -181,6 +181,7 @@ def test_weights_are_read_from_every_kind_of_checkpoint(layout: str, tmp_path: P
             "model": {"model": state, "epoch": 3},
             "training": {"format": 1, "network": state, "average": None},
             "averaged": {"format": 1, "network": other, "average": state},
+            "decayed": {"format": 1, "network": other, "average": other, "evaluated": state},
         }[layout]
         torch.save(content, path)
     read = read_weights(path)

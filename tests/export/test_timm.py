@@ -26,6 +26,10 @@ from tests.command_line import load_alone
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
 
 
+# Spaces of networks so deep that TorchScript and the like take long.
+DEEP = {"efficientnet", "mobileone", "mobileone_swiftformer", "nasnet"}
+
+
 def subjects() -> Iterator[Any]:
     """Yield every space that ships networks of its own, variant and reference; of a full-size variant all references but one are slow."""
     for space in shipped_spaces():
@@ -35,7 +39,7 @@ def subjects() -> Iterator[Any]:
         references = list(load_space(space).reference)
         for variant in variant_names(load_space(space)):
             for reference in references:
-                is_slow = variant != REDUCED and reference != references[-1]
+                is_slow = space in DEEP or (variant != REDUCED and reference != references[-1])
                 marks = [pytest.mark.slow] if is_slow else []
                 yield pytest.param((space, variant, reference), id=f"{space}-{variant}-{reference}", marks=marks)
 
@@ -46,6 +50,7 @@ class Subject:
 
     name: str
     image_size: int
+    has_pairs: bool  # whether its stages give two maps, as NASNet's, which the hooks of timm refuse
 
     def create(self, **arguments: Any) -> nn.Module:
         torch.manual_seed(0)
@@ -79,7 +84,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     path = folder / f"{name}.py"
     path.write_text(render(dataclasses.replace(wanted, weights=weights), bundle))
     load_alone(path)
-    return Subject(name=name, image_size=wanted.image_size)
+    return Subject(name=name, image_size=wanted.image_size, has_pairs=space_name == "nasnet")
 
 
 def traced(network: nn.Module) -> nn.Module:
@@ -164,6 +169,8 @@ def test_the_weights_fit_other_channels_and_classes(num_classes: int, subject: S
 
 @pytest.mark.parametrize("wrapper", ["list", "dict", "hook", "fx", "getter"])
 def test_every_feature_wrapper_gives_the_maps_that_it_announces(wrapper: str, subject: Subject) -> None:
+    if wrapper == "hook" and subject.has_pairs:
+        pytest.skip("timm's hooks take one map")
     network = subject.create(pretrained=True, features_only=True, feature_cls=wrapper)
     maps = network(subject.images())
     assert_maps_are_those_of(
@@ -176,9 +183,12 @@ def test_intermediate_maps_are_those_of_the_forward_pass(subject: Subject) -> No
     info = timm.models.FeatureInfo(network.feature_info, len(network.feature_info))
     last, maps = network.forward_intermediates(images, output_fmt="NCHW")
     assert_maps_are_those_of(info, maps, subject.image_size)
-    assert torch.equal(last, network.forward_features(images)) and torch.equal(maps[-1], last)
-    hooked = subject.create(features_only=True, feature_cls="hook")
-    assert all(torch.equal(one, other) for one, other in zip(maps, hooked(images), strict=True))
+    assert torch.equal(last, network.forward_features(images))
+    # Some of timm's networks have one more convolution before the classifier.
+    if info.channels()[-1] == network.num_features:
+        assert torch.equal(maps[-1], last)
+    wrapped = subject.create(features_only=True, feature_cls="list" if subject.has_pairs else "hook")
+    assert all(torch.equal(one, other) for one, other in zip(maps, wrapped(images), strict=True))
     for indices, expected in {2: maps[-2:], (0, -1): [maps[0], maps[-1]], (1,): maps[1:2]}.items():
         chosen = network.forward_intermediates(images, indices=indices, intermediates_only=True, stop_early=True)
         assert all(torch.equal(one, other) for one, other in zip(chosen, expected, strict=True))
@@ -240,4 +250,4 @@ def test_timms_optimizers_decay_matrices_only_and_know_the_depth_of_each_layer(s
     assert largest == sorted(largest)
     assert len(set(scale.values())) > len(in_order) + 2  # block by block, not only stage by stage
     coarse = timm.models.group_parameters(network, network.group_matcher(coarse=True))
-    assert len(in_order) <= len(coarse) <= len(in_order) + 2
+    assert len(in_order) <= len(coarse) < len(set(scale.values()))

@@ -129,8 +129,8 @@ def test_a_cuda_toolkit_without_a_gpu_is_not_warned_of(tmp_path: Path) -> None:
 
 def test_variants_name_their_usual_image_size() -> None:
     assert variant_names(SPACE) == ("reduced", "T", "S", "TP")
-    assert usual_image_size(SPACE, "reduced") is None
-    assert usual_image_size(SPACE, "TP") == 224
+    assert usual_image_size(SPACE, "reduced", NEXCEPTION) is None
+    assert usual_image_size(SPACE, "TP", NEXCEPTION) == 224
 
 
 def test_a_slower_network_has_a_higher_latency() -> None:

@@ -49,11 +49,16 @@ def space_with(**variants: Any) -> Space:
 
 
 def test_a_variant_and_a_plain_function_build_the_same_network() -> None:
-    space = space_with(plain=full_size, sized=sized, described=Variant(build=full_size, image_size=96))
+    space = space_with(
+        plain=full_size,
+        sized=sized,
+        described=Variant(build=full_size, image_size=96),
+        asked=Variant(build=full_size, image_size=lambda config: 100 * int(config["depth"])),
+    )
     for name in space.variants:
         network = build_network(space, REFERENCE, variant=name, num_classes=5, in_channels=3, image_size=8)
         assert network[-1].out_features == 5
-    assert [usual_image_size(space, name) for name in space.variants] == [224, 160, 96]
+    assert [usual_image_size(space, name, REFERENCE) for name in space.variants] == [224, 160, 96, 200]
     assert space.variant("plain") == Variant(build=full_size)
 
 

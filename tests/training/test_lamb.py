@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from naxcli.settings.recipe import Recipe
-from naxcli.training.optimizer import Lamb, build_optimizer
+from naxcli.training.lamb import Lamb
+from naxcli.training.optimizer import build_optimizer
 
 
 def small_network(seed: int = 0) -> nn.Sequential:
@@ -52,7 +53,7 @@ def groups_of(network: nn.Module) -> list[dict[str, object]]:
 def test_lamb_equals_timms_over_100_steps(
     memory_format: torch.memory_format, buffer_elements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("naxcli.training.optimizer._CPU_BUFFER_ELEMENTS", buffer_elements)
+    monkeypatch.setattr("naxcli.training.lamb._CPU_BUFFER_ELEMENTS", buffer_elements)
     ours, theirs = small_network().double(), small_network().double()
     ours.to(memory_format=memory_format)
     take_steps(ours, build_optimizer(ours, Recipe()), 100)

@@ -18,7 +18,7 @@ from naxcli.errors import NaxcliError
 from naxcli.records.trial import EpochRecord, Status
 from naxcli.search_space.contract import load_space
 from naxcli.settings.recipe import Recipe
-from naxcli.training import checkpoint, loop, step
+from naxcli.training import checkpoint, loop, optimizer, step
 from naxcli.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from naxcli.training.host_memory import keep_freed_memory, return_freed_memory
 from naxcli.training.loop import seed_everything, set_drop_path, train
@@ -601,6 +601,22 @@ def test_a_capture_that_fails_is_told_from_a_network_that_does(fails_in: str, mo
     with pytest.raises(RuntimeError) as raised:
         step.GraphedStep(eager, torch.randn(2, 4), torch.rand(2, 2))
     assert isinstance(raised.value, step.GraphCaptureError) == (fails_in != "the warm-up")
+
+
+def test_kernels_are_switched_on_where_they_are_wanted_and_off_at_the_end(
+    few_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(loop, "switch_on", lambda *_: calls.append("on") or True)
+    monkeypatch.setattr(loop, "switch_off", lambda _: calls.append("off"))
+    # Its kernels are for a GPU.
+    monkeypatch.setattr(
+        loop, "build_optimizer", lambda network, recipe, **_: optimizer.build_optimizer(network, recipe)
+    )
+    train_small(few_digits, QUICK, epochs=0.01)
+    assert calls == ["on", "off"]
+    train_small(few_digits, QUICK, epochs=0.01, uses_kernels=False)
+    assert calls == ["on", "off"]
 
 
 def test_a_failed_capture_is_reported_and_the_training_goes_on_without_a_graph(

@@ -11,7 +11,7 @@ from naxcli.errors import NaxcliError
 from naxcli.records.files import make_folder, write_file
 from naxcli.report.data import ReportData
 from naxcli.report.figures.matplotlib import PAINTERS
-from naxcli.report.section import figures_of
+from naxcli.report.section import Section, figures_of
 from naxcli.report.sections import sections
 
 if TYPE_CHECKING:
@@ -36,7 +36,12 @@ STYLE: Any = {
 
 
 def write_plots(folder: Path, data: ReportData, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Write every figure of the report in every format, and return the files; figures without data are left out.
+    """Write every figure of the report in every format, as `write_figures`."""
+    return write_figures(folder, sections(data), formats)
+
+
+def write_figures(folder: Path, listed: Sequence[Section], formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write every figure of sections in every format, and return the files; figures without data are left out.
 
     Raises:
         NaxcliError: if Matplotlib is not installed, a format is unknown, or the folder cannot be written.
@@ -45,7 +50,7 @@ def write_plots(folder: Path, data: ReportData, formats: Sequence[str] = ("png",
         raise NaxcliError(f"plots cannot be written as {', '.join(unknown)}", hint=f"formats: {', '.join(FORMATS)}")
     make_folder(folder)
     paths = []
-    for name, figure in painted(data):
+    for name, figure in painted_sections(listed):
         for kind in formats:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata=None if kind == "png" else _undated(kind))
@@ -55,7 +60,12 @@ def write_plots(folder: Path, data: ReportData, formats: Sequence[str] = ("png",
 
 
 def painted(data: ReportData) -> Iterator[tuple[str, MatplotlibFigure]]:
-    """Yield the name and the drawn figure of everything that the run has data for.
+    """Yield the name and the drawn figure of everything that the run has data for, as `painted_sections`."""
+    return painted_sections(sections(data))
+
+
+def painted_sections(listed: Sequence[Section]) -> Iterator[tuple[str, MatplotlibFigure]]:
+    """Yield the name and the drawn figure of everything in sections that there is data for.
 
     Raises:
         NaxcliError: if Matplotlib is not installed.
@@ -68,7 +78,7 @@ def painted(data: ReportData) -> Iterator[tuple[str, MatplotlibFigure]]:
             "plots need Matplotlib, which is not installed", why=str(error), hint="pip install 'naxcli[html]'"
         ) from error
     with mpl.rc_context(STYLE):
-        for described in figures_of(sections(data)):
+        for described in figures_of(listed):
             size, paint = PAINTERS[type(described.content)]
             found = described.content
             figure = Figure(figsize=size(found) if callable(size) else size, layout="constrained")

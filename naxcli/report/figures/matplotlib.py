@@ -11,6 +11,7 @@ from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
 from naxcli.report.figures.diagram import Diagram, Dots, Line, ThinLines
 from naxcli.report.figures.scales import Scale, scale_of
+from naxcli.report.figures.studies import Surface
 from naxcli.report.text import abridge, with_unit
 
 if TYPE_CHECKING:
@@ -319,6 +320,22 @@ def paint_diagram(figure: Figure, found: Diagram) -> None:
     _add_legend(figure)
 
 
+def paint_surface(figure: Figure, found: Surface) -> None:
+    """Draw a loss over a plane as contours."""
+    axes = figure.subplots()
+    z = np.ma.masked_invalid(found.z)
+    filled = axes.contourf(found.xs, found.ys, z, levels=found.levels, cmap="Blues")
+    axes.contour(found.xs, found.ys, z, levels=found.levels, colors="black", linewidths=0.3)
+    axes.plot(0, 0, "D", color=ACCENT, markersize=4)
+    _set_axes(axes, found.x, found.y)
+    axes.grid(visible=False)
+    scale = scale_of(found.title, found.levels)
+    bar = figure.colorbar(filled, ax=axes, label=scale.title)
+    values, texts = _ticks(scale)
+    bar.set_ticks(values, labels=texts)
+    bar.ax.set_ylim(found.levels[0], found.levels[-1])
+
+
 def _rows(scale: Scale, row: float = ROW) -> Size:
     """Return the size of a figure of rows: wider than a column where long names would leave too little of it."""
     longest = max(len(text) for _, text in scale.all_ticks)
@@ -348,6 +365,7 @@ PAINTERS: dict[type, tuple[Size | Callable[[Any], Size], Callable[[Figure, Any],
     charts.Progress: ((PAGE, 3.0), paint_progress),
     charts.Parallel: (_size_of_parallel, paint_parallel),
     Diagram: ((COLUMN, 2.6), paint_diagram),
+    Surface: ((COLUMN, 2.9), paint_surface),
     importance_charts.Bars: (_size_of_bars, paint_bars),
     importance_charts.PairMatrix: (_size_of_pairs, paint_pairs),
     importance_charts.Steps: (lambda found: _rows(found.y), paint_steps),

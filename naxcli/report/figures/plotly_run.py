@@ -25,6 +25,7 @@ from naxcli.report.figures.plotly_style import (
     label,
     level,
 )
+from naxcli.report.figures.studies import Surface
 from naxcli.report.text import with_unit
 
 # Above this number of points, WebGL draws them; below, SVG is sharper and prints.
@@ -278,8 +279,32 @@ def _words(mark: Dots | Line, point: str) -> dict[str, Any]:
     return {"customdata": ids, "hovertemplate": f"trial %{{customdata}}<br>{point}<extra></extra>"}
 
 
+def draw_surface(found: Surface) -> Drawing:
+    """Draw a loss over a plane as contours."""
+    contours = go.Contour(
+        x=found.xs,
+        y=found.ys,
+        z=[[None if math.isnan(value) else value for value in row] for row in found.z.tolist()],
+        contours={"start": found.levels[0], "end": found.levels[-1], "size": found.levels[1] - found.levels[0]},
+        colorscale=[[0, SURFACE], [1, "var(--level-5)"]],
+        line={"width": 0.5, "color": MUTED},
+        colorbar={"title": {"text": found.title, "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        hovertemplate="%{x:.3f}, %{y:.3f}: %{z:.4f}<extra></extra>",
+    )
+    network = go.Scatter(
+        x=[0],
+        y=[0],
+        mode="markers",
+        showlegend=False,
+        marker={"color": ACCENT, "symbol": "diamond", "size": 9},
+        hovertemplate="the network<extra></extra>",
+    )
+    return draw(contours, network, x=found.x, y=found.y, height=DIAGRAM_HEIGHT)
+
+
 DRAWERS: Drawers = {
     charts.Progress: draw_progress,
     charts.Parallel: draw_parallel,
     Diagram: draw_diagram,
+    Surface: draw_surface,
 }
