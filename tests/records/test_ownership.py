@@ -71,7 +71,13 @@ def create(session: Session) -> None:
         feasibility = Feasibility(session.space, session.experiment.limits, width=1.0, shape=None)
         _create(
             session,
-            _Prepared(data=None, description=None, configuration_space=configuration_space, feasibility=feasibility),
+            _Prepared(
+                data=None,
+                description=None,
+                shape=None,
+                configuration_space=configuration_space,
+                feasibility=feasibility,
+            ),
         ).close()
 
 
