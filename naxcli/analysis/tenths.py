@@ -47,12 +47,12 @@ def tenths(table: pd.DataFrame, vectors: Floats, profiles: Mapping[str, Profile]
     order = np.argsort(means["cost"], kind="stable")
     size = (num_configs + MIN_CONFIGS // 2) // MIN_CONFIGS
     starts = {"top": 0, "middle": (num_configs - size) // 2, "bottom": num_configs - size}
-    return [
-        _entry(
-            name, order[start : start + size], means, [config_of_row(table, int(row)) for row in rows[first]], profiles
-        )
-        for name, start in starts.items()
-    ]
+    entries = []
+    for name, start in starts.items():
+        chosen = order[start : start + size]
+        configs = [config_of_row(table, int(row)) for row in rows[first][chosen]] if profiles else []
+        entries.append(_entry(name, chosen, means, configs, profiles))
+    return entries
 
 
 def _entry(
@@ -67,8 +67,7 @@ def _entry(
         "num_configs": len(chosen),
         **{quantity: _spread(values[chosen]) for quantity, values in means.items()},
         "profiles": {
-            profile: _by_block([function(configs[number]) for number in chosen])
-            for profile, function in profiles.items()
+            profile: _by_block([function(config) for config in configs]) for profile, function in profiles.items()
         },
     }
 

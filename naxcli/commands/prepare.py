@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.files import check_target, guard_disk, write_atomically
 from naxcli.records.trial import Config
-from naxcli.search_space.contract import Space, space_digest
+from naxcli.search_space.contract import Space, shipped_spaces, space_digest
 from naxcli.search_space.prepared import SUFFIX, PreparedSpace
 from naxcli.search_space.zero_cost import SAMPLE_SEED, config_of, has_metrics, sample_to_measure
 
@@ -56,6 +56,7 @@ def prepare_space_file(
     if out.suffix != SUFFIX:
         raise NaxcliError(f"{out} is not named as a prepared space", hint=f"name it {out.with_suffix(SUFFIX)}")
     check_target(out, is_folder=False)
+    reference = _reference(space, out)
     if not has_metrics(space):
         raise NaxcliError(
             f"space {space.name!r} has nothing to measure before a trial",
@@ -70,11 +71,25 @@ def prepare_space_file(
             hint=f"naxcli space validate {space.origin} says what is wrong",
             exit_code=ExitCode.FAILED,
         )
-    is_file = space.origin.endswith(".py")
-    reference = os.path.relpath(space.origin, out.resolve().parent) if is_file else space.origin
     with guard_disk(out):
         write_atomically(out, dataclasses.replace(prepared, reference=reference).to_bytes())
     return prepared
+
+
+def _reference(space: Space, out: Path) -> str:
+    """Return what a prepared file names its space by, so that the user who names the file has named the code it loads."""
+    if space.origin in shipped_spaces():
+        return space.origin
+    file = Path(space.origin)
+    if file.suffix != ".py" or file.resolve().with_suffix(SUFFIX) != out.resolve():
+        raise NaxcliError(
+            f"{out} is not beside the space's file, with its name",
+            why="a space is code, and a prepared file loads the one of its own name beside it and no other",
+            hint=f"--out {shlex.quote(str(file.with_suffix(SUFFIX)))}"
+            if file.suffix == ".py"
+            else f"name the space by its file, not as {space.origin}",
+        )
+    return file.name
 
 
 def prepare_on(

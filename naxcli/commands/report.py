@@ -17,7 +17,7 @@ from naxcli.records.database import Records, read_trials_parquet
 from naxcli.records.directory import RunDirectory
 from naxcli.records.history import OBJECTIVE_COLUMNS
 from naxcli.records.studies import read_studies
-from naxcli.records.trial import CONFIG_PREFIX
+from naxcli.records.trial import CONFIG_PREFIX, Config
 from naxcli.search_space.contract import plain_config
 from naxcli.search_space.recorded import load_recorded_space, read_space
 
@@ -207,13 +207,25 @@ def _profiles(
     default = plain_config(configuration_space.get_default_configuration())
     try:
         space = load_recorded_space({"space": experiment.space}, named=named)
-        profiles: dict[str, Profile] = {name: partial(space.profile, name) for name in names if name in space.profiles}
-        for profile in profiles.values():
-            profile(default)  # the space may have changed since
+        known = [name for name in names if name in space.profiles]
+        for name in known:
+            space.profile(name, default)  # the space may have changed since
     except NaxcliError as error:
         reason = "; ".join(part for part in (error.why, error.hint) if part)
         return {}, [f"profiles by block ({', '.join(names)}) are left out: {error.what}: {reason}"]
-    return profiles, []
+    warnings: list[str] = []
+
+    def profile_of(name: str, config: Config) -> tuple[float, ...]:
+        """Return a configuration's profile, empty where its space has none of it."""
+        try:
+            return space.profile(name, config)
+        except NaxcliError as error:
+            warning = f"profile {name} is left out of configurations like {dict(config)}: {error.what}: {error.why}"
+            if not any(known.startswith(f"profile {name} ") for known in warnings):
+                warnings.append(warning)
+            return ()
+
+    return {name: partial(profile_of, name) for name in known}, warnings
 
 
 def report_table(

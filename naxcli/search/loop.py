@@ -336,8 +336,13 @@ class Search:
         )
 
     def _forecast(self, trial: Trial) -> Forecast | None:
-        """Return what a trial is stopped by, None where nothing does."""
+        """Return what a trial is stopped by, None where nothing does.
+
+        The random baseline is trained to the end: stopped by the other searcher's incumbent, it could not be compared with it.
+        """
         if self._stopping is None or self.incumbent is None:
+            return None
+        if trial.searcher == "random" != self.experiment.searcher:
             return None
         return self._stopping.forecast(trial.config, self.incumbent.cost)
 

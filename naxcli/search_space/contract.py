@@ -402,8 +402,14 @@ def space_digest(space: Space) -> str:
 def _load_prepared(path: Path) -> Space:
     """Return the space that a file of `naxcli space prepare` was made of, if that still is the same."""
     prepared = PreparedSpace.read(path)
-    is_file = prepared.reference.endswith(".py")
-    space = load_space(str(path.parent / prepared.reference) if is_file else prepared.reference)
+    is_shipped = prepared.reference in shipped_spaces()
+    if not is_shipped and prepared.reference != path.with_suffix(".py").name:
+        raise NaxcliError(
+            f"{path} names the space {prepared.reference!r}",
+            why="a space is code, and a prepared file loads the one of its own name beside it and no other",
+            hint=f"put the space's file at {path.with_suffix('.py')}, and prepare it again",
+        )
+    space = load_space(prepared.reference if is_shipped else str(path.with_suffix(".py")))
     if space.version != prepared.version or space_digest(space) != prepared.digest:
         changed = f"version {prepared.version} then, {space.version} now"
         raise NaxcliError(

@@ -24,7 +24,7 @@ class PreparedSpace:
     """Zero-cost metrics of a sample of a space, and the trunk of the ensemble that was pretrained on them.
 
     Args:
-        reference: By which the space is loaded: a shipped name, a module, or a path, of a file relative to it.
+        reference: By which the space is loaded: a shipped name, or the name of a file beside it.
         name: Of the space.
         version: Of the space.
         digest: Of the space, as `space_digest` returns it.
@@ -82,9 +82,13 @@ class PreparedSpace:
             facts = json.loads(_metadata(content)["naxcli"])
             is_ours = facts.pop("format") == FORMAT
             facts["metric_names"] = tuple(facts["metric_names"])
+            if not all(isinstance(facts[name], str) for name in ("reference", "name", "version", "digest")):
+                raise ValueError("what names its space is no text")
+            if not all(isinstance(size, int | float) for size in dict(facts["shape"]).values()):
+                raise ValueError("the sizes of its networks are no numbers")
             trunk = tuple(tensors[f"{_TRUNK}{number}"] for number in range(len(tensors) - 2))
             prepared = cls(**facts, vectors=tensors[_VECTORS], metrics=tensors[_METRICS], trunk=trunk)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise NaxcliError(
                 f"{source} is no prepared space",
                 why=str(error),

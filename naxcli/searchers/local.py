@@ -31,7 +31,12 @@ class _Climb:
 
     best: Config | None = None
     cost: float = math.inf
+    identity: str = ""  # of the best
     around: dict[str, Config] | None = field(default_factory=dict)
+
+    def rank(self) -> tuple[float, str]:
+        """Return what is lower of the climb that goes on first: no two are equal, whatever the order of results."""
+        return self.cost, self.identity
 
 
 class LocalProposer:
@@ -51,7 +56,7 @@ class LocalProposer:
         self, history: History, candidates: Candidates, rng: np.random.Generator
     ) -> dict[str, ConfigValue] | None:
         self._read(history, candidates)
-        for climb in sorted(self._climbs, key=lambda climb: climb.cost):
+        for climb in sorted(self._climbs, key=_Climb.rank):
             around = self._around(climb, candidates)
             for identity, neighbour in list(around.items()):
                 config = candidates.accept(neighbour)
@@ -71,7 +76,7 @@ class LocalProposer:
             if isinstance(event, Asked):
                 self._climb_of[identity] = self._climb_asking(identity, candidates)
             else:
-                self._move(self._climb_of.setdefault(identity, _Climb()), event)
+                self._move(self._climb_of.setdefault(identity, _Climb()), identity, event)
         self._num_read = len(history.events)
 
     def _climb_asking(self, identity: str, candidates: Candidates) -> _Climb:
@@ -79,17 +84,17 @@ class LocalProposer:
         owners = [climb for climb in self._climbs if identity in self._around(climb, candidates)]
         if not owners:
             return _Climb()
-        owner = min(owners, key=lambda climb: climb.cost)
+        owner = min(owners, key=_Climb.rank)
         del self._around(owner, candidates)[identity]
         return owner
 
-    def _move(self, climb: _Climb, told: Told) -> None:
+    def _move(self, climb: _Climb, identity: str, told: Told) -> None:
         """Let a climb go to a result of it that is better than where it stands."""
         if told.cost is None:
             return
         cost = next(iter(objectives(told.cost)))
         if climb.best is None or cost < climb.cost:
-            climb.best, climb.cost, climb.around = told.suggestion.config, cost, None
+            climb.best, climb.cost, climb.identity, climb.around = told.suggestion.config, cost, identity, None
             if climb not in self._climbs:
                 self._climbs.append(climb)
 

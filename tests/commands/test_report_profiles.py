@@ -74,6 +74,15 @@ def test_a_profile_that_fails_since_the_run_costs_the_report_nothing_else(space:
     assert len(report.to_dict()["tenths"]) == 3
 
 
+def test_a_profile_that_fails_for_some_configurations_is_left_out_of_those(space: Path) -> None:
+    failing = '(config["first"] if config["first"] > 10 else config["gone"]) + block'
+    space.write_text(STAIRS.replace('config["first"] + block', failing))
+    report = Run(space.parent / "run", space=str(space)).report(methods=("lpi",), bootstrap=0)
+    assert sum("profile channels is left out of configurations like" in text for text in report.warnings) == 1
+    assert [len(entry["profiles"]["channels"]) for entry in report.to_dict()["tenths"]] == [0, 3, 3]
+    assert "Channels by block" in report.to_html()
+
+
 def test_a_profile_is_named_as_a_file_can_be() -> None:
     with pytest.raises(NaxcliError, match=r"the profile '\.\./x' of space 'own'"):
         Space(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 from ConfigSpace import Categorical, ConfigurationSpace, OrdinalHyperparameter
 
-from naxcli.records.trial import Config, Suggestion
+from naxcli.records.trial import Config, Suggestion, config_id
 from naxcli.search_space.contract import Space
+from naxcli.searchers import Asked, Event, FidelityRange, Searcher, Told, make_searcher
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.history import History
 from naxcli.searchers.local import LocalProposer
@@ -87,3 +89,32 @@ def test_a_better_result_that_comes_late_is_still_moved_to() -> None:
     search.history.tell(first, 0.4)
     search.history.tell(late, 0.3)
     assert is_neighbour(late.config, search.step(0.9))
+
+
+def test_a_resumed_search_goes_on_exactly_where_costs_are_equal_and_results_come_in_any_order() -> None:
+    space = Space(name="hills", configspace=configspace, evaluate=lambda config, **_: 0.0)
+
+    def searcher(history: list[Event]) -> Searcher:
+        return make_searcher(
+            "local",
+            space=space,
+            configuration_space=configspace(0),
+            fidelity=FidelityRange(min=1, max=1),
+            seed=0,
+            max_in_flight=4,
+            history=history,
+        )
+
+    for seed in range(10):
+        rng, live, events = random.Random(seed), searcher([]), list[Event]()
+        for _ in range(60):
+            resumed = searcher(events).ask()
+            suggestion = live.ask()
+            assert suggestion is not None
+            assert resumed == suggestion
+            events.append(Asked(suggestion=suggestion))
+            while len(live.in_flight) == 4 or (live.in_flight and rng.random() < 0.3):
+                finished = rng.choice(live.in_flight)
+                cost = random.Random(f"{seed}{config_id(finished.config)}").randrange(3) / 10
+                live.tell(finished, cost=cost)
+                events.append(Told(suggestion=finished, cost=cost))
