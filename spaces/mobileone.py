@@ -26,7 +26,7 @@ from itertools import combinations
 
 from ConfigSpace import Categorical, ConfigurationSpace, ForbiddenGreaterThanRelation, NotEqualsCondition
 from timm.layers import make_divisible
-from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg, MobileOneBlock
 from torch import nn
 
 from naxcli import Space
@@ -148,6 +148,15 @@ def configspace(seed: int | None = None) -> ConfigurationSpace:
     return space
 
 
+def deletable_blocks(network: nn.Module) -> list[str]:
+    """Return the names of the layers of a block that have a branch without a convolution: deleting one leaves its input."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if name != "stem" and isinstance(module, MobileOneBlock) and module.identity is not None
+    ]
+
+
 S0: dict[str, str | int | float | bool] = {
     "depth_1": 2,
     "depth_2": 8,
@@ -172,5 +181,6 @@ SPACE = Space(
     },
     reference={"mobileone_s0": S0},
     variants={"full": full},
+    blocks=deletable_blocks,
     paper="Ouertatani et al., Neural Architecture Tuning, OLA 2024; Vasu et al., MobileOne, CVPR 2023",
 )

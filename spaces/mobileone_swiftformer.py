@@ -226,6 +226,19 @@ def canonical(config: Mapping[str, str | int | float | bool]) -> dict[str, str |
     return result
 
 
+def deletable_blocks(network: nn.Module) -> list[str]:
+    """Return the names of the stages' blocks, but for one of convolutions that starts a stage of MobileOne.
+
+    Deleting one leaves its input; one with attention that starts a stage of MobileOne, the convolutions of its local representation.
+    """
+    return [
+        f"stages.{number}.{index}"
+        for number, stage in enumerate(network.stages)
+        for index, module in enumerate(stage)
+        if isinstance(module, Block | ConvEncoder) or (isinstance(module, nn.Sequential) and index > 0)
+    ]
+
+
 def parent(block: str, attention: str) -> dict[str, str | int | float | bool]:
     """Return the configuration whose stages are all the same."""
     return {
@@ -246,5 +259,6 @@ SPACE = Space(
     reference={"mobileone_s0": parent("mobileone", "none"), "swiftformer_xs": parent("swiftformer", "last_1")},
     variants={"full": full},
     canonical=canonical,
+    blocks=deletable_blocks,
     paper="Ouertatani et al., Neural Architecture Tuning, OLA 2024; Vasu et al., CVPR 2023; Shaker et al., ICCV 2023",
 )

@@ -215,7 +215,7 @@ class Cell(nn.Module):
         drop_path_scale: float,
     ) -> None:
         super().__init__()
-        self.passes_previous = passes_previous
+        self.passes_previous, self.is_reduction = passes_previous, is_reduction
         self.current = nn.Sequential(*projection(current_channels, filters))
         channels = [filters, filters]
         if previous_channels is None:
@@ -570,6 +570,15 @@ def configspace(seed: int | None = None) -> ConfigurationSpace:
     return space
 
 
+def deletable_cells(network: nn.Module) -> list[str]:
+    """Return the names of the cells whose output has the shape of their current input: deleting one leaves that input."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, Cell) and not module.is_reduction and module.current[0].in_channels == module.out_channels
+    ]
+
+
 def canonical(config: Mapping[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
     """Return the configuration with the halves of each block in one order."""
     result = dict(config)
@@ -631,5 +640,6 @@ SPACE = Space(
         "imagenet_6_4032": Variant(build=imagenet_6_4032, image_size=331, test_crop=0.911),
     },
     canonical=canonical,
+    blocks=deletable_cells,
     paper="Zoph et al., Learning Transferable Architectures for Scalable Image Recognition, CVPR 2018, arXiv:1707.07012",
 )

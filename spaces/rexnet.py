@@ -204,6 +204,15 @@ def mobilenet_v2(*, num_classes: int = 1000, in_channels: int = 3) -> Bottleneck
     )
 
 
+def deletable_blocks(network: nn.Module) -> list[str]:
+    """Return the names of the blocks that pass their input on; new channels are the block's own, so that those that add some do not."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, LinearBottleneck) and module.use_shortcut and module.in_channels == module.out_channels
+    ]
+
+
 def canonical(config: Mapping[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
     """Return the configuration whose slopes have no common factor."""
     factor = math.gcd(*(int(config[name]) for name in SLOPES))
@@ -235,5 +244,6 @@ SPACE = Space(
         "straight_1m": {"blocks": 9, "first_width": 40, "rise": 99, **STRAIGHT},
     },
     profiles={"channels": channels},
+    blocks=deletable_blocks,
     paper="Han et al., CVPR 2021",
 )

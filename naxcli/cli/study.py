@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from naxcli.cli import options
+from naxcli.cli.study_progress import StudyProgress
 
 if TYPE_CHECKING:
     from naxcli.records.studies import Study
@@ -76,7 +77,7 @@ def landscape(
         seed=seed,
     )
     _check_targets(plots, csv)
-    with _Progress("points", is_quiet=quiet, keeps_stdout=as_json) as progress:
+    with StudyProgress("points", is_quiet=quiet, keeps_stdout=as_json) as progress:
         study = study_landscape(open_run(run), request, progress.update)
     _show(study, plots=plots, csv=csv, as_json=as_json)
 
@@ -113,7 +114,7 @@ def lesion(
         seed=seed,
     )
     _check_targets(plots, csv)
-    with _Progress("networks", is_quiet=quiet, keeps_stdout=as_json) as progress:
+    with StudyProgress("networks", is_quiet=quiet, keeps_stdout=as_json) as progress:
         study = study_lesion(open_run(run), request, progress.update)
     _show(study, plots=plots, csv=csv, as_json=as_json)
 
@@ -166,7 +167,7 @@ def path(
         seed=seed,
     )
     _check_targets(plots, csv)
-    with _Progress("steps", is_quiet=quiet, keeps_stdout=as_json) as progress:
+    with StudyProgress("steps", is_quiet=quiet, keeps_stdout=as_json) as progress:
         study = study_path(open_run(run), request, progress.update, progress.note)
     _show(study, plots=plots, csv=csv, as_json=as_json)
 
@@ -202,38 +203,3 @@ def _show(study: Study, *, plots: str | None, csv: str | None, as_json: bool) ->
             written += write_figures(Path(plots), [section])
     for file in written:
         note(f"wrote {file}")
-
-
-class _Progress:
-    """A progress bar on stderr, where stderr is a terminal; stdout is kept for JSON where that is asked for."""
-
-    def __init__(self, what: str, *, is_quiet: bool, keeps_stdout: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from naxcli.cli.output import reserved_stdout, stderr_console
-
-        console = stderr_console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        is_hidden = is_quiet or not console.is_terminal
-        self._bar = Progress(*columns, console=console, transient=True, disable=is_hidden)
-        self._task = self._bar.add_task(what, total=None)
-        self._is_quiet = is_quiet
-        self._stdout = reserved_stdout(keeps_stdout)
-
-    def __enter__(self) -> _Progress:
-        self._stdout.__enter__()
-        self._bar.start()
-        return self
-
-    def __exit__(self, *details: Any) -> None:
-        self._bar.stop()
-        self._stdout.__exit__(*details)
-
-    def update(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)
-
-    def note(self, text: str) -> None:
-        from naxcli.errors import printable
-
-        if not self._is_quiet:
-            self._bar.console.print(printable(text), markup=False, highlight=False)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from naxcli.cli import options
+from naxcli.cli.study_progress import StudyProgress
 from naxcli.errors import NaxcliError
 
 
@@ -20,19 +21,19 @@ def rank(
         str | None,
         typer.Option("--run", help="Instead: the nuclear norm of the final features of this run's trained networks."),
     ] = None,
-    networks: Annotated[int, typer.Option("--networks", help="Random sizes of layers.")] = 1000,
+    networks: Annotated[int | None, typer.Option("--networks", help="Random sizes of layers. Default: 1000.")] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             "--tolerance", help="Share of the largest singular value below which another counts as zero. Default: 0.01."
         ),
     ] = None,
-    seed: options.SampleSeedOption = 0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the random layers. Default: 0.")] = None,
     space: options.CodeOption = None,
     data_root: Annotated[
         str | None, typer.Option("--data-root", help="Folder of the data sets, where it is not the run's.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda, for --run.")] = "auto",
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda, for --run. Default: auto.")] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Measure the rank of random layers' features, and say where ReXNet's paper is confirmed; or a run's nuclear norms and accuracy."""
@@ -40,21 +41,36 @@ def rank(
     from naxcli.commands.study_rank import RankRequest, study_checkpoints, study_random_layers
     from naxcli.records.directory import open_run
 
-    if run is None and (space or data_root):
-        raise NaxcliError("--space and --data-root are of a run", hint="name it with --run DIR")
-    with _Progress() as progress:
+    of_layers = {"--networks": networks, "--tolerance": tolerance, "--seed": seed}
+    of_run = {"--space": space, "--data-root": data_root, "--device": device}
+    _refuse_those_of_the_other_study(of_run if run is None else of_layers, is_of_run=run is None)
+    with StudyProgress("networks", is_quiet=False, keeps_stdout=as_json) as progress:
         if run is None:
-            request = RankRequest(num_networks=networks, tolerance=tolerance, seed=seed)
-            found = study_random_layers(request, progress)
+            request = RankRequest(
+                num_networks=1000 if networks is None else networks,
+                tolerance=tolerance,
+                seed=seed or 0,
+            )
+            found = study_random_layers(request, progress.update)
         else:
             found = study_checkpoints(
-                open_run(run), space=space, data_root=data_root, device=device, on_progress=progress
+                open_run(run), space=space, data_root=data_root, device=device or "auto", on_progress=progress.update
             )
     if as_json:
         print_json(found)
         return
     for shown in _random_layers(found) if run is None else _checkpoints(found):
         stdout_console().print(shown)
+
+
+def _refuse_those_of_the_other_study(options_of_it: Mapping[str, Any], *, is_of_run: bool) -> None:
+    given = [name for name, value in options_of_it.items() if value is not None]
+    if not given:
+        return
+    what = f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'}"
+    if is_of_run:
+        raise NaxcliError(f"{what} of a run's networks", hint="name the run with --run DIR")
+    raise NaxcliError(f"{what} of the study of random layers", hint="leave out --run, or these options")
 
 
 def _random_layers(found: Mapping[str, Any]) -> list[Any]:
@@ -135,21 +151,3 @@ def _interval(numbers: Mapping[str, Any]) -> str:
     if numbers["mean"] is None:
         return "n/a"
     return f"{numbers['mean']:+.3f} [{numbers['low']:+.3f}, {numbers['high']:+.3f}]"
-
-
-class _Progress:
-    """A progress bar on stderr, where stderr is a terminal."""
-
-    def __enter__(self) -> Any:
-        from rich.progress import Progress
-
-        from naxcli.cli.output import stderr_console
-
-        console = stderr_console()
-        self._progress = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._progress.start()
-        task = self._progress.add_task("networks", total=None)
-        return lambda done, total: self._progress.update(task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()

@@ -57,12 +57,15 @@ def study_lesion(run: RunDirectory, request: LesionRequest, on_progress: OnProgr
         images = Normalisation(subject.dataset, subject.device, subject.recipe.resolution)(
             probe, channels_last=subject.recipe.channels_last
         )
-        blocks = find_blocks(network, images, space.blocks_of(network))
+        declared = space.blocks_of(network)
+        blocks = find_blocks(network, images, declared)
         if not blocks:
             raise NaxcliError(
                 f"no block was found in the network of trial {selection.trial_id}",
-                why="no module adds to its input, and none keeps the shape of its input",
-                hint=f"let the space {space.name!r} name them: Space(blocks=...)",
+                why="no module adds to its input, and none keeps the shape of its input"
+                if declared is None
+                else f"the space {space.name!r} names none in it that can be deleted",
+                hint=f"let the space {space.name!r} name them: Space(blocks=...)" if declared is None else "",
                 exit_code=ExitCode.FAILED,
             )
         measure = QualityMeasure(subject.dataset, subject.recipe, recomputes_batch_norm=False)

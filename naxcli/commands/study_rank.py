@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from naxcli.commands.select import Selection
+from naxcli.commands.study import OnProgress, StudyRequest, Subject, open_subject, select_trial
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
 from naxcli.records.trial import Status
-
-if TYPE_CHECKING:
-    from naxcli.data.dataset import Dataset
-
-OnProgress = Callable[[int, int], None]
 
 # How far from the tolerance the claims are judged once more: a verdict that changes is one on the tolerance.
 FARTHER = 10.0
@@ -132,14 +126,17 @@ def study_checkpoints(
     from naxcli.analysis.rank_study import MIN_PAIRS, correlate
 
     trials = _trials_with_weights(run, least=MIN_PAIRS)
-    dataset = _validation_data(run, data_root)
-    rows = []
+    request = StudyRequest(space=space, data_root=data_root, num_images=0, device=device)
+    rows, num_images = [], 0
     for done, trial_id in enumerate(trials, start=1):
-        rows.append(_norms_of(run, trial_id, dataset, space=space, device=device))
+        selection = select_trial(run, str(trial_id), request)
+        subject = open_subject(run, selection, request)
+        num_images = len(subject.dataset.validation_labels)
+        rows.append(_norms_of(selection, subject))
         on_progress(done, len(trials))
     return {
         "run": str(run.path),
-        "num_images": len(dataset.validation_labels),
+        "num_images": num_images,
         "trials": rows,
         "correlations": correlate(NORMS, rows, against="val_accuracy"),
     }
@@ -163,45 +160,19 @@ def _trials_with_weights(run: RunDirectory, *, least: int) -> list[int]:
     return kept
 
 
-def _validation_data(run: RunDirectory, data_root: str | None) -> Dataset:
-    from naxcli.data.dataset import load_dataset
-    from naxcli.data.memory_fit import was_streamed
-
-    experiment = run.experiment()
-    assert experiment.data is not None
-    return load_dataset(
-        experiment.data,
-        root=Path(data_root or experiment.data_root),
-        split_seed=experiment.seed,
-        validation_fraction=experiment.validation_fraction,
-        images_per_class=experiment.images_per_class,
-        image_size=experiment.image_size,
-        skip_corrupt=experiment.skip_corrupt,
-        is_streaming=was_streamed(run.read_json(run.environment_file).get("data")),
-    )
-
-
-def _norms_of(run: RunDirectory, trial_id: int, dataset: Dataset, *, space: str | None, device: str) -> dict[str, Any]:
+def _norms_of(selection: Selection, subject: Subject) -> dict[str, Any]:
     """Return trial, accuracy and norms of one trained network."""
-    from naxcli.commands.network import build_selected
-    from naxcli.commands.network_sizes import network_sizes
-    from naxcli.commands.select import select
-    from naxcli.measure.devices import choose_device
     from naxcli.studies.features import final_features, nuclear_norm
 
-    selection = select(run=str(run.path), trial=str(trial_id), config=None, space=space)
-    network = build_selected(selection, network_sizes(selection), pretrained=True).to(choose_device(device))
-    # bfloat16 would round away what the small singular values are made of.
-    recipe = dataclasses.replace(run.experiment().trial_recipe(selection.config), precision="float32")
-    features, accuracy = final_features(network, dataset, recipe)
+    features, accuracy = final_features(subject.network, subject.dataset, subject.recipe)
     if len(features) <= features.shape[1]:
         raise NaxcliError(
-            f"trial {trial_id} has {features.shape[1]} features, and there are {len(features)} validation images",
+            f"trial {selection.trial_id} has {features.shape[1]} features, and there are {len(features)} validation images",
             why="with no more images than features, a rank is that of the images",
         )
     norm, share = nuclear_norm(features)
     return {
-        "trial_id": trial_id,
+        "trial_id": selection.trial_id,
         "fidelity": selection.provenance["fidelity"],
         "val_accuracy": accuracy,
         "num_features": features.shape[1],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ from naxcli.records.files import make_folder, write_atomically
 SCHEMA = 1
 SECONDS_BETWEEN_WRITES = 5.0
 TEXT_COLUMNS = frozenset({"name", "kind", "on"})
+COORDINATES = frozenset({"x", "y", "t"})
+NUMERIC_FACTS = frozenset({"seconds", "num_train_images", "num_val_images"})
+SUMMARY_TEXTS = frozenset({"most_needed", "least_needed"})
+SUMMARY_ROWS = frozenset({"cycles"})
 
 Row = dict[str, Any]
 
@@ -32,8 +37,10 @@ class Study:
         networks: Which networks were looked at, in words.
         settings: Everything that decides the numbers.
         facts: Where they were measured: device, versions, seconds.
-        rows: The numbers, and texts under the names of `TEXT_COLUMNS`.
-        summary: What follows from them; None while the study is not finished.
+        rows: The numbers, None where one is not finite or not there, which no coordinate is; texts under the names of
+            `TEXT_COLUMNS`.
+        summary: What follows from them, numbers too, but for `SUMMARY_TEXTS` and `SUMMARY_ROWS`; None while the study is not
+            finished.
     """
 
     name: str
@@ -82,7 +89,7 @@ def read_study(run: RunDirectory, path: Path) -> Study:
     kinds = {"settings": dict, "facts": dict, "rows": list, "networks": list, "study": str}
     is_whole = content.get("schema") == SCHEMA and all(isinstance(content.get(key), of) for key, of in kinds.items())
     summary = content.get("summary")
-    if not (is_whole and isinstance(summary, dict | None) and all(map(_is_row, content["rows"]))):
+    if not (is_whole and _is_summary(summary) and _are_facts(content["facts"]) and all(map(_is_row, content["rows"]))):
         raise NaxcliError(
             f"{path} is not a study of this version of naxcli", hint="delete it, and the same study makes it anew"
         )
@@ -99,8 +106,34 @@ def read_study(run: RunDirectory, path: Path) -> Study:
 
 def _is_row(row: Any) -> bool:
     return isinstance(row, dict) and all(
-        isinstance(value, str if name in TEXT_COLUMNS else int | float | None) for name, value in row.items()
+        isinstance(value, str)
+        if name in TEXT_COLUMNS
+        else _is_number(value) or (value is None and name not in COORDINATES)
+        for name, value in row.items()
     )
+
+
+def _are_facts(facts: dict[str, Any]) -> bool:
+    return all(_is_number(facts[name]) for name in NUMERIC_FACTS & facts.keys())
+
+
+def _is_summary(summary: Any) -> bool:
+    return summary is None or (
+        isinstance(summary, dict) and all(_is_of_summary(name, value) for name, value in summary.items())
+    )
+
+
+def _is_of_summary(name: str, value: Any) -> bool:
+    if name in SUMMARY_TEXTS:
+        return isinstance(value, str)
+    if name in SUMMARY_ROWS:
+        return isinstance(value, list) and all(map(_is_row, value))
+    return value is None or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a finite number; JSON has integers that are larger than any float."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 class StudyFile:

@@ -4,9 +4,11 @@ Source: Veit, Wilber, Belongie, "Residual Networks Behave Like Ensembles of Rela
 is deleted by leaving its shortcut alone, and nothing is trained again.
 
 A module is a residual block if it adds, in its own `forward`, something to a shortcut: to its input (`identity`), or to what one
-of its layers makes of its input (`projection`; of two such layers the one with fewer parameters). Of a network without any,
-blocks are the outermost modules with weights whose output has the shape of their input (`module`); containers of modules are
-looked into. A space may name its blocks instead (`Space.blocks`).
+of its layers makes of its input (`projection`; of two such layers the one with fewer parameters); and if its output has the shape of
+that sum, as an output with more channels holds more than the sum. Of a network without any, blocks are the outermost modules with
+weights whose output has the shape of their input (`module`); containers of modules are looked into. A space may name its blocks
+instead (`Space.blocks`); those that keep the shape and do not add to their input are left out whole. Of modules that pass several
+states on in a tuple, the first is input and output.
 """
 
 from __future__ import annotations
@@ -52,8 +54,9 @@ def find_blocks(network: nn.Module, images: Tensor, declared: Sequence[str] | No
     kinds = {name: kind for name, module in modules.items() if name and (kind := watch.kinds.get(module))}
     keeps_shape = [name for name, module in modules.items() if name and module in watch.keeping_shape]
     if declared is not None:
+        # A space's block that keeps the shape goes as a whole: sums within it need be no residual ones.
         kinds = {
-            name: kinds.get(name, MODULE)
+            name: MODULE if name in keeps_shape and kinds.get(name) != IDENTITY else kinds.get(name, MODULE)
             for name in declared
             if _is_deletable(name, modules, deletable={*kinds, *keeps_shape})
         }
@@ -98,20 +101,36 @@ def deleted(network: nn.Module, block: Block) -> Iterator[None]:
         with _Watch(network, deleted=module):
             yield
         return
-    handle = module.register_forward_hook(lambda _module, inputs, _output: inputs[0])
+    handle = module.register_forward_hook(_pass_on)
     try:
         yield
     finally:
         handle.remove()
 
 
+def _pass_on(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    """Return a module's input in the place of its output; states beside it stay those that the module passes on."""
+    state = _state(inputs[0])
+    return (state, *output[1:]) if isinstance(output, tuple) else state
+
+
+def _state(value: Any) -> Tensor | None:
+    """Return what a module gets or returns: a tensor, or the first of a tuple of them."""
+    first = value[0] if isinstance(value, tuple) and value else value
+    return first if isinstance(first, Tensor) else None
+
+
 @dataclass(slots=True)
 class _Call:
-    """A module that is running. `stream` is its input and what was added to it so far; `made` what its layers made of its input."""
+    """A module that is running. `stream` is its input and what was added to it so far; `made` what its layers made of its input.
+
+    `kind` is what the shortcut is that it has added to, None where it has added nothing.
+    """
 
     module: nn.Module
     stream: list[Tensor]
     made: list[tuple[int, Tensor]] = field(default_factory=list)
+    kind: str | None = None
 
 
 class _Watch(TorchFunctionMode):
@@ -162,26 +181,32 @@ class _Watch(TorchFunctionMode):
         self._calls.append(_Call(module, [inputs[0]] if is_tensor else []))
 
     def _end(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self._calls.pop()
-        if not (inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)):
+        call = self._calls.pop()
+        before, after = _state(inputs[0]) if inputs else None, _state(output)
+        if before is None or after is None:
             return
-        if output.shape == inputs[0].shape:
+        if after.shape == before.shape:
             self.keeping_shape.add(module)
+        if call.kind is not None and after.shape == call.stream[-1].shape:
+            self.kinds.setdefault(module, call.kind)
+        if not (isinstance(inputs[0], Tensor) and isinstance(output, Tensor)):
+            return
         outer = self._calls[-1] if self._calls else None
         if outer is not None and outer.stream and inputs[0] is outer.stream[0]:
             outer.made.append((sum(parameter.numel() for parameter in module.parameters()), output))
 
-    def _shortcut(self, call: _Call, summands: Sequence[Any]) -> Tensor | None:
+    @staticmethod
+    def _shortcut(call: _Call, summands: Sequence[Any]) -> Tensor | None:
         """Return the summand that is the module's shortcut, None where the sum is no residual one."""
         pair = [item for item in summands[:2] if isinstance(item, Tensor) and not isinstance(item, nn.Parameter)]
         if len(pair) < 2 or pair[0].shape != pair[1].shape:
             return None
         for item in pair:
             if any(item is known for known in call.stream):
-                self.kinds.setdefault(call.module, IDENTITY)
+                call.kind = call.kind or IDENTITY
                 return item
         made = [(num_params, item) for num_params, output in call.made for item in pair if item is output]
         if not made:
             return None
-        self.kinds.setdefault(call.module, PROJECTION)
+        call.kind = call.kind or PROJECTION
         return min(made, key=lambda found: found[0])[1]

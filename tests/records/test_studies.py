@@ -70,6 +70,34 @@ def test_a_file_that_is_no_study_is_an_error_that_names_it(run: RunDirectory, co
         read_studies(run)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"facts": {"seconds": "abc"}},
+        {"facts": {"num_val_images": None}},
+        {"summary": {"train_loss": "low"}},
+        {"summary": {"num_blocks": 10**400}},
+        {"summary": {"most_needed": 3}},
+        {"summary": {"cycles": [{"cycle": "first"}]}},
+        {"rows": [{"x": 0.0, "y": None, "train_loss": 1.0}]},
+        {"rows": [{"x": float("inf")}]},
+        {"rows": [{"on": None, "t": 0.5}]},
+    ],
+)
+def test_a_study_whose_numbers_are_none_is_an_error_that_names_its_file(
+    run: RunDirectory, changes: dict[str, object]
+) -> None:
+    with begin(run) as file:
+        file.add({"x": 0.0, "train_loss": None, "on": "line"})
+        file.finish(
+            {"device": "cpu", "num_val_images": 3}, {"best_cycle": 1, "most_needed": "a", "cycles": [{"cycle": 1}]}
+        )
+    assert len(read_studies(run)) == 1
+    file.path.write_text(json.dumps({**json.loads(file.path.read_text()), **changes}))
+    with pytest.raises(NaxcliError, match=file.path.name):
+        read_studies(run)
+
+
 def test_a_new_run_in_the_folder_has_no_studies_of_the_old_one_and_files_of_others_stay(run: RunDirectory) -> None:
     ours = (
         "studies/path-0123456789ab.json",

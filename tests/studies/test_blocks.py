@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from naxcli.errors import NaxcliError
-from naxcli.search_space.contract import load_space
+from naxcli.search_space.contract import load_space, shipped_spaces
 from naxcli.studies.blocks import Block, deleted, find_blocks
 
 
@@ -105,6 +105,24 @@ def test_what_adds_no_shortcut_is_no_block() -> None:
     assert [block.name for block in found] == ["1"]
 
 
+def test_a_module_whose_output_has_more_channels_than_its_sum_is_no_residual_block() -> None:
+    class Wider(nn.Module):
+        """Adds its input to as many channels as it has, as ReXNet does."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 6, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.conv(x)
+            return torch.cat([out[:, :4] + x, out[:, 4:]], dim=1)
+
+    network = residual_network(Residual(4, 4), Wider())
+    assert [block.name for block in find_blocks(network, images())] == ["1"]
+    with pytest.raises(NaxcliError, match="'2' cannot be deleted"):
+        find_blocks(network, images(), ["2"])
+
+
 def test_of_a_network_without_shortcuts_blocks_are_the_modules_that_keep_their_shape() -> None:
     def unit(channels: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU())
@@ -127,7 +145,69 @@ def test_a_space_may_name_the_blocks_and_is_told_which_cannot_be_deleted() -> No
         find_blocks(network, images(), ["nowhere"])
 
 
-def test_the_blocks_of_the_spaces_that_ship_are_their_residual_ones() -> None:
+def test_a_block_of_a_space_that_passes_two_states_leaves_the_first_of_them() -> None:
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, states: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            return self.conv(states[0]) + states[1], states[0]
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.Sequential(Cell(), Cell())
+
+        def forward(self, x: Tensor) -> Tensor:
+            current, previous = self.cells((x, 2 * x))
+            return torch.stack([current, previous])
+
+    network = Network().eval()
+    first, second = find_blocks(network, images(), ["cells.0", "cells.1"])
+    assert (first.kind, second.kind) == ("module", "module")
+    with torch.no_grad():
+        middle, _ = network.cells[0]((images(), 2 * images()))
+    assert torch.equal(without(network, second), torch.stack([middle, middle]))
+
+
+# At a width that gives some neighbouring stages the same channels.
+NUM_BLOCKS = {
+    "efficientnet": 18,
+    "mobileone": 36,
+    "mobileone_swiftformer": 17,
+    "nasnet": 3,
+    "nexception": 6,
+    "nexception_recipe": 6,
+    "resnet_attention": 16,
+    "rexnet": 4,
+    "rexnet_5": 2,
+    "rexnet_13": 6,
+}
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_the_blocks_of_the_spaces_that_ship_are_those_of_the_space_and_can_be_deleted(name: str) -> None:
+    space = load_space(name)
+    config = dict(space.default_config())
+    if name.startswith("rexnet"):  # flat where its default rises everywhere, in the first half
+        config |= {"slope_1": 0, "slope_2": 0}
+    if name == "resnet_attention":
+        config = dict(space.reference["seresnet_50"])
+    torch.manual_seed(0)
+    network = space.build(config, num_classes=3, in_channels=3, image_size=16, width=0.06).eval()
+    batch = torch.randn(2, 3, 16, 16)
+    found = find_blocks(network, batch, space.blocks_of(network))
+    assert len(found) == NUM_BLOCKS[name], [(block.name, block.kind) for block in found]
+    with torch.no_grad():
+        whole = network(batch)
+    for block in found:
+        with torch.no_grad(), deleted(network, block):
+            less = network(batch)
+        assert less.shape == whole.shape and less.isfinite().all() and block.num_params > 0
+
+
+def test_the_blocks_of_nexception_and_of_resnets_are_their_residual_ones() -> None:
     nexception = load_space("nexception")
     network = nexception.build(nexception.default_config(), num_classes=3, in_channels=3, image_size=16, width=0.06)
     found = find_blocks(network.eval(), torch.zeros(1, 3, 16, 16))
