@@ -36,8 +36,8 @@ from ConfigSpace import (
     Integer,
 )
 from timm.layers import ClassifierHead, ConvNormAct, DropPath
-from timm.models.rexnet import LinearBottleneck
-from torch import Tensor, nn
+from timm.models.rexnet import LinearBottleneck, RexNet
+from torch import nn
 
 from naxcli import Space
 
@@ -49,8 +49,11 @@ HALVED_BEFORE = {5: (3, 4), 9: (4, 7), 13: (5, 8, 11)}
 MOBILENET_V2 = (16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320)
 
 
-class BottleneckNetwork(nn.Module):
+class BottleneckNetwork(RexNet):
     """A stem, inverted bottlenecks of given widths, a penultimate 1x1 convolution and a classifier.
+
+    Passes, feature maps and the rest of what timm asks of a network are those of its ReXNet, whose maps are the ones before
+    each stride and the last.
 
     Args:
         widths: Output channels of each block.
@@ -81,13 +84,20 @@ class BottleneckNetwork(nn.Module):
         squeezes_from: int | None = None,
         adds_to_wider: bool = True,
     ) -> None:
-        super().__init__()
+        super(RexNet, self).__init__()  # not ReXNet's own, which sets the widths
         self.num_classes = num_classes
+        self.drop_rate = 0.0
+        self.grad_checkpointing = False
         self.num_features = self.head_hidden_size = penultimate_width
         self.stem = ConvNormAct(in_channels, stem_width, 3, stride=stem_stride, act_layer=activation)
         layers: list[nn.Module] = []
-        before = stem_width
+        self.feature_info: list[dict[str, str | int]] = []
+        before, reduction = stem_width, stem_stride
         for index, width in enumerate(widths, start=1):
+            if index in halved_before:
+                if index > 1:
+                    self._note_maps(before, reduction, index - 2)
+                reduction *= 2
             block = LinearBottleneck(
                 before,
                 width,
@@ -101,19 +111,14 @@ class BottleneckNetwork(nn.Module):
             layers.append(block)
             before = width
         layers.append(ConvNormAct(before, penultimate_width, 1, act_layer=activation))
+        self._note_maps(before, reduction, len(widths) - 1)
+        self.stage_ends = [int(str(info["module"]).rpartition(".")[2]) for info in self.feature_info]
         self.features = nn.Sequential(*layers)
         self.head = ClassifierHead(penultimate_width, num_classes)
         self.apply(initialise)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        # (batch, in_channels, n, n) -> (batch, penultimate_width, n / s, n / s), s the product of all strides
-        features: Tensor = self.features(self.stem(x))
-        return features
-
-    def forward(self, x: Tensor) -> Tensor:
-        # -> (batch, num_classes)
-        logits: Tensor = self.head(self.forward_features(x))
-        return logits
+    def _note_maps(self, num_channels: int, reduction: int, index: int) -> None:
+        self.feature_info.append({"num_chs": num_channels, "reduction": reduction, "module": f"features.{index}"})
 
 
 def initialise(module: nn.Module) -> None:

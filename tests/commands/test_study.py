@@ -203,7 +203,7 @@ def test_a_run_without_networks_has_none_to_study(tiny_space: Path, tmp_path: Pa
         search_inline(tiny_space, tmp_path / "run", patch, trials=1)
     for words in (["lesion"], ["landscape"], ["path", "--trial", "1", "--trial", "1"]):
         done = naxcli("study", words[0], tmp_path / "run", "--space", tiny_space, *words[1:])
-        assert done.returncode == 2 and "makes no networks" in done.stderr
+        assert done.returncode == 2 and "trains no networks" in done.stderr
     done = naxcli("study", "path", tmp_path / "run", "--space", tiny_space)
     assert done.returncode == 1 and "naxcli confirm --keep-checkpoints" in done.stderr.replace("\n", " ")
     done = naxcli("confirm", tmp_path / "run", "--space", tiny_space, "--keep-checkpoints")

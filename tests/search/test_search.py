@@ -305,7 +305,7 @@ def test_the_work_for_a_result_does_not_grow_with_the_run(tmp_path: Path, monkey
         search_inline(tmp_path / "endless.py", tmp_path / str(number), monkeypatch, trials=number)
     counts = Counter(text for text in hashed if text.startswith(b'{"x"'))
     # The same seed gives the same trials, so that the first 20 came up in both runs.
-    assert sorted(set(counts.values())) == [3, 6]
+    assert sorted(set(counts.values())) == [4, 8]
 
 
 def test_what_a_worker_gave_back_of_a_batch_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ def test_every_searcher_copes_with_a_space_that_cannot_be_enumerated(
 ) -> None:
     monkeypatch.setattr("naxcli.searchers.smac.NUM_TREES", 4)
     for setting, value in {"NUM_MEMBERS": 3, "NUM_UNITS": 16, "FITTING_STEPS": 15}.items():
-        monkeypatch.setattr(f"naxcli.searchers.ensemble.{setting}", value)
+        monkeypatch.setattr(f"naxcli.searchers.deep_ensemble.{setting}", value)
     monkeypatch.setattr("naxcli.searchers.acquisition.NUM_SAMPLES", 100)
     # The ensemble would measure hundreds of networks first.
     space = dataclasses.replace(SPACE, build=None, evaluate=lambda *_, **__: 0.0, variants={})
