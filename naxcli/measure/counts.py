@@ -147,10 +147,12 @@ def latency_ms(
     *,
     device: torch.device | str = "cpu",
     max_seconds: float = 10 * LATENCY_SECONDS,
+    is_inference: bool = True,
 ) -> float:
     """Return the median time in milliseconds of a forward pass of one image in evaluation mode, synchronised with the device.
 
-    It is that of the network as it is deployed: in float32, which is not rounded to TF32, and with branches as one layer.
+    It is that of the network as it is deployed: in float32, which is not rounded to TF32, and with branches as one layer,
+    unless the form that is trained is asked for.
     The median is returned also where the repetitions do not agree: a trial needs a number, however busy its machine is
     with other trials.
 
@@ -159,9 +161,10 @@ def latency_ms(
         input_shape: Shape of one image, (channels, height, width).
         device: Device to run on.
         max_seconds: Longest time of the measurement.
+        is_inference: Whether branches are one layer.
     """
     set_tf32(False)
-    network = single_branch_form(network).to(device)
+    network = (single_branch_form(network) if is_inference else network).to(device)
     images = torch.randn(1, *input_shape, device=device)
     with _evaluation_mode(network), torch.inference_mode():
         timing = time_until_stable(lambda: network(images), min_seconds=LATENCY_SECONDS, max_seconds=max_seconds)
