@@ -69,7 +69,7 @@ def _is_lamb_right(device: torch.device) -> bool:
             parameter.grad = torch.linspace(-1.0, 2.0, 6, device=device).reshape(parameter.shape)
         kind([{"params": [matrix], "weight_decay": 0.02}, {"params": [vector], "weight_decay": 0.0}], lr=0.1).step()
         stepped.append(torch.cat([matrix.detach().flatten(), vector.detach()]))
-    return torch.allclose(*stepped, rtol=1e-4, atol=1e-5)
+    return torch.allclose(stepped[0], stepped[1], rtol=1e-4, atol=1e-5)
 
 
 class Choices:
