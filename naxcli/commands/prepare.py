@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ def prepare_space_file(
         prepared = prepare_on(pool, space, shape=shape, with_latency=True, on_progress=on_progress)
     if prepared is None or not len(prepared.metrics):
         raise NaxcliError(
-            f"no network of space {space.name!r} could be built",
+            f"no configuration of space {space.name!r} could be measured",
             hint=f"naxcli space validate {space.origin} says what is wrong",
             exit_code=ExitCode.FAILED,
         )
@@ -99,6 +100,7 @@ def prepare_on(
     shape: Mapping[str, float],
     with_latency: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_notice: Callable[[str], None] = lambda text: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> PreparedSpace | None:
     """Return a space with metrics that a pool measures, None where it is stopped before the end.
@@ -111,10 +113,11 @@ def prepare_on(
         shape: As above.
         with_latency: Whether latency is measured, which takes the networks' weights and time, and is not learned.
         on_progress: As above.
+        on_notice: Told of configurations that could not be measured.
         should_stop: Asked between results.
 
     Raises:
-        NaxcliError: If a worker cannot load the space, or its `zero_cost` fails.
+        NaxcliError: If a worker cannot load the space.
     """
     configuration_space = space.configuration_space(SAMPLE_SEED)
     vectors = sample_to_measure(configuration_space)
@@ -134,8 +137,11 @@ def prepare_on(
         on_progress(num_done, len(configs))
     if should_stop():
         return None
-    known = [index for index, values in enumerate(metrics) if values]
-    names = tuple(sorted(set.intersection(*(set(metrics[index]) for index in known)))) if known else ()
+    names, known = _measured_by_most(metrics)
+    if len(known) < len(configs):
+        on_notice(
+            f"{len(configs) - len(known)} of {len(configs)} configurations could not be measured, and are left out"
+        )
     table = np.array([[metrics[index][name] for name in names] for index in known]).reshape(len(known), len(names))
     is_learned = [space.zero_cost is not None or not name.endswith(UNLEARNED) for name in names]
     return PreparedSpace(
@@ -170,6 +176,14 @@ def _measured(
         if isinstance(finished.outcome, BaseException):
             raise finished.outcome
         yield finished.task_id, finished.outcome[ZERO_COST]
+
+
+def _measured_by_most(metrics: Sequence[Mapping[str, float]]) -> tuple[tuple[str, ...], list[int]]:
+    """Return the names of the metrics that most of the measured configurations have, and the indices of those that have them all."""
+    measured = [values for values in metrics if values]
+    counts = Counter(name for values in measured for name in values)
+    names = tuple(sorted(name for name, count in counts.items() if 2 * count > len(measured)))
+    return names, [index for index, values in enumerate(metrics) if names and all(name in values for name in names)]
 
 
 def _pretrained_trunk(

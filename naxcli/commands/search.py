@@ -184,7 +184,7 @@ def _search(session: Session, prepared: _Prepared, records: Records, progress: P
     )
     # Around the pool, whose workers take a while to start and to end.
     with Interruption() as interruption, pool:
-        metrics = _prepared_space(session, prepared, records, pool, progress, should_stop=lambda: interruption.is_set)
+        metrics = _prepared_space(session, prepared, records, pool, progress, interruption=interruption)
         search = Search(
             experiment=experiment,
             space=session.space,
@@ -218,7 +218,7 @@ def _prepared_space(
     pool: WorkerPool,
     progress: Progress,
     *,
-    should_stop: Callable[[], bool],
+    interruption: Interruption,
 ) -> PreparedSpace | None:
     """Return the zero-cost metrics that `ensemble` starts from: those of the records, or those that the workers measure now.
 
@@ -234,8 +234,12 @@ def _prepared_space(
     shape = {"width": experiment.width, **dataclasses.asdict(prepared.shape or USUAL_SHAPE)}
     if space.is_trained:
         shape["image_size"] = experiment.recipe.resolution or shape["image_size"]
+
+    def should_stop() -> bool:
+        return interruption.is_set or session.run.stop_file.exists()
+
     progress.notice(f"measuring {NUM_MEASURED} configurations of space {space.name} before the first trial")
-    measured = prepare_on(pool, space, shape=shape, should_stop=should_stop)
+    measured = prepare_on(pool, space, shape=shape, on_notice=progress.notice, should_stop=should_stop)
     if measured is not None:
         records.set_meta(PREPARED_SPACE, base64.b64encode(measured.to_bytes()).decode())
     return measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -173,6 +174,7 @@ def _place_of(error: Exception, space: Space) -> str:
 
 def _definition_of(function: Any) -> str:
     """Return where the function begins that broke the contract without an exception of its own."""
+    function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
     return "" if code is None else f"{function.__name__} is at line {code.co_firstlineno} of {code.co_filename}"
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 from collections import Counter
 
-from timm.utils import reparameterize_model
 from torch import fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.measure.counts import single_branch_form
 
 
 def inference_form(network: nn.Module) -> nn.Module:
     """Return a copy whose branches are fused, where its blocks know how, and whose batch norms are part of convolutions.
 
     A batch normalization disappears where its only input is a convolution that feeds nothing else. Blocks that train as
-    several branches and infer as one have a method `reparameterize` or `fuse`, as in timm.
+    several branches and infer as one have a method `fuse`, `reparameterize` or `switch_to_deploy`, as in timm.
 
     Args:
         network: Network in evaluation mode; it is not changed.
@@ -24,7 +24,8 @@ def inference_form(network: nn.Module) -> nn.Module:
     Raises:
         NaxcliError: If its forward pass depends on values, so that its layers cannot be followed.
     """
-    fused: nn.Module = reparameterize_model(copy.deepcopy(network)).eval()
+    fused = single_branch_form(network)
+    fused = copy.deepcopy(network).eval() if fused is network else fused
     try:
         graph = _LayerTracer().trace(fused)
     except (fx.proxy.TraceError, TypeError, ValueError) as error:

@@ -177,6 +177,12 @@ def _builder(request: ExportRequest) -> Any:
 
 
 def _builder_name(request: ExportRequest) -> str:
+    if request.space.is_of_encodings:
+        raise NaxcliError(
+            f"the networks of space {request.space.name!r} cannot be written as Python",
+            why="its builder takes an encoding of the list, which the file would not hold",
+            hint="choose another --format, or write the space with configspace= and a build of the configuration",
+        )
     name = getattr(_builder(request), "__name__", "")
     if not name.isidentifier():
         raise NaxcliError(

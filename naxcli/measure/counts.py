@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.utils import reparameterize_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -21,7 +21,11 @@ from naxcli.measure.stable_timing import time_until_stable
 _SHAPE_KEEPING_ACTIVATIONS = {torch.ops.aten.gelu, torch.ops.aten.elu}
 _SHAPE_KEEPING_NORMALIZATIONS = {torch.ops.aten.native_batch_norm, torch.ops.aten.native_layer_norm}
 
-_INTO_ONE_LAYER = ("fuse", "reparameterize", "switch_to_deploy")  # methods of blocks, as timm calls them
+_INTO_ONE_LAYER = (
+    "fuse",
+    "reparameterize",
+    "switch_to_deploy",
+)  # methods of blocks, in the order in which timm looks for them
 
 LATENCY_SECONDS = 0.1
 FLOPS_PER_MAC = 2
@@ -35,7 +39,7 @@ def num_params(network: nn.Module) -> int:
 
 def has_branches(network: nn.Module) -> bool:
     """Return whether blocks of a network train as several branches and infer as one layer, as timm's know how to."""
-    return any(hasattr(module, name) for module in network.modules() for name in _INTO_ONE_LAYER)
+    return any(_into_one_layer(module) for module in network.modules() if module is not network)
 
 
 def single_branch_form(network: nn.Module) -> nn.Module:
@@ -46,8 +50,36 @@ def single_branch_form(network: nn.Module) -> nn.Module:
     """
     if not has_branches(network):
         return network
-    single: nn.Module = reparameterize_model(copy.deepcopy(network).eval(), inplace=True)
+    single = copy.deepcopy(network).eval()
+    _fuse_children(single)
     return single.eval()
+
+
+def _fuse_children(network: nn.Module) -> None:
+    """Turn each block of branches into its one layer, as timm's `reparameterize_model` does."""
+    for name, child in network.named_children():
+        method = _into_one_layer(child)
+        if method == "fuse":
+            setattr(network, name, getattr(child, method)())
+        elif method is not None:
+            getattr(child, method)()
+        _fuse_children(child)
+
+
+def _into_one_layer(module: nn.Module) -> str | None:
+    """Return the method that turns a block into one layer, if its class has one that needs no arguments.
+
+    An attribute of such a name may as well be a layer, and a method with arguments may fuse something else.
+    """
+    for name in _INTO_ONE_LAYER:
+        method = getattr(type(module), name, None)
+        if callable(method):
+            try:
+                inspect.signature(method).bind(module)
+            except (TypeError, ValueError):
+                continue
+            return name
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +147,12 @@ def latency_ms(
     *,
     device: torch.device | str = "cpu",
     max_seconds: float = 10 * LATENCY_SECONDS,
+    is_inference: bool = True,
 ) -> float:
     """Return the median time in milliseconds of a forward pass of one image in evaluation mode, synchronised with the device.
 
-    It is that of the network as it is deployed: in float32, which is not rounded to TF32, and with branches as one layer.
+    It is that of the network as it is deployed: in float32, which is not rounded to TF32, and with branches as one layer,
+    unless the form that is trained is asked for.
     The median is returned also where the repetitions do not agree: a trial needs a number, however busy its machine is
     with other trials.
 
@@ -127,9 +161,10 @@ def latency_ms(
         input_shape: Shape of one image, (channels, height, width).
         device: Device to run on.
         max_seconds: Longest time of the measurement.
+        is_inference: Whether branches are one layer.
     """
     set_tf32(False)
-    network = single_branch_form(network).to(device)
+    network = (single_branch_form(network) if is_inference else network).to(device)
     images = torch.randn(1, *input_shape, device=device)
     with _evaluation_mode(network), torch.inference_mode():
         timing = time_until_stable(lambda: network(images), min_seconds=LATENCY_SECONDS, max_seconds=max_seconds)

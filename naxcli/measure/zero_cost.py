@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
-from timm.utils import reparameterize_model
 from torch import nn
 
-from naxcli.measure.counts import LATENCY_SECONDS, count_forward, latency_ms, num_params
+from naxcli.measure.counts import LATENCY_SECONDS, count_forward, latency_ms, num_params, single_branch_form
 
 INFERENCE = "inference_"
 
@@ -18,7 +15,7 @@ def network_metrics(
     """Return parameters, multiply-adds and bytes of memory of one image, and latency where asked for.
 
     Every metric is there in both forms, that of inference under a name that begins with `inference_`: blocks that train as several
-    branches infer as one (timm's `reparameterize` or `fuse`). Memory is an estimate from the layers' shapes: in training weights,
+    branches infer as one; see `single_branch_form`. Memory is an estimate from the layers' shapes: in training weights,
     gradients and what all layers put out, in inference weights and what the largest layer reads and puts out.
 
     Args:
@@ -26,10 +23,9 @@ def network_metrics(
         input_shape: Shape of one image, (channels, height, width).
         with_latency: Whether the forward pass is timed, on the CPU.
     """
-    has_branches = any(hasattr(module, "reparameterize") or hasattr(module, "fuse") for module in network.modules())
     metrics = _metrics(network, input_shape, with_latency=with_latency)
-    fused = reparameterize_model(copy.deepcopy(network).eval()) if has_branches else network
-    after = _metrics(fused, input_shape, with_latency=with_latency) if has_branches else metrics
+    fused = single_branch_form(network)
+    after = metrics if fused is network else _metrics(fused, input_shape, with_latency=with_latency)
     peak = "peak_memory_bytes"
     return {
         **{name: value for name, value in metrics.items() if name != peak},
@@ -42,10 +38,13 @@ def _metrics(network: nn.Module, input_shape: tuple[int, ...], *, with_latency: 
     """Return the metrics of one form, its memory in training and, as `peak_memory_bytes`, in inference."""
     counts = count_forward(network, input_shape)
     num_bytes = sum(parameter.nbytes for parameter in network.parameters())
+    latency = {}
+    if with_latency:
+        latency["latency_ms"] = latency_ms(network, input_shape, max_seconds=2 * LATENCY_SECONDS, is_inference=False)
     return {
         "num_params": num_params(network),
         "flops": counts.macs,
         "memory_bytes": 2 * num_bytes + counts.num_bytes,
         "peak_memory_bytes": num_bytes + counts.peak_bytes,
-        **({"latency_ms": latency_ms(network, input_shape, max_seconds=2 * LATENCY_SECONDS)} if with_latency else {}),
+        **latency,
     }

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import hashlib
 import importlib
+import inspect
 import json
 import re
 import shlex
@@ -172,11 +173,16 @@ class Space:
             configspace=listed.configspace,
             build=None if build is None else listed.builder(build),
             evaluate=None if evaluate is None else listed.evaluator(evaluate),
-            zero_cost=None if zero_cost is None else lambda config: zero_cost(listed.encoding(config)),
+            zero_cost=None if zero_cost is None else listed.measurer(zero_cost),
             constraints=() if listed.is_complete else (listed.is_listed,),
             version=version,
             paper=paper,
         )
+
+    @property
+    def is_of_encodings(self) -> bool:
+        """Whether the space was made by `from_encodings`, whose functions take an encoding."""
+        return isinstance(getattr(self.configspace, "__self__", None), Encodings)
 
     @property
     def is_trained(self) -> bool:
@@ -234,7 +240,8 @@ class Space:
         except NaxcliError:
             raise
         except Exception as error:  # any exception of the author's code
-            file = Path(function.__code__.co_filename) if hasattr(function, "__code__") else Path()
+            code = getattr(inspect.unwrap(function), "__code__", None)
+            file = Path(code.co_filename) if code else Path()
             line = line_of(error, file)
             raise NaxcliError(
                 f"{what} of space {self.name!r} raised {type(error).__name__}",

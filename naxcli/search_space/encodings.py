@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,11 @@ class Encodings:
 
     def __init__(self, encodings: Sequence[Sequence[Any]], *, positions: Sequence[str], space_name: str) -> None:
         self._where = f"the encodings of space {space_name!r}"
-        rows = [tuple(map(_plain, encoding)) for encoding in encodings]
+        given = self._as_list(encodings, why="they are no list")
+        rows = [
+            tuple(map(_plain, self._as_list(encoding, why=f"{encoding!r} is no sequence of values")))
+            for encoding in given
+        ]
         if not rows:
             raise NaxcliError(f"{self._where} are none")
         if len({len(row) for row in rows}) > 1 or not rows[0]:
@@ -39,9 +44,9 @@ class Encodings:
                 why="each position is a hyperparameter",
                 hint="fill the shorter ones up with a value of their own, such as 0 or 'none'",
             )
-        for value in {value for row in rows for value in row if not isinstance(value, str | int | float | bool)}:
+        for value in (value for row in rows for value in row if not isinstance(value, str | int | float | bool)):
             raise NaxcliError(f"{self._where} hold {value!r}", why="values are texts, numbers, True or False")
-        self._known = dict(zip(rows, encodings, strict=True))
+        self._known = dict(zip(rows, given, strict=True))
         if len(self._known) < len(rows):
             raise NaxcliError(f"{self._where} hold the same one twice")
         self.names = tuple(positions) or tuple(f"x{number}" for number in range(len(rows[0])))
@@ -82,6 +87,7 @@ class Encodings:
         """Return a `build` of the contract that calls a function of an encoding, with the sizes that it has parameters for."""
         asked = _asked_of(build)
 
+        @functools.wraps(build)
         def build_network(
             config: Config, *, num_classes: int, in_channels: int, image_size: int, width: float = 1.0
         ) -> Any:
@@ -99,6 +105,7 @@ class Encodings:
         """Return an `evaluate` of the space's contract that calls a function of an encoding."""
         asked = _asked_of(evaluate)
 
+        @functools.wraps(evaluate)
         def evaluate_encoding(config: Config, *, fidelity: float, seed: int) -> float | Mapping[str, float]:
             given = {"fidelity": fidelity, "seed": seed}
             outcome: float | Mapping[str, float] = evaluate(
@@ -107,6 +114,23 @@ class Encodings:
             return outcome
 
         return evaluate_encoding
+
+    def measurer(self, zero_cost: Callable[..., Mapping[str, float]]) -> Callable[[Config], Mapping[str, float]]:
+        """Return a `zero_cost` of the space's contract that calls a function of an encoding."""
+
+        @functools.wraps(zero_cost)
+        def measure_encoding(config: Config) -> Mapping[str, float]:
+            return zero_cost(self.encoding(config))
+
+        return measure_encoding
+
+    def _as_list(self, values: Any, *, why: str) -> list[Any]:
+        try:
+            return list(values)
+        except TypeError:
+            raise NaxcliError(
+                f"{self._where} are not a list of sequences", why=why, hint='write [(3, "relu"), (5, "gelu")]'
+            ) from None
 
     def _row(self, config: Config) -> tuple[ConfigValue, ...]:
         return tuple(config[name] for name in self.names)
@@ -118,4 +142,4 @@ def _asked_of(function: Callable[..., Any]) -> set[str]:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+    return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space, plain_config
 from naxcli.search_space.enumeration import sample_vectors
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 NUM_MEASURED = 256
 SAMPLE_SEED = 0  # of no search in particular, so that what was measured once serves them all
+
+_logger = logging.getLogger(__name__)
 
 
 def sample_to_measure(configuration_space: ConfigurationSpace) -> npt.NDArray[np.float64]:
@@ -47,7 +50,7 @@ def zero_cost_metrics(
     width: float,
     with_latency: bool = False,
 ) -> dict[str, float]:
-    """Return the space's own `zero_cost`, or the `network_metrics` of what it builds; none where that cannot be built.
+    """Return the space's own `zero_cost`, or the `network_metrics` of what it builds; none where that fails, and those that are finite.
 
     Args:
         space: Space of the configuration.
@@ -58,21 +61,22 @@ def zero_cost_metrics(
         width: Factor on the channels.
         with_latency: Whether the network is also run, which takes weights and time. Else it is built on the meta device.
 
-    Raises:
-        NaxcliError: If the space's `zero_cost` fails.
     """
-    if space.zero_cost is not None:
-        return {name: float(value) for name, value in space.cheap_metrics(config).items()}
     from naxcli.measure.zero_cost import network_metrics
     from naxcli.search_space.sizes import without_memory
 
     def measure() -> dict[str, float]:
+        if space.zero_cost is not None:
+            return space.cheap_metrics(config)
         network = build_network(
             space, config, num_classes=num_classes, in_channels=in_channels, image_size=image_size, width=width
         )
         return network_metrics(network, (in_channels, image_size, image_size), with_latency=with_latency)
 
     try:
-        return measure() if with_latency else without_memory(measure)
-    except (NaxcliError, ValueError, RuntimeError):  # the trial of such a network fails, and is learned from then
+        metrics = measure() if with_latency or space.zero_cost is not None else without_memory(measure)
+        values = {name: float(value) for name, value in metrics.items()}
+    except Exception as error:  # noqa: BLE001 - any of the author's code; the trial of such a network fails, and is learned from then
+        _logger.info("%s cannot be measured: %s", dict(config), str(error).split("\n", maxsplit=1)[0])
         return {}
+    return {name: value for name, value in values.items() if math.isfinite(value)}

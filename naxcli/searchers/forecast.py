@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
 
 from naxcli.searchers.deep_ensemble import Ensemble, one_thread
 
@@ -131,8 +130,10 @@ class Forecast:
 
     def chance(self, curve: Sequence[float]) -> float:
         """Return the chance that a trial beats the incumbent at its end, given the costs of its first epochs."""
+        from scipy.special import stdtr  # not above: what only passes a forecast on starts quickly
+
         mean, std, freedom = self._end(curve)
-        return float(student.cdf((_logarithm(self.incumbent) - mean) / std, df=freedom))
+        return float(stdtr(freedom, (_logarithm(self.incumbent) - mean) / std))
 
     def _end(self, curve: Sequence[float]) -> tuple[float, float, float]:
         """Return mean, standard deviation and degrees of freedom of the logarithm of the cost at the end."""

@@ -34,7 +34,8 @@ MEMORY_CHOICES = ("auto", "always", "never")
 KERNEL_CHOICES = ("auto", "off")
 # How workers elsewhere are reached is a fact of one invocation: a file may be untrusted, and a scheduler or job script runs code.
 CONNECTION_SETTINGS = frozenset({"cluster", "tls_ca_file", "tls_cert", "tls_key", "insecure"})
-# What may differ between two invocations of one run, because no trial's result depends on it. A space is compared by its code.
+# What may differ between two invocations of one run, because no trial's result depends on it, but for the rounding of `kernels` on a
+# GPU. A space is compared by its code.
 CHANGEABLE = (
     frozenset({"budget", "budget_evaluations", "cost", "trials", "workers", "threads", "data_root", "space", "kernels"})
     | CONNECTION_SETTINGS

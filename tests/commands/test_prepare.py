@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from naxcli.commands.prepare import prepare_space_file
+from naxcli.commands.prepare import prepare_on, prepare_space_file
 from naxcli.errors import NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
+from naxcli.search.loop import EndReason
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.prepared import PreparedSpace
 from tests.inline import InlinePool, search_inline
@@ -152,3 +154,48 @@ def test_networks_are_measured_at_the_shape_of_the_data(tmp_path: Path, monkeypa
     with pytest.raises(NaxcliError, match="seen enough"):
         search_inline(space, tmp_path / "run", monkeypatch, searcher="ensemble", data="digits", trials=1)
     assert shapes == [{"num_classes": 10, "in_channels": 1, "image_size": 8, "width": 0.125}]
+
+
+BROKEN = {
+    "a network that cannot be built": ('    size = config["width"]', '    size = {2: 2, 4: 4, 8: 8}[config["width"]]'),
+    "a metric of its own that is none": (
+        "SPACE = Space(",
+        """def zero_cost(config):
+    values = {2: float("nan"), 4: float("inf"), 8: "many", 16: None}
+    if config["depth"] == 3:
+        return None if config["width"] > 4 else {"size": 1 / 0}
+    return {"size": 1.0 if config["depth"] == 2 else values[config["width"]], "depth": config["depth"]}
+
+
+SPACE = Space(zero_cost=zero_cost, """,
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_configurations_that_cannot_be_measured_are_left_out_and_said(
+    broken: tuple[str, str], space_file: Path
+) -> None:
+    space_file.write_text(SPACE.replace(*broken))
+    notices: list[str] = []
+    pool: Any = InlinePool()
+    found = prepare_on(pool, load_space(str(space_file)), shape=SHAPE, on_notice=notices.append)
+    assert found is not None and 0 < len(found.vectors) == len(found.metrics) < 16
+    assert np.isfinite(found.metrics).all() and all(np.isfinite(weights).all() for weights in found.trunk)
+    assert notices == [f"{16 - len(found.metrics)} of 16 configurations could not be measured, and are left out"]
+
+
+def test_naxcli_stop_ends_the_measuring(space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedPool(InlinePool):
+        num_payloads = 0
+
+        def submit(self, task_id: int, payload: Mapping[str, Any], *, worker: str) -> None:
+            super().submit(task_id, payload, worker=worker)
+            StoppedPool.num_payloads += 1
+            RunDirectory(path=tmp_path / "run").stop_file.touch()
+
+    end = search_inline(
+        space_file, tmp_path / "run", monkeypatch, pool=StoppedPool, searcher="ensemble", seed=0, trials=2
+    )
+    assert end.reason == EndReason.STOPPED
+    assert StoppedPool.num_payloads == 1

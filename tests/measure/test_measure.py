@@ -13,6 +13,8 @@ from typing import ClassVar
 
 import pytest
 import torch
+from timm.models.byobnet import MobileOneBlock
+from timm.models.levit import ConvNorm
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -232,6 +234,8 @@ def test_peak_memory_sees_an_allocation_that_is_gone_again() -> None:
     # A process of its own: the peak of this one depends on the tests before.
     code = """
 import torch
+from timm.models.byobnet import MobileOneBlock
+from timm.models.levit import ConvNorm
 from naxcli.measure.memory import PeakMemory
 memory = PeakMemory("cpu"); before = memory.read()
 torch.ones(100_000_000 // 4); print(memory.read() - before)
@@ -269,3 +273,32 @@ def test_a_target_out_of_reach_names_the_nearest() -> None:
     assert "the nearest is 14" in caught.value.why
     with pytest.raises(NaxcliError, match="either"):
         width_for_target(SPACE, NEXCEPTION, **sizes)
+
+
+def test_a_layer_or_a_method_of_the_network_that_is_named_as_timms_way_to_fuse_is_no_block_of_branches() -> None:
+    class Joining(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fuse = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.switch_to_deploy(self.fuse(x), 1.0)
+
+        def switch_to_deploy(self, x: Tensor, factor: float) -> Tensor:
+            return x * factor
+
+    network = nn.Sequential(Joining(), nn.Conv2d(4, 2, 1))
+    assert not measure.has_branches(network)
+    assert measure.single_branch_form(network) is network
+    assert measure.latency_ms(network, (3, 4, 4), max_seconds=0.01) > 0
+    both = nn.Sequential(network, MobileOneBlock(2, 2, kernel_size=3, num_conv_branches=2))
+    single = measure.single_branch_form(both)
+    assert measure.num_params(single) == measure.num_params(network) + 2 * 2 * 9 + 2 < measure.num_params(both)
+    torch.testing.assert_close(single(images := torch.randn(1, 3, 4, 4)), both.eval()(images))
+
+
+def test_a_block_that_fuses_into_another_layer_is_replaced_by_it() -> None:
+    network = nn.Sequential(nn.Sequential(ConvNorm(3, 4)), nn.ReLU())
+    single = measure.single_branch_form(network)
+    assert [type(layer) for layer in single.modules()] == [nn.Sequential, nn.Sequential, nn.Conv2d, nn.ReLU]
+    torch.testing.assert_close(single(images := torch.randn(1, 3, 4, 4)), network.eval()(images))

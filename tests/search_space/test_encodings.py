@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from naxcli import Space
+from naxcli.commands.space import _definition_of
 from naxcli.errors import NaxcliError
+from naxcli.export import ExportRequest
+from naxcli.export.python import check
 from naxcli.search.feasibility import Feasibility
+from naxcli.search_space.contract import space_source
 from naxcli.search_space.enumeration import enumerate_configurations
 from naxcli.settings.limits import Limits
 
@@ -47,6 +53,10 @@ def test_a_builder_gets_the_encoding_as_it_was_given_and_the_sizes_that_it_asks_
         ([(1, 2), (1,)], (), "not of one length"),
         ([(1, 2), (1, 2)], (), "same one twice"),
         ([(1, (2,))], (), "hold"),
+        ([(1, [2])], (), "hold"),
+        (np.zeros((2, 2, 2)), (), "hold"),
+        ([1, 2], (), "not a list of sequences"),
+        (3, (), "not a list of sequences"),
         ([(1, 2)], ("only",), "2 positions"),
         ([[row == column for column in range(30)] for row in range(30)], (), "30 of 1,073,741,824 combinations"),
     ],
@@ -54,3 +64,34 @@ def test_a_builder_gets_the_encoding_as_it_was_given_and_the_sizes_that_it_asks_
 def test_what_is_no_list_of_encodings_is_refused(encodings: Any, positions: Any, what: str) -> None:
     with pytest.raises(NaxcliError, match=what):
         Space.from_encodings(encodings, evaluate=lambda encoding: 0.0, name="wrong", positions=positions)
+
+
+def failing(encoding: Any) -> Any:
+    raise ZeroDivisionError("division by zero")
+
+
+def test_errors_of_an_encodings_functions_name_the_authors_line() -> None:
+    space = Space.from_encodings(LISTED, failing, evaluate=failing, zero_cost=failing, name="listed")
+    line = failing.__code__.co_firstlineno
+    with pytest.raises(NaxcliError, match="zero_cost of space 'listed' raised ZeroDivisionError") as error:
+        space.cheap_metrics(space.default_config())
+    assert error.value.hint == f"see line {line + 1} of {__file__}"
+    assert space_source(space) == Path(__file__)
+    for function in (space.build, space.evaluate):
+        assert _definition_of(function) == f"failing is at line {line} of {__file__}"
+
+
+def test_networks_of_encodings_are_not_written_as_python(tmp_path: Path) -> None:
+    space = Space.from_encodings(LISTED, failing, name="listed")
+    request = ExportRequest(
+        space=space,
+        config=space.default_config(),
+        format="python",
+        out=tmp_path / "out",
+        num_classes=5,
+        in_channels=1,
+        image_size=8,
+    )
+    with pytest.raises(NaxcliError, match="cannot be written as Python") as error:
+        check(request)
+    assert "encoding" in error.value.why

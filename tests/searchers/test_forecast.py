@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import numpy.typing as npt
@@ -83,3 +85,8 @@ def test_a_forecast_is_the_same_where_the_trial_runs() -> None:
     sent = Forecast.from_dict(json.loads(json.dumps(dataclasses.asdict(forecast))))
     assert sent.end(curves[0][:7]) == forecast.end(curves[0][:7])
     assert forecast_of(12)[0] == forecast
+
+
+def test_a_forecast_is_passed_on_without_scipys_statistics() -> None:
+    program = "import sys, naxcli.workers.task; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

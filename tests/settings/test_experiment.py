@@ -166,9 +166,10 @@ def test_evolution_has_the_papers_population_where_the_trials_allow_it() -> None
     assert of(evolution_population=20) == (20, 5)
     assert of(evolution_population=20, evolution_sample=7, trials=10) == (20, 7)
     assert (settings().evolution_population, settings().evolution_sample) == (None, None)
-    for sample in (0, 11):
+    assert of(trials=40, evolution_sample=30) == (30, 30)
+    for unfit in ({"evolution_sample": 0}, {"evolution_sample": 11, "evolution_population": 10}):
         with pytest.raises(NaxcliError, match="evolution_sample"):
-            of(trials=40, evolution_sample=sample)
+            of(trials=40, **unfit)
 
 
 def test_a_run_of_evolution_keeps_its_population_when_it_is_extended() -> None:

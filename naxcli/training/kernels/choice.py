@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 @functools.cache
 def works_on(device: torch.device) -> bool:
-    """Return whether Triton is installed, and compiles and runs a kernel on the device, which must be a GPU; asked once a process."""
+    """Return whether Triton is installed and its kernels run on the device, which must be a GPU, LAMB's rightly; asked once a process."""
     if device.type != "cuda":
         return False
     import torch
@@ -44,10 +44,32 @@ def works_on(device: torch.device) -> bool:
         images = torch.ones(1, 2, 2, 2, device=device)
         convolve(images, torch.ones(2, 1, 1, 1, device=device), stride=1, padding=0, dtype=images.dtype)
         torch.cuda.synchronize(device)
+        is_right = _is_lamb_right(device)
     except Exception as error:  # noqa: BLE001 - no triton, no compiler, no memory: each has its own, and all mean the same here
         _logger.info("training goes without Triton: %s", str(error).split("\n", maxsplit=1)[0])
         return False
-    return True
+    if not is_right:
+        _logger.info("training goes without Triton: its step of LAMB is another")
+    return is_right
+
+
+def _is_lamb_right(device: torch.device) -> bool:
+    """Return whether a step of `FusedLamb`, beside which no other way is tried, is one of `Lamb`."""
+    import torch
+
+    from naxcli.training.kernels.lamb import FusedLamb
+    from naxcli.training.lamb import Lamb
+
+    stepped = []
+    for kind in (FusedLamb, Lamb):
+        matrix, vector = (
+            torch.linspace(0.5, 1.0, 6, device=device).reshape(shape).requires_grad_() for shape in ((2, 3), (6,))
+        )
+        for parameter in (matrix, vector):
+            parameter.grad = torch.linspace(-1.0, 2.0, 6, device=device).reshape(parameter.shape)
+        kind([{"params": [matrix], "weight_decay": 0.02}, {"params": [vector], "weight_decay": 0.0}], lr=0.1).step()
+        stepped.append(torch.cat([matrix.detach().flatten(), vector.detach()]))
+    return torch.allclose(stepped[0], stepped[1], rtol=1e-4, atol=1e-5)
 
 
 class Choices:

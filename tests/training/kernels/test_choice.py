@@ -12,6 +12,7 @@ import torch
 
 from naxcli.training.kernels import choice
 from naxcli.training.kernels.choice import Choices, choices_of_worker, works_on
+from naxcli.training.kernels.lamb import FusedLamb
 
 
 class Clock:
@@ -109,4 +110,33 @@ def test_without_triton_or_a_compiler_a_gpu_has_none(monkeypatch: pytest.MonkeyP
     works_on.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "naxcli.training.kernels.depthwise", None)  # its import fails
     assert not works_on(torch.device("cuda"))
+    works_on.cache_clear()
+
+
+def test_kernels_of_lamb_that_take_another_step_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+    assert choice._is_lamb_right(device)
+    monkeypatch.setattr(FusedLamb, "step_in_graph", lambda self: None)
+    assert not choice._is_lamb_right(device)
+
+
+@pytest.mark.parametrize("failing", [True, False])
+def test_a_gpu_on_which_lambs_kernels_fail_or_are_wrong_has_none(
+    failing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_lamb_right(device: torch.device) -> bool:
+        if failing:
+            raise RuntimeError("no such instruction")
+        return False
+
+    on_cpu = torch.ones(1, 2, 2, 2)
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: on_cpu)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr("naxcli.training.kernels.depthwise.convolve", lambda *_, **__: None)
+    monkeypatch.setattr(choice, "_is_lamb_right", is_lamb_right)
+    works_on.cache_clear()
+    assert not works_on(torch.device("cuda"))
+    works_on.cache_clear()
+    monkeypatch.setattr(choice, "_is_lamb_right", lambda device: True)
+    assert works_on(torch.device("cuda"))
     works_on.cache_clear()
