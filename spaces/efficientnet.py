@@ -8,8 +8,9 @@ Hyperparameters
     alpha              factor of the number of blocks in each stage
     beta               factor of the channels, which are rounded to multiples of 8
     recipe.resolution  40 * gamma pixels: the baseline sees 40, to which images of any size are resized
-What is built is phi = 1, at twice the multiply-adds of the baseline: 1.9 <= alpha * beta^2 * gamma^2 <= 2.1 keeps 32 of the
-245 combinations.
+What is built is phi = 1, at twice the multiply-adds of the baseline by the paper's rule: 1.9 <= alpha * beta^2 * gamma^2 <= 2.1
+keeps 32 of the 245 combinations. Counted, the networks differ from the rule, as depths are rounded up and channels to multiples of
+8: those of the paper's coefficients have 2.57 times the multiply-adds of the baseline, where the rule says 1.92.
 
 The reduced network has a stem without stride. Variants `phi_0` to `phi_6` are the family at full size: alpha^phi, beta^phi, and
 images of 224 * gamma^phi pixels, rounded.
@@ -89,42 +90,42 @@ def phi_0(
 def phi_1(
     config: Mapping[str, str | int | float | bool], *, num_classes: int, in_channels: int, width: float = 1.0
 ) -> EfficientNet:
-    """Return the network of twice the baseline's cost."""
+    """Return the network of twice the baseline's cost by the paper's rule; counted, it is another factor (see the top of the file)."""
     return scaled_network(config, phi=1, num_classes=num_classes, in_channels=in_channels, width=width)
 
 
 def phi_2(
     config: Mapping[str, str | int | float | bool], *, num_classes: int, in_channels: int, width: float = 1.0
 ) -> EfficientNet:
-    """Return the network of four times the baseline's cost."""
+    """Return the network of four times the baseline's cost by the paper's rule."""
     return scaled_network(config, phi=2, num_classes=num_classes, in_channels=in_channels, width=width)
 
 
 def phi_3(
     config: Mapping[str, str | int | float | bool], *, num_classes: int, in_channels: int, width: float = 1.0
 ) -> EfficientNet:
-    """Return the network of 8 times the baseline's cost."""
+    """Return the network of 8 times the baseline's cost by the paper's rule."""
     return scaled_network(config, phi=3, num_classes=num_classes, in_channels=in_channels, width=width)
 
 
 def phi_4(
     config: Mapping[str, str | int | float | bool], *, num_classes: int, in_channels: int, width: float = 1.0
 ) -> EfficientNet:
-    """Return the network of 16 times the baseline's cost."""
+    """Return the network of 16 times the baseline's cost by the paper's rule."""
     return scaled_network(config, phi=4, num_classes=num_classes, in_channels=in_channels, width=width)
 
 
 def phi_5(
     config: Mapping[str, str | int | float | bool], *, num_classes: int, in_channels: int, width: float = 1.0
 ) -> EfficientNet:
-    """Return the network of 32 times the baseline's cost."""
+    """Return the network of 32 times the baseline's cost by the paper's rule."""
     return scaled_network(config, phi=5, num_classes=num_classes, in_channels=in_channels, width=width)
 
 
 def phi_6(
     config: Mapping[str, str | int | float | bool], *, num_classes: int, in_channels: int, width: float = 1.0
 ) -> EfficientNet:
-    """Return the network of 64 times the baseline's cost."""
+    """Return the network of 64 times the baseline's cost by the paper's rule."""
     return scaled_network(config, phi=6, num_classes=num_classes, in_channels=in_channels, width=width)
 
 
@@ -139,7 +140,7 @@ def relative_cost(config: Mapping[str, str | int | float | bool]) -> float:
 
 
 def costs_twice(config: Mapping[str, str | int | float | bool]) -> bool:
-    """Return whether a configuration has about twice the multiply-adds of the baseline."""
+    """Return whether a configuration has about twice the multiply-adds of the baseline, by the paper's rule."""
     return COST_BAND[0] <= relative_cost(config) <= COST_BAND[1]
 
 

@@ -16,6 +16,8 @@
 | `train` | `plan_training` (in `train_settings`), `run_training` |
 | `bench` | `bench` |
 | `study_landscape`, `study_lesion`, `study_path` | `study_landscape`, `study_lesion`, `study_path` |
+| `study_rank` | `study_random_layers`, `study_checkpoints` |
 | `space` | `describe_space`, `validate_space` |
+| `prepare` | `prepare_space_file` |
 | `data` | `list_sources`, `describe_source` |
 """

@@ -93,9 +93,15 @@ def _confirmed(run: RunDirectory, confirmed: str | None, request: StudyRequest) 
             hint=f"--trial A --trial B names two trials; {CONFIRM_HINT}",
             exit_code=ExitCode.FAILED if confirmed is None else ExitCode.USAGE,
         )
-    kept = [
-        row for row in rows if row["name"] == name and run.confirmed_checkpoint(row["config_id"], row["seed"]).is_file()
-    ]
+    # By seed, as rows are in the order in which their trainings ended.
+    kept = sorted(
+        (
+            row
+            for row in rows
+            if row["name"] == name and run.confirmed_checkpoint(row["config_id"], row["seed"]).is_file()
+        ),
+        key=lambda row: int(row["seed"]),
+    )
     if len(kept) < 2:
         raise NaxcliError(
             f"{run.path} has the networks of {len(kept)} seeds of {name!r}",

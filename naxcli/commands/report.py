@@ -264,7 +264,7 @@ def with_every_hyperparameter(trials: DataFrame, configuration_space: Configurat
     """Return a run's trials with a column for those hyperparameters too that were inactive in all of them."""
     columns = [CONFIG_PREFIX + name for name in configuration_space]
     absent = [column for column in columns if column not in trials]
-    return trials.reindex(columns=[*trials.columns, *absent]) if len(trials) else trials
+    return trials.reindex(columns=[*trials.columns, *absent])
 
 
 def _scales(configuration_space: ConfigurationSpace) -> dict[str, str]:

@@ -312,8 +312,9 @@ def _load_hf(name: str, reference: str) -> Any:
             if not others:
                 raise
             return datasets.load_dataset(*others[0])
-    except (OSError, ValueError, RuntimeError) as error:  # missing files, unknown names, no network
-        lines = str(error).strip().splitlines()
+    except (OSError, ValueError, RuntimeError, KeyError, datasets.exceptions.DatasetsError) as error:
+        # Missing files, unknown names, no network; damaged folders, of whose errors the text may be a key alone.
+        lines = (repr(error) if isinstance(error, KeyError) else str(error)).strip().splitlines()
         raise NaxcliError(f"{name} could not be loaded", why=" ".join(lines[:2]), hint=_HF_USAGE) from error
 
 

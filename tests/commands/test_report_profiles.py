@@ -57,6 +57,13 @@ def test_tenths_and_profiles_are_in_the_numbers_the_tables_and_the_figures_of_a_
     assert "## Best, middle and worst" in report.to_markdown() and "Channels by block" in report.to_markdown()
 
 
+def test_a_report_on_a_run_without_a_finished_trial_says_so(space: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naxcli.records.database.Records._finished_rows", lambda _: [])
+    shown = CliRunner().invoke(app, ["report", str(space.parent / "run")])
+    assert shown.exit_code == 0, shown.output
+    assert "none finished" in shown.output and "There are no trials yet." in shown.output
+
+
 def test_a_profile_of_a_space_that_is_code_needs_its_name(space: Path) -> None:
     arguments = ["report", str(space.parent / "run"), "--method", "lpi", "--bootstrap", "0", "--json"]
     found = json.loads(CliRunner().invoke(app, arguments).stdout)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from naxcli.commands.path_ends import select_ends
 from naxcli.commands.study_landscape import LandscapeRequest, study_landscape
 from naxcli.commands.study_lesion import LesionRequest, study_lesion
 from naxcli.commands.study_path import PathRequest, study_path
@@ -115,10 +116,12 @@ def test_studies_are_printed_written_kept_and_shown_in_the_report(
     page = report.read_text()
     studies = read_studies(run)
     assert len(studies) == 4
+    figures = {"landscape": ("loss", "accuracy"), "lesion": ("blocks",), "path": ("loss", "accuracy")}
     for study in studies:
-        assert f"id='{study.name}'" in page and f"{study.name}-data" in page.replace("-loss", "").replace(
-            "-surface", ""
-        ).replace("-blocks", "")
+        is_plane = any("y" in row for row in study.rows)
+        assert f"id='{study.name}'" in page
+        for quantity in ("surface",) if is_plane else figures[study.kind]:
+            assert f"{study.name}-{quantity}-data" in page
     assert {"study_landscape.csv", "study_lesion.csv", "study_path.csv"} <= {
         path.name for path in (tmp_path / "all").iterdir()
     }
@@ -225,6 +228,19 @@ def test_networks_of_another_confirmation_are_not_mistaken_for_those_of_this_one
     assert sorted(copy.confirmed.iterdir()) == kept
     assert naxcli(*command, "--epochs", "0.5").returncode == 0
     assert not list(copy.confirmed.iterdir())
+
+
+def test_the_ends_of_a_confirmed_path_are_the_first_seeds_whatever_order_they_ended_in(
+    run: RunDirectory, space: Path, tmp_path: Path
+) -> None:
+    copy = RunDirectory(path=tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)
+    request = PathRequest(**arguments(space))
+    names = select_ends(copy, (), None, request).names
+    confirmation = copy.read_json(copy.confirmation_file)
+    confirmation["results"].reverse()
+    copy.confirmation_file.write_text(json.dumps(confirmation))
+    assert select_ends(copy, (), None, request).names == names == sorted(names)
 
 
 def test_a_request_with_an_impossible_number_is_refused() -> None:

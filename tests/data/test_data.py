@@ -389,6 +389,22 @@ def test_a_saved_hugging_face_data_set_is_read(hf_folder: Callable[[list[int]], 
     assert dataset.test_labels is not None and len(dataset.test_labels) == 4
 
 
+def test_a_damaged_hugging_face_folder_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    (tmp_path / "dataset_dict.json").write_text("{}")
+    with pytest.raises(NaxcliError, match="could not be loaded") as error:
+        load(f"hf:{tmp_path}", tmp_path)
+    assert error.value.why == "KeyError('splits')"
+
+    def fail(_: str) -> None:
+        raise datasets.exceptions.DatasetGenerationError("a file ends early")
+
+    monkeypatch.setattr(datasets, "load_from_disk", fail)
+    with pytest.raises(NaxcliError, match="could not be loaded"):
+        load(f"hf:{tmp_path}", tmp_path)
+
+
 def test_unlabelled_hugging_face_images_are_refused(hf_folder: Callable[[list[int]], Path]) -> None:
     folder = hf_folder([0, 1, -1, 1])
     with pytest.raises(NaxcliError, match="labels from -1 to 1"):

@@ -58,9 +58,9 @@ def test_the_band_of_cost_keeps_32_combinations_and_the_papers_among_them() -> N
     assert {name: len({config[name] for config in kept}) for name in names} == {"alpha": 7, "beta": 5, names[2]: 7}
 
 
-def test_the_rule_of_cost_is_nearly_that_of_the_counted_networks() -> None:
-    """Rounded depths and channels differ from exact factors, most so in the stage of one block."""
+def test_counted_the_papers_coefficients_cost_more_than_by_its_rule() -> None:
+    """Depths are rounded up, most so in the stages of one block."""
     baseline = measure_config(SPACE, PAPER, num_classes=10, in_channels=3, image_size=224, variant="phi_0")["flops"]
     scaled = measure_config(SPACE, PAPER, num_classes=10, in_channels=3, image_size=258, variant="phi_1")["flops"]
     assert 1.9 < 1.2 * 1.1**2 * 1.15**2 < 1.93
-    assert scaled / baseline == pytest.approx(1.92, rel=0.35)
+    assert scaled / baseline == pytest.approx(2.57, abs=0.005)
