@@ -63,4 +63,4 @@ def test_counted_the_papers_coefficients_cost_more_than_by_its_rule() -> None:
     baseline = measure_config(SPACE, PAPER, num_classes=10, in_channels=3, image_size=224, variant="phi_0")["flops"]
     scaled = measure_config(SPACE, PAPER, num_classes=10, in_channels=3, image_size=258, variant="phi_1")["flops"]
     assert 1.9 < 1.2 * 1.1**2 * 1.15**2 < 1.93
-    assert scaled / baseline == pytest.approx(2.57, abs=0.005)
+    assert scaled / baseline == pytest.approx(2.58, abs=0.005)
