@@ -17,7 +17,7 @@ from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import RunDirectory
 from naxcli.records.files import guard_disk, write_atomically
 from naxcli.search.feasibility import Feasibility, NetworkShape
-from naxcli.search_space.contract import bare_code, space_source
+from naxcli.search_space.contract import bare_code, space_text
 from naxcli.search_space.earlier import EarlierResults, read_earlier
 from naxcli.search_space.prepared import PreparedSpace
 from naxcli.search_space.prior import Prior
@@ -304,7 +304,7 @@ def _create(session: Session, prepared: _Prepared) -> Records:
     }
     settings = session.experiment.to_toml()
     meta = {
-        "space_source": space_source(space).read_text(encoding="utf-8"),
+        "space_source": space_text(space),
         "searcher_source": prepared.searcher_source,
         "space": json.dumps(facts),
         "experiment": settings,
@@ -358,8 +358,7 @@ def _reopen(session: Session, prepared: _Prepared) -> Records:
 
 def _refuse_another_space(session: Session, configuration_space: ConfigurationSpace, records: Records) -> None:
     run = session.run
-    current = space_source(session.space).read_text(encoding="utf-8")
-    _refuse_edited(run, "space", records.meta("space_source") or "", current)
+    _refuse_edited(run, "space", records.meta("space_source") or "", space_text(session.space))
     before = read_space(run.space_file).to_serialized_dict()
     now = _reread(configuration_space).to_serialized_dict()
     changed = [part for part in ("hyperparameters", "conditions", "forbiddens") if before.get(part) != now.get(part)]

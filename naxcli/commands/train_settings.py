@@ -5,7 +5,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from naxcli.commands.select import Selection, select
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import FileState, file_state
 from naxcli.records.trial import config_id
-from naxcli.search_space.contract import LARGE_TEST_CROP, space_source
+from naxcli.search_space.contract import LARGE_TEST_CROP, bare_code, space_text
 from naxcli.search_space.networks import REDUCED, usual_image_size, variant_names
 from naxcli.settings.experiment import Experiment
 from naxcli.settings.former_names import with_present_names
@@ -119,11 +118,10 @@ class TrainingPlan:
     def settings(self) -> dict[str, Any]:
         """Everything that decides the result, as `training.toml` holds it."""
         command, space, experiment = self.command, self.selection.space, self.experiment
-        code = ast.dump(ast.parse(space_source(space).read_text(encoding="utf-8")))  # without comments and layout
         settings = {
             "space": space.name,
             "space_version": space.version,
-            "space_code": hashlib.sha256(code.encode()).hexdigest()[:16],
+            "space_code": hashlib.sha256(bare_code(space_text(space)).encode()).hexdigest()[:16],
             "variant": self.variant,
             "width": experiment.width,
             "data": experiment.data,

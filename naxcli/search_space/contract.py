@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib
 import inspect
@@ -26,7 +27,7 @@ from naxcli.search_space.domains import describe_domain
 from naxcli.search_space.encodings import Encodings
 from naxcli.search_space.prepared import SUFFIX, PreparedSpace
 from naxcli.search_space.recipe_choices import check_recipe_choices
-from naxcli.search_space.user_code import import_file, line_of
+from naxcli.search_space.user_code import import_file, is_user_module, line_of
 from naxcli.settings.limits import Limits
 
 if TYPE_CHECKING:
@@ -370,24 +371,48 @@ def space_source(space: Space) -> Path:
     return Path(sys.modules[function.__module__].__file__ or "")
 
 
+def space_text(space: Space) -> str:
+    """Return the source of a space: that of its file, then those of the space files that its functions come from, such as one that it
+    builds on."""
+    own = space_source(space)
+    functions = (space.configspace, space.build, space.evaluate, space.canonical, space.zero_cost)
+    files = [own, *sorted(filter(None, map(_space_file, functions)))]
+    return "\n".join(path.read_text(encoding="utf-8") for path in dict.fromkeys(path.resolve() for path in files))
+
+
+def _space_file(function: Callable[..., Any] | None) -> Path | None:
+    """Return the space file that a function is defined in, None of one from elsewhere."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    module = sys.modules.get(getattr(inspect.unwrap(function), "__module__", "") if function else "")
+    is_space = module is not None and is_user_module(module, kind="space")
+    return Path(module.__file__ or "") if module is not None and is_space else None
+
+
 def bare_code(source: str) -> str:
     """Return Python source without comments, docstrings and layout: what may change without a trial being another."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [item for item in body if not _is_text(item)]  # type: ignore[attr-defined]
     return ast.unparse(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def space_digest(space: Space) -> str:
     """Return what tells whether two processes loaded the same space, as `CODE-MEANING`.
 
-    CODE is of its file without comments, docstrings and layout; MEANING of what the loaded file says: its hyperparameters, groups and
+    CODE is of its text without comments, docstrings and layout; MEANING of what the loaded file says: its hyperparameters, groups and
     references, and what a sample of configurations is reduced to and whether it is allowed.
     """
-    code = bare_code(space_source(space).read_text(encoding="utf-8"))
+    code = bare_code(space_text(space))
     configuration_space = space.configuration_space(seed=0)
     sampled = [plain_config(item) for item in configuration_space.sample_configuration(NUM_DIGESTED)]
     canonical = [space.canonicalise(config) for config in sampled]

@@ -22,7 +22,7 @@ def import_file(path: Path, *, kind: str) -> ModuleType:
     Raises:
         NaxcliError: if the file does not import, with the line.
     """
-    module_name = f"naxcli_{kind}_" + re.sub(r"\W", "_", str(path.with_suffix("")))
+    module_name = _prefix(kind) + re.sub(r"\W", "_", str(path.with_suffix("")))
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -39,6 +39,15 @@ def import_file(path: Path, *, kind: str) -> ModuleType:
             hint=line_of(error, path),
         ) from error
     return module
+
+
+def is_user_module(module: ModuleType, *, kind: str) -> bool:
+    """Return whether a module is a file of this kind that `import_file` imported."""
+    return module.__name__.startswith(_prefix(kind))
+
+
+def _prefix(kind: str) -> str:
+    return f"naxcli_{kind}_"
 
 
 def line_of(error: BaseException, path: Path) -> str:

@@ -63,3 +63,18 @@ def test_a_worker_refuses_a_space_that_was_edited_while_the_search_ran(tmp_path:
     other.write_text(HEAD + EVALUATED.format(sign="-"))
     with pytest.raises(NaxcliError, match="another space"):
         evaluate(TrialTask(trial_id=2, space=str(other), config={"a": 1}, fidelity=1.0, seed=0, space_digest=digest))
+
+
+def test_the_code_of_a_space_is_also_that_of_the_file_that_it_builds_on(tmp_path: Path) -> None:
+    base, top = tmp_path / "base.py", tmp_path / "top.py"
+    base.write_text(HEAD + EVALUATED.format(sign="+"))
+    top.write_text(
+        "import dataclasses\nfrom functools import partial\nfrom naxcli import load_space\n"
+        f"BASE = load_space({str(base)!r})\n"
+        "SPACE = dataclasses.replace(BASE, name='top', configspace=partial(BASE.configspace))\n"
+    )
+    before = space_digest(load_space(str(top)))
+    base.write_text('"""Reworded."""\n' + HEAD + EVALUATED.format(sign="+"))
+    assert space_digest(load_space(str(top))) == before
+    base.write_text(HEAD + EVALUATED.format(sign="-"))
+    assert space_digest(load_space(str(top))) != before
