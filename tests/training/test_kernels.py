@@ -31,7 +31,7 @@ def test_kernels_compile_for_a_gpu() -> None:
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from naxcli.training.kernels import block_end, depthwise, lamb
+from naxcli.training.kernels import block_end, depthwise, lamb, normalization
 
 def compiled(kernel, constants, types, default):
     names = [name for name in kernel.arg_names if name not in constants]
@@ -50,7 +50,7 @@ for kernel, constants in (
     (depthwise._data_gradient_kernel, {**fused, "HAS_SUMS": True, "ACTIVATION": "gelu"}),
     (depthwise._data_gradient_kernel, {**fused, "HAS_SUMS": True, "ACTIVATION": "relu"}),
     (depthwise._weight_gradient_kernel, {**taps, "COLUMNS": 4}),
-    (depthwise._combine_kernel, block),
+    (normalization._combine_kernel, block),
     (block_end._scaled_sum_kernel, block),
     (block_end._gradients_kernel, {**block, "NEEDS_SCALE": True}),
 ):

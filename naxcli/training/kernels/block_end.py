@@ -15,6 +15,7 @@ from naxcli.training.kernels.choice import Choices
 from naxcli.training.kernels.maps import (
     MAX_CHANNELS,
     MAX_POSITIONS,
+    by_channel,
     empty_map,
     layout_of,
     on_device,
@@ -113,7 +114,7 @@ def _scaled_sum_kernel(
     image = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
-    factor = tl.load(scale + image * channels + channel, mask=is_channel, other=0.0).to(TYPE)
+    factor = by_channel(scale + image * channels, channel, is_channel, TYPE)
     for start in range(0, num_positions, POSITIONS):
         position = start + tl.arange(0, POSITIONS)
         mask = (position < num_positions)[:, None] & is_channel[None, :]
@@ -140,7 +141,7 @@ def _gradients_kernel(
     image = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
-    factor = tl.load(scale + image * channels + channel, mask=is_channel, other=0.0).to(TYPE)
+    factor = by_channel(scale + image * channels, channel, is_channel, TYPE)
     total = tl.zeros((POSITIONS, CHANNELS), TYPE)
     for start in range(0, num_positions, POSITIONS):
         position = start + tl.arange(0, POSITIONS)

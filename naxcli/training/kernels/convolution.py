@@ -18,6 +18,7 @@ from naxcli.training.kernels import depthwise
 from naxcli.training.kernels.choice import Choices
 from naxcli.training.kernels.depthwise import NormStatistics, Prologue
 from naxcli.training.kernels.maps import layout_of, sum_dtype
+from naxcli.training.kernels.normalization import normalization_gradient
 
 Ways = dict[str, Callable[[], Tensor]]
 
@@ -264,7 +265,7 @@ class FusedConvolution(torch.autograd.Function):
         if statistics is not None:
             of_bias, of_factor = sums.unbind()
             if ctx.is_training:
-                of_images = depthwise.normalization_gradient(of_images, images, prologue, statistics, sums)
+                of_images = normalization_gradient(of_images, images, prologue, statistics, sums)
             else:
                 of_images = of_images * scale.view(1, -1, 1, 1).to(of_images.dtype)
         of_images = of_images.contiguous(memory_format=layout_of(images))

@@ -14,9 +14,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from naxcli.training.kernels.activations import activated, activation_slope
 from naxcli.training.kernels.maps import (
     MAX_CHANNELS,
     MAX_POSITIONS,
+    by_channel,
     empty_map,
     on_device,
     sum_dtype,
@@ -236,72 +238,9 @@ def weight_gradient(images: Tensor, gradient: Tensor, *, size: int, stride: int,
     return partial_sums.sum(0)
 
 
-def normalization_gradient(
-    gradient: Tensor, images: Tensor, prologue: Prologue, statistics: NormStatistics, sums: Tensor
-) -> Tensor:
-    """Return the gradient of the images that a batch normalization was given in training.
-
-    Args:
-        gradient: Gradient of what it returned, as `data_gradient_before` leaves it.
-        images: What it was given.
-        prologue: Prologue with its scale.
-        statistics: The batch's statistics.
-        sums: Sums of shape (2, channels) of `data_gradient_before`.
-    """
-    assert prologue.scale is not None
-    images = with_channels_last(images)
-    mean_gradient, mean_product = (sums / (images.numel() // images.shape[1])).unbind()
-    of_images = -prologue.scale * statistics.inverse_deviation * mean_product
-    constant = -prologue.scale * mean_gradient - of_images * statistics.mean
-    target = empty_map(images.shape, images, images.dtype)
-    num_positions, channels = images.numel() // images.shape[1], images.shape[1]
-    block = min(MAX_CHANNELS, triton.next_power_of_2(channels))
-    with on_device(images):
-        _combine_kernel[(triton.cdiv(num_positions, MAX_POSITIONS), triton.cdiv(channels, block))](
-            gradient,
-            images,
-            target,
-            prologue.scale,
-            of_images,
-            constant,
-            num_positions,
-            channels,
-            TYPE=sum_type(images),
-            POSITIONS=MAX_POSITIONS,
-            CHANNELS=block,
-        )
-    return target
-
-
 def _taps(weight: Tensor) -> Tensor:
     """Return a weight (channels, 1, k, k) as (k * k, channels), which kernels read fast: their threads are of neighbouring channels."""
     return weight.flatten(1).t().contiguous()
-
-
-@triton.jit
-def activated(values: tl.tensor, ACTIVATION: tl.constexpr) -> tl.tensor:
-    """Return the activation of the values."""
-    if ACTIVATION == "relu":
-        values = tl.where(values <= 0, 0.0, values)  # as torch does, NaN stays
-    if ACTIVATION == "gelu":
-        values = 0.5 * values * (1.0 + tl.erf(values * 0.7071067811865476))
-    if ACTIVATION == "elu":
-        values = tl.where(values <= 0, tl.exp(tl.minimum(values, 0.0)) - 1.0, values)
-    return values
-
-
-@triton.jit
-def activation_slope(values: tl.tensor, ACTIVATION: tl.constexpr) -> tl.tensor:
-    """Return the derivative of the activation at the values."""
-    slope = tl.full(values.shape, 1.0, values.dtype)
-    if ACTIVATION == "relu":
-        slope = tl.where(values <= 0, 0.0, slope)
-    if ACTIVATION == "gelu":
-        density = tl.exp(-0.5 * values * values) * 0.3989422804014327
-        slope = 0.5 * (1.0 + tl.erf(values * 0.7071067811865476)) + values * density
-    if ACTIVATION == "elu":
-        slope = tl.where(values <= 0, tl.exp(tl.minimum(values, 0.0)), slope)
-    return slope
 
 
 @triton.jit
@@ -342,8 +281,8 @@ def _convolve_kernel(
             mask = (position < height * width)[:, None] & is_channel[None, :]
             values = tl.load(images + offset, mask=mask, other=0.0).to(TYPE)
             if HAS_AFFINE:
-                factor = tl.load(scale + channel, mask=is_channel, other=0.0).to(TYPE)
-                summand = tl.load(shift + channel, mask=is_channel, other=0.0).to(TYPE)
+                factor = by_channel(scale, channel, is_channel, TYPE)
+                summand = by_channel(shift, channel, is_channel, TYPE)
                 values = values * factor[None, :] + summand[None, :]
             tl.store(seen + offset, activated(values, ACTIVATION).to(seen.dtype.element_ty), mask=mask)
         tl.debug_barrier()  # other threads of this program read it
@@ -359,7 +298,7 @@ def _convolve_kernel(
                 mask = (is_row & (column >= 0) & (column < width))[:, None] & is_channel[None, :]
                 offset = (row * width + column)[:, None] * channels + channel[None, :]
                 values = tl.load(seen + offset, mask=mask, other=0.0).to(TYPE)
-                tap = tl.load(taps + (i * SIZE + j) * channels + channel, mask=is_channel, other=0.0).to(TYPE)
+                tap = by_channel(taps + (i * SIZE + j) * channels, channel, is_channel, TYPE)
                 total += values * tap[None, :]
         offset = position[:, None] * channels + channel[None, :]
         tl.store(target + offset, total.to(target.dtype.element_ty), mask=is_position[:, None] & is_channel[None, :])
@@ -411,7 +350,7 @@ def _data_gradient_kernel(
             mask = is_inside[:, None] & is_channel[None, :]
             offset = (row // STRIDE * out_width + column // STRIDE)[:, None] * channels + channel[None, :]
             values = tl.load(gradient + offset, mask=mask, other=0.0).to(TYPE)
-            tap = tl.load(taps + (i * SIZE + j) * channels + channel, mask=is_channel, other=0.0).to(TYPE)
+            tap = by_channel(taps + (i * SIZE + j) * channels, channel, is_channel, TYPE)
             total += values * tap[None, :]
     mask = is_position[:, None] & is_channel[None, :]
     offset = image * height * width * channels + position[:, None] * channels + channel[None, :]
@@ -419,13 +358,13 @@ def _data_gradient_kernel(
         given = tl.load(images + offset, mask=mask, other=0.0).to(TYPE)
         values = given
         if HAS_AFFINE:
-            factor = tl.load(scale + channel, mask=is_channel, other=0.0).to(TYPE)
-            summand = tl.load(shift + channel, mask=is_channel, other=0.0).to(TYPE)
+            factor = by_channel(scale, channel, is_channel, TYPE)
+            summand = by_channel(shift, channel, is_channel, TYPE)
             values = values * factor[None, :] + summand[None, :]
         total = tl.where(mask, total * activation_slope(values, ACTIVATION), 0.0)
         if HAS_SUMS:
-            center = tl.load(mean + channel, mask=is_channel, other=0.0).to(TYPE)
-            spread = tl.load(inverse_deviation + channel, mask=is_channel, other=0.0).to(TYPE)
+            center = by_channel(mean, channel, is_channel, TYPE)
+            spread = by_channel(inverse_deviation, channel, is_channel, TYPE)
             normalized = (given - center[None, :]) * spread[None, :]
             share = partial_sums + (image * tl.num_programs(2) + tl.program_id(2)) * 2 * channels + channel
             tl.store(share, tl.sum(total, axis=0), mask=is_channel)
@@ -475,33 +414,3 @@ def _weight_gradient_kernel(
         total += values.to(TYPE) * upstream[None, :, :]
     taps = share * channels * (SIZE * SIZE) + channel[None, :] * (SIZE * SIZE) + i * SIZE + j[:, None]
     tl.store(partial_sums + taps, tl.sum(total, axis=1), mask=(j < SIZE)[:, None] & is_channel[None, :])
-
-
-@triton.jit
-def _combine_kernel(
-    gradient: tl.tensor,
-    images: tl.tensor,
-    target: tl.tensor,
-    of_gradient: tl.tensor,
-    of_images: tl.tensor,
-    constant: tl.tensor,
-    num_positions: tl.tensor,
-    channels: tl.tensor,
-    TYPE: tl.constexpr,
-    POSITIONS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-) -> None:
-    """Add gradient and images, each with a factor by channel, and a constant by channel."""
-    position = tl.program_id(0).to(tl.int64) * POSITIONS + tl.arange(0, POSITIONS)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    is_channel = channel < channels
-    offset = position[:, None] * channels + channel[None, :]
-    mask = (position < num_positions)[:, None] & is_channel[None, :]
-    total = tl.load(of_gradient + channel, mask=is_channel, other=0.0).to(TYPE)[None, :] * tl.load(
-        gradient + offset, mask=mask, other=0.0
-    ).to(TYPE)
-    total += tl.load(of_images + channel, mask=is_channel, other=0.0).to(TYPE)[None, :] * tl.load(
-        images + offset, mask=mask, other=0.0
-    ).to(TYPE)
-    total += tl.load(constant + channel, mask=is_channel, other=0.0).to(TYPE)[None, :]
-    tl.store(target + offset, total.to(target.dtype.element_ty), mask=mask)

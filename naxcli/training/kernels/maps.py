@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 
-MAX_POSITIONS = (
-    32  # of a map that a program holds at once; more take more registers than they win, as compiled for an H100
-)
+# Of a map that a program holds at once; more take more registers than they win, as compiled for an H100.
+MAX_POSITIONS = 32
 MAX_CHANNELS = 64
 
 
@@ -45,3 +45,9 @@ def sum_type(images: Tensor) -> Any:
 def on_device(images: Tensor) -> torch.cuda.device:
     """Return a context in which kernels run on the tensor's device."""
     return torch.cuda.device(images.device.index if images.is_cuda else -1)
+
+
+@triton.jit
+def by_channel(values: tl.tensor, channel: tl.tensor, is_channel: tl.tensor, TYPE: tl.constexpr) -> tl.tensor:
+    """Return the values of some channels in a type, 0 of those that there are not."""
+    return tl.load(values + channel, mask=is_channel, other=0.0).to(TYPE)
