@@ -13,23 +13,18 @@ that those took, and how many of them would have beaten the incumbent.
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import regret
 from benchmarks import spaces_lcbench as lcbench
-from benchmarks.multi_fidelity import LADDER, NUM_RANDOM, Step, interval, ours
-from benchmarks.results import add_json_option, keep
+from benchmarks.multi_fidelity import ours
+from benchmarks.regret import LADDER, Step
+from benchmarks.results import keep
 from naxcli.search.early_stopping import EarlyStopping
-from naxcli.search_space.enumeration import sample_configs
 from naxcli.searchers import FidelityRange, make_searcher
 from naxcli.searchers.forecast import MIN_CHANCE
 
@@ -79,22 +74,7 @@ def full_trainings(curve: Curve, seed: int, *, stops: bool, told: list[tuple[int
         yield float(epochs), costs[-1] if is_complete else None
 
 
-def regrets(steps: Iterator[Step], *, median: float, best: float) -> list[float]:
-    """Return an arm's normalised regret at each checkpoint."""
-    found: list[float] = []
-    spent, incumbent = 0.0, median
-    for epochs, cost in steps:
-        spent += epochs
-        while len(found) < len(CHECKPOINTS) and spent > CHECKPOINTS[len(found)] * LADDER.max + 1e-9:
-            found.append(max(0.0, (incumbent - best) / (median - best)))
-        if len(found) == len(CHECKPOINTS):
-            break
-        if cost is not None:
-            incumbent = min(incumbent, cost)
-    return found
-
-
-def steps_of(arm: str, task: str, seed: int, told: list[tuple[int, bool]]) -> Iterator[Step]:
+def steps_of(arm: str, task: str, seed: int, *, told: list[tuple[int, bool]]) -> Iterator[Step]:
     """Return the trials of an arm."""
     if arm == "halving":
         return ours("smac", lambda config, epochs: curve_of(config, task=task)[round(epochs) - 1], seed)
@@ -115,42 +95,12 @@ def describe(told: Sequence[tuple[int, bool]], num_runs: int) -> str:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of YAHPO Gym's surrogate of LCBench")
-    parser.add_argument("--tasks", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--arms", default="never,early-stop,halving")
-    add_json_option(parser)
-    arguments = parser.parse_args()
-    if arguments.data is not None:
-        os.environ["LCBENCH"] = str(arguments.data)
-    everything = list(lcbench.tasks())
-    tasks = everything[:: len(everything) // arguments.tasks][: arguments.tasks]
-    arms = arguments.arms.split(",")
-    measured: dict[str, list[list[list[float]]]] = {arm: [] for arm in arms}
+    arguments = regret.parser(__doc__, seeds=5, arms="never,early-stop,halving").parse_args()
     told: list[tuple[int, bool]] = []
-    for task, arm in itertools.product(tasks, arms):
-        configs = sample_configs(lcbench.configspace(0), NUM_RANDOM, 1)
-        costs = lcbench.costs(configs, epochs=LADDER.max, task=task)
-        measured[arm].append(
-            [
-                regrets(steps_of(arm, task, seed, told), median=float(np.median(costs)), best=float(costs.min()))
-                for seed in range(arguments.seeds)
-            ]
-        )
-        print(
-            f"task {task}, {arm}: {np.mean(measured[arm][-1], axis=0).round(3).tolist()}", file=sys.stderr, flush=True
-        )
-    keep(arguments, tasks=tasks, regrets=measured, stopped=told)
-    table = Table(title=f"normalised regret, {len(tasks)} tasks x {arguments.seeds} seeds")
-    for column in ("arm", *(f"after {number} trainings" for number in CHECKPOINTS)):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm, values in measured.items():
-        rows = np.array(values)
-        cells = [interval(rows[:, :, index]) for index in range(len(CHECKPOINTS))]
-        table.add_row(arm, *(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells))
-    Console().print(table)
-    print(describe(told, len(tasks) * arguments.seeds))
+    measured = regret.measure(arguments, arguments.arms.split(","), partial(steps_of, told=told), at=CHECKPOINTS)
+    keep(arguments, **measured, stopped=told)
+    regret.print_table(arguments, measured["regrets"], at=CHECKPOINTS)
+    print(describe(told, arguments.tasks * arguments.seeds))
 
 
 if __name__ == "__main__":

@@ -14,33 +14,25 @@ Optuna is not installed (`pip install naxcli[bench]`).
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import regret
 from benchmarks import spaces_lcbench as lcbench
-from benchmarks.results import add_json_option, keep
+from benchmarks.regret import LADDER, Step
+from benchmarks.results import keep
 from naxcli.search_space.enumeration import sample_configs
-from naxcli.searchers import FidelityRange, make_searcher
+from naxcli.searchers import make_searcher
 from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS
 
-LADDER = FidelityRange(min=2, max=50, eta=5)
 CHECKPOINTS = (5, 10, 20)  # full trainings
-NUM_RANDOM = 2_000
-NUM_RESAMPLES = 2_000
 
 Evaluate = Callable[[Mapping[str, Any], float], float]
-Step = tuple[float, float | None]  # epochs spent, cost where they complete a full training
 
 
 def ours(name: str, evaluate: Evaluate, seed: int) -> Iterator[Step]:
@@ -111,77 +103,27 @@ def tpe(evaluate: Evaluate, seed: int) -> Iterator[Step]:
             study.tell(trial, cost)
 
 
-def steps(arm: str, evaluate: Evaluate, seed: int) -> Iterator[Step]:
+def steps(arm: str, task: str, seed: int) -> Iterator[Step]:
     """Return the trials of an arm."""
-    baselines = {"random": random_search, "random-top": random_top, "tpe": tpe}
-    return baselines[arm](evaluate, seed) if arm in baselines else ours(arm, evaluate, seed)
-
-
-def regrets(arm: str, task: str, seed: int, *, median: float, best: float) -> list[float]:
-    """Return an arm's normalised regret at each checkpoint."""
 
     def evaluate(config: Mapping[str, Any], epochs: float) -> float:
         return float(lcbench.costs([config], epochs=epochs, task=task)[0])
 
-    found: list[float] = []
-    spent, incumbent = 0.0, median
-    for epochs, cost in steps(arm, evaluate, seed):
-        spent += epochs
-        while len(found) < len(CHECKPOINTS) and spent > CHECKPOINTS[len(found)] * LADDER.max + 1e-9:
-            found.append(max(0.0, (incumbent - best) / (median - best)))
-        if len(found) == len(CHECKPOINTS):
-            break
-        if cost is not None:
-            incumbent = min(incumbent, cost)
-    return found
-
-
-def interval(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the mean of regrets, (num_tasks, num_seeds), and the interval of resampled seeds."""
-    rng = np.random.default_rng(0)
-    seeds = rng.integers(values.shape[1], size=(NUM_RESAMPLES, *values.shape))
-    means = np.take_along_axis(np.broadcast_to(values, seeds.shape), seeds, axis=2).mean(axis=(1, 2))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+    baselines = {"random": random_search, "random-top": random_top, "tpe": tpe}
+    return baselines[arm](evaluate, seed) if arm in baselines else ours(arm, evaluate, seed)
 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of YAHPO Gym's surrogate of LCBench")
-    parser.add_argument("--tasks", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--arms", default="smac,smac-hyperband,smac-forest,ensemble,random,random-top,tpe")
-    add_json_option(parser)
+    parser = regret.parser(__doc__, seeds=20, arms="smac,smac-hyperband,smac-forest,ensemble,random,random-top,tpe")
     arguments = parser.parse_args()
-    if arguments.data is not None:
-        os.environ["LCBENCH"] = str(arguments.data)
     arms = arguments.arms.split(",")
     if "tpe" in arms and importlib.util.find_spec("optuna") is None:
         print("tpe is left out: Optuna is not installed (pip install naxcli[bench])", file=sys.stderr)
         arms.remove("tpe")
-    everything = list(lcbench.tasks())
-    tasks = everything[:: len(everything) // arguments.tasks][: arguments.tasks]
-    measured: dict[str, list[list[list[float]]]] = {arm: [] for arm in arms}
-    for task, arm in itertools.product(tasks, arms):
-        configs = sample_configs(lcbench.configspace(0), NUM_RANDOM, 1)
-        costs = lcbench.costs(configs, epochs=LADDER.max, task=task)
-        measured[arm].append(
-            [
-                regrets(arm, task, seed, median=float(np.median(costs)), best=float(costs.min()))
-                for seed in range(arguments.seeds)
-            ]
-        )
-        print(f"task {task}, {arm}: {np.mean(measured[arm][-1], axis=0).round(3).tolist()}", file=sys.stderr)
-    keep(arguments, tasks=tasks, regrets=measured)
-    table = Table(title=f"normalised regret, {len(tasks)} tasks x {arguments.seeds} seeds")
-    for column in ("arm", *(f"after {number} trainings" for number in CHECKPOINTS)):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm, values in measured.items():
-        rows = np.array(values)
-        cells = [interval(rows[:, :, index]) for index in range(len(CHECKPOINTS))]
-        table.add_row(arm, *(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells))
-    Console().print(table)
+    measured = regret.measure(arguments, arms, steps, at=CHECKPOINTS)
+    keep(arguments, **measured)
+    regret.print_table(arguments, measured["regrets"], at=CHECKPOINTS)
 
 
 if __name__ == "__main__":
