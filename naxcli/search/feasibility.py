@@ -155,7 +155,9 @@ class Feasibility:
 
         configuration_space = self._space.configuration_space(seed)
         # What the space's own code raises about its default, it raises about all, as a rule: it ends the search.
-        if self._check(self._space.canonicalise(self._space.default_config())):
+        default = self._space.canonicalise(self._space.default_config())
+        self._known[config_id(default)] = self._check(default)
+        if self._known[config_id(default)]:
             return
         references = self._space.legal_references(configuration_space)
         if any(map(self, map(self._space.canonicalise, references))):

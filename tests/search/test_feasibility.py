@@ -55,3 +55,20 @@ def test_limits_that_leave_nothing_are_named_with_the_way_out(limits: Limits, wh
         feasibility(limits).require_one(seed=0)
     assert re.search(why, caught.value.why), caught.value.why
     assert hint in caught.value.hint
+
+
+def test_each_configuration_that_is_refused_counts_once() -> None:
+    def three(seed: int | None = None) -> ConfigurationSpace:
+        space = ConfigurationSpace(seed=seed)
+        space.add(Integer("params", (1, 3)))
+        return space
+
+    space = Space(
+        name="three",
+        configspace=three,
+        evaluate=lambda config, *, fidelity, seed: 0.0,
+        zero_cost=lambda config: {"num_params": config["params"]},
+    )
+    with pytest.raises(NaxcliError) as caught:
+        Feasibility(space, Limits(min_params=9), width=1.0, shape=None).require_one(seed=0)
+    assert "it refused 3 of 3 configurations tried" in caught.value.why
