@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from naxcli.analysis.encoding import Domain, Encoding, Flags, Floats, Parts, distinct_rows
+from naxcli.records.trial import NO_FAILURES
 
 CONFIDENCE = 0.95
-NO_FAILURES = ("success", "stopped")  # a stopped trial was ended because it could hardly become the best
 NUM_DECOYS = 2_000
 # A hyperparameter with more values is cut into parts of equal width on its scale.
 MAX_VALUES = 16

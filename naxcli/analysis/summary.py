@@ -15,7 +15,7 @@ from naxcli.analysis.anytime import is_full_fidelity, marginal_value, pareto_fro
 from naxcli.analysis.audit import audit_warnings, proxy_audit, random_arm
 from naxcli.analysis.changes import importance_changes
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
-from naxcli.analysis.failures import NO_FAILURES, failure_rates
+from naxcli.analysis.failures import failure_rates
 from naxcli.analysis.fidelity import Answer, Failures, answer
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
@@ -26,7 +26,7 @@ from naxcli.analysis.table import check_table, unused_columns
 from naxcli.analysis.tenths import Profile, tenths
 from naxcli.analysis.trade_off import trade_offs
 from naxcli.errors import NaxcliError
-from naxcli.records.trial import Config
+from naxcli.records.trial import NO_FAILURES, Config
 from naxcli.search_space.contract import plain_config, to_configuration
 from naxcli.search_space.enumeration import count_configurations
 from naxcli.settings.units import counted

@@ -22,7 +22,7 @@ from rich.text import Text
 from naxcli.cli.output import stderr_console
 from naxcli.commands.progress import done_by, format_score, seconds_left, share_done, trials_per_second
 from naxcli.errors import printable
-from naxcli.records.trial import Result, Status, Trial
+from naxcli.records.trial import NO_FAILURES, Result, Status, Trial
 from naxcli.search.loop import EndReason
 from naxcli.settings.units import counted, format_config, format_duration
 
@@ -72,6 +72,9 @@ class SearchProgress:
 
     def __exit__(self, *_: object) -> None:
         return None
+
+    def preparing(self, text: str) -> None:
+        pass
 
     def started(self, search: Search) -> None:
         self._search = search
@@ -182,6 +185,7 @@ class LiveProgress(SearchProgress):
         super().__init__(session, console)
         self._last: deque[tuple[Trial, Result]] = deque(maxlen=NUM_LAST_RESULTS)
         self._last_failure = ""
+        self._before = "starting workers …"
         self._epochs: dict[int, Mapping[str, Any]] = {}
         self._seen_at: dict[int, float] = {}
         self._lock = threading.Lock()
@@ -197,10 +201,13 @@ class LiveProgress(SearchProgress):
     def finished(self, trial: Trial, result: Result, incumbent: Incumbent | None) -> None:
         with self._lock:
             self._last.append((trial, result))
-            if result.reason:
+            if result.reason and result.status not in NO_FAILURES:
                 self._last_failure = f"trial {trial.trial_id}: {result.reason}"
             self._epochs.pop(trial.trial_id, None)
             self._seen_at.pop(trial.trial_id, None)
+
+    def preparing(self, text: str) -> None:
+        self._before = text
 
     def epoch(self, message: Mapping[str, Any]) -> None:
         with self._lock:
@@ -214,7 +221,7 @@ class LiveProgress(SearchProgress):
         title = f"naxcli search · {self._session.space.name}"
         data = self._session.experiment.data
         title += f" on {data}" if data else ""
-        content = Text("starting workers …") if self._search is None else self._content()
+        content = Text(self._before) if self._search is None else self._content()
         return Panel(
             content,
             title=Text(printable(title)),
@@ -312,8 +319,7 @@ class LiveProgress(SearchProgress):
         best = None if self._search.incumbent is None else self._search.incumbent.trial.trial_id
         for trial, result in list(reversed(self._last))[:number]:
             is_best = trial.trial_id == best
-            is_failure = result.status not in (Status.SUCCESS, Status.STOPPED)
-            style = "green" if is_best else "red" if is_failure else ""
+            style = "green" if is_best else "red" if result.status not in NO_FAILURES else ""
             outcome = Text(self._outcome(result) + (" ★" if is_best else ""), style=style)
             table.add_row(f"trial {trial.trial_id}", outcome, format_duration(result.seconds), trial.searcher)
         return table

@@ -53,6 +53,9 @@ class SearchBar:
         self._update()
         self._progress.stop()
 
+    def preparing(self, text: str) -> None:
+        self._progress.update(self._task, description=text)
+
     def started(self, search: Search) -> None:
         self._search = search
         self._update()

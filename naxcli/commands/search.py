@@ -239,7 +239,14 @@ def _prepared_space(
         return interruption.is_set or session.run.stop_file.exists()
 
     progress.notice(f"measuring {NUM_MEASURED} configurations of space {space.name} before the first trial")
-    measured = prepare_on(pool, space, shape=shape, on_notice=progress.notice, should_stop=should_stop)
+    measured = prepare_on(
+        pool,
+        space,
+        shape=shape,
+        on_progress=lambda done, total: progress.preparing(f"{done:,} of {total:,} configurations measured"),
+        on_notice=progress.notice,
+        should_stop=should_stop,
+    )
     if measured is not None:
         records.set_meta(PREPARED_SPACE, base64.b64encode(measured.to_bytes()).decode())
     return measured

@@ -63,6 +63,9 @@ class Status(StrEnum):
     STOPPED = "stopped"
 
 
+NO_FAILURES = (Status.SUCCESS, Status.STOPPED)
+
+
 def is_int64(number: int) -> bool:
     """Return whether a whole number fits into 64 bits with its sign."""
     return -(2**63) <= number < 2**63

@@ -292,8 +292,8 @@ def test_one_trial_is_one_and_many_have_separators(tiny_space: Path, tmp_path: P
 # -- the live display -----------------------------------------------------------------------------------------------------
 
 
-def _live_lines(session: Session, *, width: int, height: int) -> list[str]:
-    """Return the lines of the live display with two trials running and twelve done, each a new best."""
+def _live_lines(session: Session, *, width: int, height: int, last: Result | None = None) -> list[str]:
+    """Return the lines of the live display with two trials running and twelve done, each a new best, or the last of them otherwise."""
     console = SafeConsole()
     console.file = io.StringIO()
     console.size = (width, height)  # type: ignore[assignment]
@@ -313,6 +313,8 @@ def _live_lines(session: Session, *, width: int, height: int) -> list[str]:
     for trial in trials[:12]:
         best = Incumbent(trial=trial, cost=0.5, num_seeds=1)
         progress.finished(trial, Result(status=Status.SUCCESS, cost=0.5, seconds=1.0), best)
+    if last is not None:
+        progress.finished(trials[11], last, None)
     console.print(progress._render())
     return console.file.getvalue().splitlines()
 
@@ -330,6 +332,25 @@ def test_the_live_display_fits_and_shows_running_trials_before_the_configuration
     if "learning_rate=0.0333333" in shown:
         assert shown.index("learning_rate") > shown.index("trial 14 ")
     assert ("learning_rate" in shown) == (height > 10)
+
+
+@pytest.mark.parametrize("status", [Status.CRASHED, Status.STOPPED])
+def test_a_failure_is_shown_with_its_reason_and_a_trial_that_was_stopped_is_none(
+    status: Status, tiny_space: Path, tmp_path: Path
+) -> None:
+    last = Result(status=status, error="the reason", seconds=1.0)
+    shown = "\n".join(_live_lines(_a_session(tiny_space, tmp_path / "run"), width=80, height=24, last=last))
+    assert f"trial 12      {status}" in shown
+    assert ("the reason" in shown) == (status is Status.CRASHED)
+
+
+def test_the_live_display_tells_what_is_done_before_the_search_starts(tiny_space: Path, tmp_path: Path) -> None:
+    console = SafeConsole()
+    console.file = io.StringIO()
+    progress = LiveProgress(_a_session(tiny_space, tmp_path / "run"), console)
+    progress.preparing("64 of 256 configurations measured")
+    console.print(progress._render())
+    assert "64 of 256 configurations measured" in console.file.getvalue()
 
 
 def test_an_objective_shows_neither_epochs_nor_losses(tiny_space: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from naxcli.records.trial import CONFIG_PREFIX
+from naxcli.records.trial import CONFIG_PREFIX, NO_FAILURES
 from naxcli.report import importance
 from naxcli.report.data import ReportData
 from naxcli.report.figures.diagram import Diagram, Dots, Line, Mark, ThinLines
@@ -89,7 +89,7 @@ def progress(data: ReportData, clock: str) -> Progress | None:
     if successes.empty or not trajectory or any(is_missing(point.get(key)) for point in trajectory):
         return None
     seconds_of = data.elapsed_seconds if clock == "elapsed" else data.trial_seconds
-    failed = data.trials[~data.trials["status"].isin(("success", "stopped"))]
+    failed = data.trials[~data.trials["status"].isin(NO_FAILURES)]
     last = float(np.nanmax(seconds_of(data.trials)))
     divisor, unit = _time_unit(last)
     dots = successes[["cost", "fidelity"]].assign(x=seconds_of(successes) / divisor, trial_id=data.trial_ids(successes))
