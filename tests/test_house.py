@@ -40,7 +40,7 @@ DOORS = {
     "distributed": ("workers/pool.py", "workers/worker_setup.py", "workers/slurm.py", "workers/certificates.py"),
     "dask": ("workers/pool.py",),
     "dask_jobqueue": ("workers/slurm.py",),
-    "pyarrow": ("records/database.py",),
+    "pyarrow": ("records/parquet.py",),
     "sqlite3": ("records/database.py",),
     "plotly": ("report/",),
     "matplotlib": ("report/",),

@@ -24,7 +24,7 @@ from naxcli.data.dataset import load_dataset
 from naxcli.errors import NaxcliError
 from naxcli.export.bundle import read_weights
 from naxcli.export.read_program import open_program
-from naxcli.records.database import read_trials_parquet
+from naxcli.records.parquet import read_trials_parquet
 from naxcli.search_space.recorded import load_recorded_space
 from naxcli.training.checkpoint import load_checkpoint, load_weights
 from tests.command_line import naxcli_process

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
 from naxcli.errors import NaxcliError
-from naxcli.records.database import Records, read_trials_parquet
+from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
 from naxcli.records.history import OBJECTIVE_COLUMNS
+from naxcli.records.parquet import read_trials_parquet
 from naxcli.records.studies import read_studies
 from naxcli.records.trial import CONFIG_PREFIX, Config
 from naxcli.search_space.contract import plain_config

@@ -1,4 +1,4 @@
-"""Records: what a search did. SQLite is the truth, Parquet its copy for readers; the only door to both.
+"""Records: what a search did. SQLite is the truth, Parquet its copy for readers; the only door to SQLite.
 
 One transaction per ask (the trial and the searcher's state) and one per result. An event number orders asks and results, so that
 a resumed searcher is told the past in the order in which it happened.
@@ -12,23 +12,23 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import RunDirectory
-from naxcli.records.files import discard_on_error, disk_full, guard_disk, replaced
+from naxcli.records.files import discard_on_error, disk_full, guard_disk
 from naxcli.records.history import OBJECTIVE_COLUMNS, FinishedTrial, HistoryEvent, objective_costs
-from naxcli.records.trial import CONFIG_PREFIX, TRIAL_COLUMNS, EpochRecord, Result, Status, Suggestion, Trial, is_int64
+from naxcli.records.parquet import CURVE_COLUMNS, SCHEMA_VERSION, curves_table, replace_parquet, trials_table
+from naxcli.records.trial import CONFIG_PREFIX, TRIAL_COLUMNS, Result, Status, Suggestion, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from ConfigSpace import ConfigurationSpace
 
-SCHEMA_VERSION = 1
 # Rewriting Parquet costs time in proportion to the run's length: this share of the run's time at most.
 PARQUET_TIME_SHARE = 0.01
 PARQUET_MIN_INTERVAL_SECONDS = 1.0
@@ -65,12 +65,11 @@ _RESULT_COLUMNS = {
     "predicted_cost": "REAL",
     "stopped_after": "REAL",
 }
-_CURVE_COLUMNS = [item.name for item in fields(EpochRecord)]
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE trials ({", ".join(f"{name} {kind}" for name, kind in (_ASK_COLUMNS | _RESULT_COLUMNS).items())},
                      finished_event INTEGER UNIQUE);
-CREATE TABLE curves (trial_id INTEGER NOT NULL, {", ".join(f"{name} REAL" for name in _CURVE_COLUMNS)},
+CREATE TABLE curves (trial_id INTEGER NOT NULL, {", ".join(f"{name} REAL" for name in CURVE_COLUMNS)},
                      PRIMARY KEY (trial_id, epoch));
 CREATE TABLE searcher (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE activity (session INTEGER PRIMARY KEY, started_at REAL NOT NULL, active_seconds REAL NOT NULL);
@@ -208,7 +207,7 @@ class Records:
             ).rowcount
             if changed != 1:
                 raise ValueError(f"trial {trial_id} is not running")
-            rows = [(trial_id, *(getattr(epoch, name) for name in _CURVE_COLUMNS)) for epoch in result.curve]
+            rows = [(trial_id, *(getattr(epoch, name) for name in CURVE_COLUMNS)) for epoch in result.curve]
             if rows:
                 connection.executemany(f"INSERT OR REPLACE INTO curves VALUES ({_marks(rows[0])})", rows)
         self._last_event += 1
@@ -339,13 +338,14 @@ class Records:
         """Return one row per epoch of the finished trials."""
         import pandas as pd
 
-        return pd.DataFrame([dict(row) for row in self._rows(_CURVES_QUERY)], columns=["trial_id", *_CURVE_COLUMNS])
+        return pd.DataFrame([dict(row) for row in self._rows(_CURVES_QUERY)], columns=["trial_id", *CURVE_COLUMNS])
 
     # -- Parquet ------------------------------------------------------------------------------------------------------------
 
     def tables(self, configuration_space: ConfigurationSpace) -> tuple[pa.Table, pa.Table]:
         """Return what trials.parquet and curves.parquet would hold now."""
-        return _trials_table(self._finished_rows(), configuration_space), _curves_table(self._rows(_CURVES_QUERY))
+        trials = trials_table(self._finished_rows(), configuration_space, kinds=_ASK_COLUMNS | _RESULT_COLUMNS)
+        return trials, curves_table(self._rows(_CURVES_QUERY))
 
     def write_parquet_if_due(self, run: RunDirectory, configuration_space: ConfigurationSpace) -> None:
         """Replace trials.parquet and curves.parquet, unless nothing changed or the last time was too recent for its price."""
@@ -356,8 +356,8 @@ class Records:
         """Replace trials.parquet and curves.parquet, each whole or not at all."""
         started = time.monotonic()
         trials, curves = self.tables(configuration_space)
-        _replace_parquet(run.trials_file, trials)
-        _replace_parquet(run.curves_file, curves)
+        replace_parquet(run.trials_file, trials)
+        replace_parquet(run.curves_file, curves)
         self._is_parquet_stale = False
         seconds = time.monotonic() - started
         self._next_parquet_at = time.monotonic() + max(PARQUET_MIN_INTERVAL_SECONDS, seconds / PARQUET_TIME_SHARE)
@@ -401,27 +401,6 @@ def is_database(path: Path) -> bool:
 
 
 _CURVES_QUERY = "SELECT curves.* FROM curves JOIN trials USING (trial_id) WHERE finished_event IS NOT NULL ORDER BY finished_event, epoch"
-
-
-def read_trials_parquet(path: Path) -> pd.DataFrame:
-    """Return the table of a Parquet file from anywhere.
-
-    Raises:
-        NaxcliError: if it is missing or not readable as Parquet.
-    """
-    import pandas as pd
-    import pyarrow as pa
-
-    if not path.is_file():
-        raise NaxcliError(f"there is no file {path}")
-    try:
-        return pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise NaxcliError(
-            f"{path} is not readable as Parquet",
-            why=str(error).splitlines()[0],
-            hint="a run's own trials.parquet is rebuilt from search.db by the next search, and by naxcli status",
-        ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -490,81 +469,3 @@ def _trial(row: sqlite3.Row) -> Trial:
         searcher=row["searcher"],
         parent_trial_id=row["parent_trial_id"],
     )
-
-
-def _arrow_kind(kind: str) -> pa.DataType:
-    import pyarrow as pa
-
-    return {"INTEGER": pa.int64(), "REAL": pa.float64(), "TEXT": pa.string()}[kind.split(maxsplit=1)[0]]
-
-
-def _trials_schema(configuration_space: ConfigurationSpace) -> pa.Schema:
-    import pyarrow as pa
-
-    kinds: Mapping[str, str] = _ASK_COLUMNS | _RESULT_COLUMNS
-    columns = [pa.field(name, _arrow_kind(kinds[name])) for name in TRIAL_COLUMNS]
-    for name, hyperparameter in configuration_space.items():
-        columns.append(pa.field(f"config.{name}", _hyperparameter_kind(hyperparameter)))
-    return pa.schema(columns, metadata={"naxcli.schema_version": str(SCHEMA_VERSION)})
-
-
-def _hyperparameter_kind(hyperparameter: Any) -> pa.DataType:
-    import pyarrow as pa
-
-    values = getattr(hyperparameter, "choices", None) or getattr(hyperparameter, "sequence", None)
-    if values is None:
-        bounds = ("lower", "upper") if hasattr(hyperparameter, "lower") else ("value",)
-        values = [getattr(hyperparameter, name) for name in bounds]
-    values = [value.item() if hasattr(value, "item") else value for value in values]
-    kinds = {type(value) for value in values}
-    if kinds <= {int, float} and not all(is_int64(value) for value in values if isinstance(value, int)):
-        return pa.string()
-    for kind, arrow in ((str, pa.string()), (bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
-        if kinds == {kind}:
-            return arrow
-    # Choices of mixed types have no common column type; their text is kept.
-    return pa.float64() if kinds == {int, float} else pa.string()
-
-
-def _trials_table(rows: Sequence[sqlite3.Row], configuration_space: ConfigurationSpace) -> pa.Table:
-    import pyarrow as pa
-
-    schema = _trials_schema(configuration_space)
-    configs = [json.loads(row["config"]) for row in rows]
-    columns = []
-    for item in schema:
-        if item.name.startswith(CONFIG_PREFIX):
-            name = item.name.removeprefix(CONFIG_PREFIX)
-            values = [config.get(name) for config in configs]
-            if item.type == pa.string():
-                values = [value if value is None else _storable(str(value)) for value in values]
-        else:
-            values = [row[item.name] for row in rows]
-        columns.append(pa.array(values, type=item.type))
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _storable(text: str) -> str:
-    """Return text that Parquet can hold: without half a surrogate pair, which Python's own strings may have."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _curves_table(rows: Sequence[sqlite3.Row]) -> pa.Table:
-    import pyarrow as pa
-
-    integers = {"trial_id", "epoch"}
-    schema = pa.schema(
-        [pa.field(name, pa.int64() if name in integers else pa.float64()) for name in ("trial_id", *_CURVE_COLUMNS)]
-    )
-    columns = [
-        pa.array([int(row[item.name]) if item.name in integers else row[item.name] for row in rows], type=item.type)
-        for item in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _replace_parquet(path: Path, table: pa.Table) -> None:
-    import pyarrow.parquet as pq
-
-    with replaced(path) as handle:
-        pq.write_table(table, handle)

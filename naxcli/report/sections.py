@@ -21,6 +21,7 @@ from naxcli.report.data import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
 from naxcli.report.figures import profile_numbers
+from naxcli.report.figures.parallel_numbers import parallel_coordinates
 from naxcli.report.importance import Entry
 from naxcli.report.section import (
     MARKDOWN,
@@ -157,7 +158,7 @@ def _fidelity(data: ReportData, entry: Entry, methods: Sequence[str], *, is_firs
 
 
 def _parallel(data: ReportData) -> Section:
-    figures = Figures(makers=[partial(charts.parallel_coordinates, data)])
+    figures = Figures(makers=[partial(parallel_coordinates, data)])
     return Section(name="parallel", title="Parallel coordinates", elements=[figures])
 
 

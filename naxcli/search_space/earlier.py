@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from naxcli.errors import NaxcliError
-from naxcli.records.database import Records, read_trials_parquet
+from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
+from naxcli.records.parquet import read_trials_parquet
 from naxcli.records.trial import CONFIG_PREFIX, TRIAL_COLUMNS, Config, ConfigValue, Status, config_id
 from naxcli.search_space.contract import Space, plain_config
 from naxcli.search_space.domains import choices_of

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naxcli.errors import ExitCode, NaxcliError
-from naxcli.records.database import Records, read_trials_parquet
+from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
 from naxcli.records.environment import describe_environment
 from naxcli.records.files import write_atomically
 from naxcli.records.history import FinishedTrial
 from naxcli.records.incumbent import Incumbent, Leaderboard
+from naxcli.records.parquet import read_trials_parquet
 from naxcli.records.trial import TRIAL_COLUMNS, EpochRecord, Result, Status, Suggestion, Trial, config_id
 from naxcli.search.pace import MAX_WARM_UP_SECONDS, Pace
 from naxcli.settings.sources import resolve

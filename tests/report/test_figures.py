@@ -22,6 +22,7 @@ from naxcli.report import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import matplotlib as painting
 from naxcli.report.figures import numbers as charts
+from naxcli.report.figures import parallel_numbers
 from naxcli.report.figures.files import painted
 from naxcli.report.figures.matplotlib import PAINTERS
 from naxcli.report.figures.page import DRAWERS
@@ -172,7 +173,7 @@ def test_log_hyperparameters_have_log_axes_with_plain_numbers_everywhere(data: R
     }
     rate = next(curve for curve in curves if curve.name == "learning_rate")
     assert [text for _, text in rate.x.all_ticks] == ["0.0001", "0.01", "1"]
-    parallel = charts.parallel(data)
+    parallel = parallel_numbers.parallel(data)
     assert parallel is not None
     heights = {axis.name: axis.heights for axis in parallel.axes}
     shown = data.trials.set_index("trial_id").loc[parallel.trial_ids]

@@ -15,6 +15,7 @@ from naxcli.errors import NaxcliError
 from naxcli.report import ReportData
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
+from naxcli.report.figures import parallel_numbers
 from naxcli.report.figures.files import write_plots
 from tests.report.examples import all_failed, empty_run, example_data, one_trial
 
@@ -60,7 +61,7 @@ def test_trial_seconds_add_up_over_all_trials_that_had_ended(data: ReportData) -
 
 
 def test_the_most_important_axis_is_next_to_the_cost_and_the_best_trial_on_top(data: ReportData) -> None:
-    found = charts.parallel(data)
+    found = parallel_numbers.parallel(data)
     assert found is not None
     top = max(data.summary["importance"][-1]["lpi"], key=lambda effect: effect["mean"] or 0)
     assert [axis.name for axis in found.axes[:2]] == ["cost", top["name"]]
@@ -70,9 +71,9 @@ def test_the_most_important_axis_is_next_to_the_cost_and_the_best_trial_on_top(d
 def test_thinned_parallel_coordinates_keep_the_best_and_span_the_rest(
     data: ReportData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everything = charts.parallel(data)
-    monkeypatch.setattr(charts, "MAX_PARALLEL_LINES", 8)
-    found = charts.parallel(data)
+    everything = parallel_numbers.parallel(data)
+    monkeypatch.setattr(parallel_numbers, "MAX_PARALLEL_LINES", 8)
+    found = parallel_numbers.parallel(data)
     assert everything is not None
     assert found is not None
     assert len(found.costs) == 8 < found.num_trials == len(everything.costs)
@@ -83,7 +84,7 @@ def test_thinned_parallel_coordinates_keep_the_best_and_span_the_rest(
 def test_an_inactive_value_has_its_own_tick(data: ReportData) -> None:
     column = "config.se"
     trials = data.trials.assign(**{column: data.trials[column].where(data.trials["config.block"] == "bottleneck")})
-    found = charts.parallel(dataclasses.replace(data, trials=trials))
+    found = parallel_numbers.parallel(dataclasses.replace(data, trials=trials))
     assert found is not None
     axis = next(axis for axis in found.axes if axis.name == "se")
     assert [label for _, label in axis.ticks] == ["inactive", "no", "yes"]
@@ -238,12 +239,12 @@ def test_an_axis_of_numbers_is_logarithmic_where_the_space_is_and_has_inactive_t
     rates = 10.0 ** np.linspace(-4, 0, len(data.trials))
     rates[data.trials["config.block"] == "xception"] = np.nan
     trials = data.trials.assign(**{"config.rate": rates})
-    found = charts.parallel(dataclasses.replace(data, trials=trials, scales={"rate": "log"}))
+    found = parallel_numbers.parallel(dataclasses.replace(data, trials=trials, scales={"rate": "log"}))
     assert found is not None
     axis = next(axis for axis in found.axes if axis.name == "rate")
     assert axis.ticks[0] == (0.0, "inactive")
     shown = data.trials.set_index("trial_id").assign(rate=rates).loc[found.trial_ids, "rate"].to_numpy()
     active = ~np.isnan(shown)
     assert np.all(axis.heights[~active] == 0)
-    assert axis.heights[active].min() == pytest.approx(charts.INACTIVE_GAP)
+    assert axis.heights[active].min() == pytest.approx(parallel_numbers.INACTIVE_GAP)
     assert np.corrcoef(np.log(shown[active]), axis.heights[active])[0, 1] == pytest.approx(1)

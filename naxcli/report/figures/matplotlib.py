@@ -10,6 +10,7 @@ import numpy as np
 from naxcli.report.figures import importance_numbers as importance_charts
 from naxcli.report.figures import numbers as charts
 from naxcli.report.figures.diagram import Diagram, Dots, Line, ThinLines
+from naxcli.report.figures.parallel_numbers import Parallel
 from naxcli.report.figures.scales import Scale, scale_of
 from naxcli.report.figures.studies import Surface
 from naxcli.report.text import abridge, with_unit
@@ -240,7 +241,7 @@ def paint_panels(figure: Figure, found: importance_charts.Panels) -> None:
         axes.set_visible(False)
 
 
-def paint_parallel(figure: Figure, found: charts.Parallel) -> None:
+def paint_parallel(figure: Figure, found: Parallel) -> None:
     """Draw one line per trial over the axes, the best ones on top."""
     axes = figure.subplots()
     lines = np.column_stack([axis.heights for axis in found.axes])
@@ -346,7 +347,7 @@ def _size_of_bars(bars: importance_charts.Bars) -> Size:
     return _rows(bars.y, max(ROW, 0.09 * len(bars.fidelities) + 0.06))
 
 
-def _size_of_parallel(found: charts.Parallel) -> Size:
+def _size_of_parallel(found: Parallel) -> Size:
     return max(PAGE, (TICK_CHARACTER * found.longest_tick + TICK_GAP) * len(found.axes)), 3.2
 
 
@@ -363,7 +364,7 @@ def _size_of_panels(found: importance_charts.Panels) -> Size:
 # By the type of a figure's content: its size in inches, and what draws it.
 PAINTERS: dict[type, tuple[Size | Callable[[Any], Size], Callable[[Figure, Any], None]]] = {
     charts.Progress: ((PAGE, 3.0), paint_progress),
-    charts.Parallel: (_size_of_parallel, paint_parallel),
+    Parallel: (_size_of_parallel, paint_parallel),
     Diagram: ((COLUMN, 2.6), paint_diagram),
     Surface: ((COLUMN, 2.9), paint_surface),
     importance_charts.Bars: (_size_of_bars, paint_bars),

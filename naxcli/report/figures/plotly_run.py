@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from naxcli.report.figures import numbers as charts
 from naxcli.report.figures.diagram import Diagram, Dots, Line, Mark, ThinLines
+from naxcli.report.figures.parallel_numbers import Parallel
 from naxcli.report.figures.plotly_style import (
     ACCENT,
     MUTED,
@@ -141,7 +142,7 @@ def _failures(found: charts.Progress) -> Iterator[Any]:
         )
 
 
-def draw_parallel(found: charts.Parallel) -> Drawing:
+def draw_parallel(found: Parallel) -> Drawing:
     """Draw one line per trial over the axes, the best ones on top."""
     return draw(
         *_trial_lines(found),
@@ -170,7 +171,7 @@ def draw_parallel(found: charts.Parallel) -> Drawing:
     )
 
 
-def _trial_lines(found: charts.Parallel) -> Iterator[Any]:
+def _trial_lines(found: Parallel) -> Iterator[Any]:
     num_axes, num_lines = len(found.axes), len(found.costs)
     heights = np.column_stack([axis.heights for axis in found.axes])
     first_best = num_lines - found.num_best
@@ -304,7 +305,7 @@ def draw_surface(found: Surface) -> Drawing:
 
 DRAWERS: Drawers = {
     charts.Progress: draw_progress,
-    charts.Parallel: draw_parallel,
+    Parallel: draw_parallel,
     Diagram: draw_diagram,
     Surface: draw_surface,
 }
