@@ -45,7 +45,7 @@ NOISE_PRIOR = (-2.5, 2.5)
 STRUCTURES = (((0.0, 1.0), (-1.0, 1.5)), ((-4.0, 1.5), (-5.0, 1.5)))
 # Factors of single pairs that are tried, and mean and standard deviation of their logarithm a priori.
 PAIR_FACTORS = np.exp(np.linspace(-6.0, 8.0, 57))
-PAIR_PRIOR = (0.0, 2.5)
+PAIR_PRIOR = (1.5, 2.0)
 BOUND = 10.0
 CONSTANT = 1.0
 JITTER = 1e-6
@@ -302,12 +302,15 @@ class Surrogate:
         return float(loss), np.array(gradient) + away / prior.std
 
     def draw_scales(self, num_draws: int, rng: np.random.Generator) -> list[Scales]:
-        """Return scales drawn from normal approximations of their posterior, of each structure as often as its evidence says."""
+        """Return scales drawn from normal approximations of their posterior, of each structure as often as its evidence says.
+
+        The one without interactions is drawn at most every second time: small ones would be lost where it explains the trials as well.
+        """
         roots = [self._root_of_precision(fit) for fit in self._fits]
-        evidence = np.array([fit.evidence(root) for fit, root in zip(self._fits, roots, strict=True)])
-        weights = np.exp(evidence - evidence.max())
+        with_interactions, without = (fit.evidence(root) for fit, root in zip(self._fits, roots, strict=True))
+        share = np.exp(min(0.0, without - with_interactions))
         drawn = []
-        for index in rng.choice(len(self._fits), num_draws, p=weights / weights.sum()):
+        for index in (rng.random(num_draws) < share / (1 + share)).astype(int):
             step = solve_triangular(roots[index], rng.standard_normal(len(roots[index])), lower=True, trans=1)
             drawn.append(self._scales(np.clip(self._fits[index].best + step, -BOUND, BOUND / 3)))
         return drawn
