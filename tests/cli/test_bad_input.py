@@ -12,7 +12,6 @@ from tests.command_line import naxcli
 from tests.conftest import TINY_SPACE
 
 USAGE, FAILED = 2, 1
-NETWORK = "--space nexception --data digits --trials 1"
 TINY = "--space {space} --trials 1"
 
 # (command line, what the message has to name); words in braces are files of the `world` below.
@@ -131,7 +130,6 @@ SEARCH = [
     (f"search {TINY} --max-latency-ms fast", "--max-latency-ms"),
     (f"search {TINY} --max-latency-ms -1", "latency"),
     (f"search {TINY} --max-params 1M", "size"),
-    (f"search {NETWORK} --max-params 1", "param"),
     (f"search {TINY} --set", "set"),
     (f"search {TINY} --set seed", "seed"),
     (f"search {TINY} --set =3", "=3"),

@@ -9,7 +9,7 @@ from tests.command_line import naxcli
 
 
 @pytest.fixture
-def run(tiny_space: Path, tmp_path: Path) -> Path:
+def run(inline: None, tiny_space: Path, tmp_path: Path) -> Path:
     """A finished search whose objective has noise that depends on the seed and the configuration."""
     noisy = tiny_space.read_text().replace(
         "    cost = 0.1", "    cost = 0.02 * ((seed * 31 + hash(tuple(map(str, config.values())))) % 7) + 0.1"

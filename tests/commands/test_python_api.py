@@ -23,7 +23,6 @@ from naxcli.commands.run import reference_of
 from naxcli.search_space.contract import load_space
 from naxcli.settings.experiment import Experiment
 from tests.command_line import ENVIRONMENT
-from tests.inline import InlinePool
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -53,13 +52,6 @@ with open("beginnings", "a") as file:
 run = run_search("tiny.py", trials=3, run="out", workers=1, searcher="random", progress=False)
 print(len(run.trials), run.incumbent.num_seeds)
 """
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials run in the test's own process."""
-    monkeypatch.setattr("naxcli.workers.pool.WorkerPool", InlinePool)
-    monkeypatch.setattr("naxcli.workers.evaluate.return_memory", lambda: None)
 
 
 @pytest.fixture

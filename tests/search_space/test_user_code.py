@@ -74,6 +74,7 @@ def trials_of(file: Path) -> pd.DataFrame:
     return pd.read_parquet(file.parent / "run" / "trials.parquet")
 
 
+@pytest.mark.usefixtures("inline")
 def test_an_edit_is_refused_where_the_objective_is_not_a_function_of_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, evaluate="functools.partial(evaluate, factor=1)")
     assert search(file).returncode == ExitCode.DONE
@@ -83,6 +84,7 @@ def test_an_edit_is_refused_where_the_objective_is_not_a_function_of_the_file(tm
     assert "was edited since the run started" in refused.stderr and "factor=7" in refused.stderr
 
 
+@pytest.mark.usefixtures("inline")
 def test_other_choices_from_another_file_are_refused_with_the_difference(tmp_path: Path) -> None:
     (tmp_path / "choices.json").write_text("[1, 2, 3, 4]")
     file = write(tmp_path, choices='json.loads(Path(__file__).with_name("choices.json").read_text())')
@@ -371,6 +373,7 @@ def test_what_a_space_prints_stays_out_of_the_json(tmp_path: Path) -> None:
     assert "from the file" in ended.stderr and "from a trial" in ended.stderr
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_limit_on_latency_holds_for_an_objective_of_a_space(tmp_path: Path) -> None:
     file = write(tmp_path)
     assert search(file, "--max-latency-ms", "45", trials=9).returncode == ExitCode.DONE

@@ -302,7 +302,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 @pytest.mark.skipif(not worker_guard.is_supported(), reason="processes are not shown as files")
 @pytest.mark.parametrize("killed", ["worker", "search"])
-def test_what_a_trial_started_ends_with_its_worker(killed: str, tmp_path: Path) -> None:
+def test_what_a_trial_started_ends_with_its_worker(
+    killed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the temporary files of the search with the search."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setitem(ENVIRONMENT, "TMPDIR", str(scratch))
     left = tmp_path / "left"
     left.mkdir()
     space = tmp_path / "leaving.py"
@@ -318,7 +324,9 @@ def test_what_a_trial_started_ends_with_its_worker(killed: str, tmp_path: Path) 
         wait_until(lambda: not any(is_running(pid) for pid in [*started, worker.pid]), seconds=30)
         if killed == "worker":  # the search goes on with another
             wait_until(lambda: len(list(left.iterdir())) > 1)
-            assert search.poll() is None
+            assert search.poll() is None and list(scratch.glob("naxcli-*/*"))
+        else:
+            wait_until(lambda: not list(scratch.glob("naxcli-*")), seconds=30)
     finally:
         search.kill()
         search.communicate()
