@@ -200,12 +200,13 @@ def test_a_torch_program_is_opened_only_where_the_user_vouches_for_it(
 def test_nothing_unpickles_but_the_restricted_reader() -> None:
     """Only the reader of CIFAR's files uses pickle, with classes refused; torch.load is always called with weights_only."""
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        for node in nodes:
             if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
                 continue
             if node.value.id in ("pickle", "dill", "joblib", "cloudpickle"):
                 assert node.attr == "UnpicklingError" or path.name == "sources.py", path
-        for call in ast.walk(ast.parse(path.read_text())):
+        for call in nodes:
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.load":
                 assert any(
                     word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords

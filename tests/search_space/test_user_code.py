@@ -7,7 +7,6 @@ import json
 import pickle
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +25,7 @@ from naxcli.settings.recipe import Recipe
 from naxcli.workers.evaluate import MAX_ERROR_BYTES, evaluate
 from naxcli.workers.task import DataRequest, TrialTask, result_to_dict
 from tests.command_line import naxcli, naxcli_process, start
-from tests.inline import search_inline
+from tests.inline import InlinePool, search_inline
 
 FILE = """
 import functools, json, os, sys, time
@@ -463,35 +462,27 @@ def test_an_objective_is_compared_with_those_that_ended(monkeypatch: pytest.Monk
     assert objective.allowed_silence_exceeded(long) == 90_000.0
 
 
-def run_patched(file: Path, patch: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Run a search in a process in which a line of code has changed something of naxcli."""
-    arguments = ["naxcli", "search", "--space", str(file), "--run", str(file.parent / "run"), "--workers", "1", *flags]
-    script = file.parent / "patched.py"
-    script.write_text(
-        f"import sys\nsys.argv = {arguments!r}\nfrom naxcli.cli import main\nif __name__ == '__main__':\n    {patch}\n    main()\n"
-    )
-    return subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_a_trial_that_hangs_without_a_sign_of_life_costs_that_trial_only(tmp_path: Path) -> None:
+def test_a_trial_that_hangs_without_a_sign_of_life_costs_that_trial_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("naxcli.search.watchdog.START_MIN_SECONDS", 2.0)
     file = write(tmp_path, body='time.sleep(1000 if config["a"] == 4 else 0)')
-    ended = run_patched(
-        file, "import naxcli.search.watchdog; naxcli.search.watchdog.START_MIN_SECONDS = 2.0", "--trials", "9"
-    )
+    ended = search(file, trials=9)
     assert ended.returncode == ExitCode.DONE, ended.stderr
     trials = trials_of(file).set_index("config.a")
     assert trials.loc[4, "status"] == "crashed" and "no heartbeat" in trials.loc[4, "error"]
     assert (trials.drop(index=4)["status"] == "success").all()
 
 
-def test_a_stop_during_the_start_is_obeyed(tmp_path: Path) -> None:
+def test_a_stop_during_the_start_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedPool(InlinePool):
+        def __enter__(self) -> InlinePool:
+            (tmp_path / "run" / "stop").touch()
+            return self
+
     file = write(tmp_path)
-    patch = "import naxcli.workers.pool as w; enter = w.WorkerPool.__enter__; "
-    patch += (
-        f"w.WorkerPool.__enter__ = lambda pool: (open({str(tmp_path / 'run' / 'stop')!r}, 'w').close(), enter(pool))[1]"
-    )
-    ended = run_patched(file, patch, "--trials", "5")
-    assert ended.returncode == ExitCode.STOPPED, ended.stderr
+    ended = search_inline(file, tmp_path / "run", monkeypatch, pool=StoppedPool, trials=5)
+    assert ended.exit_code == ExitCode.STOPPED
     assert not len(trials_of(file))
 
 
