@@ -64,7 +64,7 @@ class InlinePool:
 
 def use_pool(pool: type[InlinePool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what starts workers evaluate in this process instead."""
-    for module in ("workers.pool", "commands.plan"):
+    for module in ("workers.pool", "commands.plan", "commands.confirm"):
         monkeypatch.setattr(f"naxcli.{module}.WorkerPool", pool)
     monkeypatch.setattr("naxcli.workers.evaluate.return_memory", lambda: None)  # of torch, which other tests imported
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from naxcli.cli import app
 from tests.command_line import naxcli
 from tests.conftest import TINY_SPACE
+from tests.inline import InlinePool, use_pool
 
 USAGE, FAILED = 2, 1
 TINY = "--space {space} --trials 1"
@@ -382,7 +383,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (files["fake_cifar"] / "cifar-100-python" / "train").write_text("not a pickle")
     files["run"] = root / "run"
     flags = ("--searcher", "random", "--trials", "12", "--workers", "1")
-    started = naxcli("search", "--space", files["space"], *flags, "--run", files["run"])
+    with pytest.MonkeyPatch.context() as patch:
+        use_pool(InlinePool, patch)
+        started = naxcli("search", "--space", files["space"], *flags, "--run", files["run"])
     assert started.returncode == 0, started.stderr
     for name in ("damaged_run", "newer_run", "half_run"):
         files[name] = root / name

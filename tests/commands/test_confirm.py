@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import naxcli
+from tests.inline import InlinePool, use_pool
 
 
 @pytest.fixture
-def run(inline: None, tiny_space: Path, tmp_path: Path) -> Path:
+def run(tiny_space: Path, tmp_path: Path) -> Path:
     """A finished search whose objective has noise that depends on the seed and the configuration."""
     noisy = tiny_space.read_text().replace(
         "    cost = 0.1", "    cost = 0.02 * ((seed * 31 + hash(tuple(map(str, config.values())))) % 7) + 0.1"
@@ -18,9 +19,10 @@ def run(inline: None, tiny_space: Path, tmp_path: Path) -> Path:
         noisy.replace("hash(tuple(map(str, config.values())))", "sum(map(ord, ''.join(map(str, config.values()))))")
     )
     folder = tmp_path / "run"
-    done = naxcli(
-        "search", "--space", tiny_space, "--trials", "40", "--run", folder, "--searcher", "random", "--workers", "1"
-    )
+    arguments = ["--space", tiny_space, "--trials", "40", "--run", folder, "--searcher", "random", "--workers", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        use_pool(InlinePool, patch)
+        done = naxcli("search", *arguments)
     assert done.returncode == 0, done.stderr
     return folder
 
