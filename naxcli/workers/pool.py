@@ -138,6 +138,9 @@ class WorkerPool:
                     "distributed.worker.memory.terminate": False,
                     "distributed.worker.profile.enabled": False,
                     "distributed.diagnostics.nvml": False,  # of every GPU of the machine, in each process
+                    # Nobody reads how busy Dask's event loops are; measured 50 times a second, they are never idle.
+                    "distributed.admin.tick.interval": "1s",
+                    "distributed.admin.system-monitor.interval": "10s",
                     "distributed.admin.log-format": "%(message)s",
                     "distributed.comm.timeouts.connect": "60s",
                     "distributed.scheduler.worker-ttl": None,  # a long convolution holds the interpreter lock, it is not dead

@@ -52,7 +52,9 @@ def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
     slots = [Slot(threads=1, cuda_device=device) for device in ("0", "0", "1")]
     # Returns the variable; its payload where there is none.
     with WorkerPool(functools.partial(os.getenv, LOCK_VARIABLE), slots=slots) as pool:  # type: ignore[arg-type]
-        assert not dask.config.get("distributed.diagnostics.nvml")  # which the workers' processes inherit
+        # Which the workers' processes inherit.
+        assert not dask.config.get("distributed.diagnostics.nvml")
+        assert dask.config.get("distributed.admin.tick.interval") == "1s"
         while pool.free_worker() is None or len(pool._usable_workers()) < 3:
             time.sleep(0.05)
         assert pool.shares_devices
