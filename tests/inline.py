@@ -10,8 +10,11 @@ import pytest
 
 from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
+from naxcli.commands import confirm, plan
 from naxcli.commands.search import SearchEnd, run_session
 from naxcli.commands.session import SearchRequest, Session, open_session
+from naxcli.workers import gpu_sharing
+from naxcli.workers import pool as workers
 from naxcli.workers.evaluate import evaluate
 from naxcli.workers.pool import BATCH, Finished
 from naxcli.workers.task import TrialTask, result_to_dict
@@ -64,8 +67,8 @@ class InlinePool:
 
 def use_pool(pool: type[InlinePool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what starts workers evaluate in this process instead."""
-    for module in ("workers.pool", "commands.plan", "commands.confirm"):
-        monkeypatch.setattr(f"naxcli.{module}.WorkerPool", pool)
+    for module in (workers, confirm, plan, gpu_sharing):  # imported before: they would keep the name as it is patched
+        monkeypatch.setattr(module, "WorkerPool", pool)
     monkeypatch.setattr("naxcli.workers.evaluate.return_memory", lambda: None)  # of torch, which other tests imported
 
 

@@ -45,7 +45,7 @@ def test_a_plan_foresees_the_trials_of_a_search(slow_space: Path, tmp_path: Path
 
 @pytest.mark.usefixtures("inline")
 def test_a_plan_counts_trials_per_rung(slow_space: Path, tmp_path: Path) -> None:
-    done = plan(slow_space, tmp_path / "run", "10m", "--fidelity", "1:9:3", "--json")
+    done = plan(slow_space, tmp_path / "run", "2m", "--fidelity", "1:9:3", "--json")
     assert done.returncode == 0, done.stderr
     rungs = json.loads(done.stdout)["rungs"]
     assert [rung["fidelity"] for rung in rungs] == [1, 3, 9]
@@ -54,7 +54,7 @@ def test_a_plan_counts_trials_per_rung(slow_space: Path, tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("inline")
 def test_too_small_a_budget_exits_with_3(slow_space: Path, tmp_path: Path) -> None:
-    done = plan(slow_space, tmp_path / "run", "1m", "--fidelity", "1:729:3")
+    done = plan(slow_space, tmp_path / "run", "30s", "--fidelity", "1:729:3")
     assert done.returncode == 3, done.stderr
     assert "too little" in done.stderr and "Traceback" not in done.stderr
 
@@ -72,8 +72,8 @@ def test_a_plan_of_which_every_trial_fails_exits_with_3(slow_space: Path, tmp_pa
 
 @pytest.mark.usefixtures("inline")
 def test_one_timed_trial_gives_an_interval_too(slow_space: Path, tmp_path: Path) -> None:
-    slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 3.0"))
-    made = json.loads(plan(slow_space, tmp_path / "run", "100s", "--epochs", "1", "--json").stdout)
+    slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 1.5"))
+    made = json.loads(plan(slow_space, tmp_path / "run", "20s", "--epochs", "1", "--json").stdout)
     assert made["calibration_trials"] == 1
     rung = made["rungs"][0]
     assert rung["low"] <= rung["expected"] <= rung["high"] and rung["low"] < rung["high"]

@@ -360,7 +360,8 @@ def test_the_page_on_python_runs_as_it_is_written(
 ) -> None:
     """One program of all its blocks: a search on the digits, of few images, report, network, export."""
     monkeypatch.chdir(tmp_path)
-    for name, value in {"WORKERS": "1", "THREADS": "1", "IMAGES_PER_CLASS": "20"}.items():
+    few = {"IMAGES_PER_CLASS": "20", "RECIPE__BATCH_SIZE": "8"}
+    for name, value in {"WORKERS": "1", "THREADS": "1", **few}.items():
         monkeypatch.setenv(f"NAXCLI_{name}", value)
     (tmp_path / "page.py").write_text("\n".join(blocks(REPOSITORY / "docs" / "python.md")))
     runpy.run_path("page.py", run_name="__main__")
