@@ -465,7 +465,7 @@ def test_an_objective_is_compared_with_those_that_ended(monkeypatch: pytest.Monk
 def test_a_trial_that_hangs_without_a_sign_of_life_costs_that_trial_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("naxcli.search.watchdog.START_MIN_SECONDS", 2.0)
+    monkeypatch.setattr("naxcli.search.watchdog.START_MIN_SECONDS", 5.0)
     file = write(tmp_path, body='time.sleep(1000 if config["a"] == 4 else 0)')
     ended = search(file, trials=9)
     assert ended.returncode == ExitCode.DONE, ended.stderr
