@@ -26,6 +26,7 @@ def plan(space: Path, run: Path, budget: str, *flags: str, **options: Any) -> su
     return naxcli("plan", "--space", space, "--run", run, "--budget", budget, *flags, *WORKERS, **options)
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_plan_foresees_the_trials_of_a_search(slow_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--space", slow_space, "--run", run, "--budget", "5m", *WORKERS]
