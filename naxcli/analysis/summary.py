@@ -17,10 +17,10 @@ from naxcli.analysis.changes import importance_changes
 from naxcli.analysis.encoding import Encoding, Flags, Floats, Parts, check_groups, distinct_rows
 from naxcli.analysis.failures import failure_rates
 from naxcli.analysis.fidelity import Answer, Failures, answer
-from naxcli.analysis.forest import Forest
 from naxcli.analysis.incumbent import Incumbent, find_incumbent
 from naxcli.analysis.methods import METHODS, check_methods, check_quantiles
 from naxcli.analysis.ped_anova import Quantiles
+from naxcli.analysis.references import compare_references
 from naxcli.analysis.request import Request
 from naxcli.analysis.table import check_table, unused_columns
 from naxcli.analysis.tenths import Profile, tenths
@@ -114,7 +114,7 @@ def summarise(
         "space": space,
         "seed": seed,
         "incumbent": _incumbent_entry(incumbent),
-        "references": _references(compared, rows, table, vectors, incumbent=incumbent, forest=forest),
+        "references": compare_references(compared, rows, table, vectors, incumbent=incumbent, forest=forest),
         "trials": {str(status): int(count) for status, count in table["status"].value_counts(sort=True).items()},
         "failures": _failures(table),
         "failure_rates": failure_rates(table, vectors, encoding, seed=seed),
@@ -230,36 +230,6 @@ def _incumbent_entry(incumbent: Incumbent | None) -> dict[str, Any] | None:
         "config_id": incumbent.config_id,
         "trial_id": incumbent.trial_id,
     }
-
-
-def _references(
-    compared: Mapping[str, Config],
-    rows: Mapping[str, Floats],
-    table: pd.DataFrame,
-    vectors: Floats,
-    *,
-    incumbent: Incumbent | None,
-    forest: Forest | None,
-) -> list[dict[str, Any]]:
-    """Return the references beside the incumbent.
-
-    `difference` is reference - incumbent: of the measured costs, or of the predicted ones where the reference was never measured.
-    """
-    entries = []
-    for name, config in compared.items():
-        entry: dict[str, Any] = {"name": name, "config": dict(config), "cost": None, "fidelity": None, "num_seeds": 0}
-        predicted = difference = None
-        if incumbent is not None:
-            is_same = ((vectors == rows[name]) | (np.isnan(vectors) & np.isnan(rows[name]))).all(axis=1)
-            costs = table["cost"][is_same & is_full_fidelity(table)]
-            if forest is not None:
-                predicted, at_incumbent = map(float, forest.predict(np.stack([rows[name], vectors[incumbent.row]])))
-                difference = predicted - at_incumbent
-            if len(costs):
-                entry |= {"cost": float(costs.mean()), "fidelity": incumbent.fidelity, "num_seeds": len(costs)}
-                difference = entry["cost"] - incumbent.cost
-        entries.append(entry | {"predicted_cost": predicted, "difference": difference})
-    return entries
 
 
 def _failures(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -78,6 +78,13 @@ class ReportData:
         """Return a list of the summary; a missing one and null are empty."""
         return list(self.summary.get(key) or [])
 
+    def full_references(self) -> list[Mapping[str, Any]]:
+        """Return the references that were measured at the incumbent's fidelity, and can be drawn beside it."""
+        if self.incumbent is None:
+            return []
+        known = [reference for reference in self.listed("references") if reference.get("cost") is not None]
+        return [reference for reference in known if reference.get("fidelity") == self.incumbent.get("fidelity")]
+
     @property
     def successes(self) -> pd.DataFrame:
         """Successful trials with a finite cost, in the order in which they ended."""

@@ -484,6 +484,22 @@ def test_references_are_measured_where_they_ran_and_predicted_elsewhere() -> Non
     assert other["cost"] is None and other["predicted_cost"] is not None and other["difference"] is not None
 
 
+def test_a_reference_of_a_lower_rung_is_compared_with_the_incumbent_there() -> None:
+    space = ConfigurationSpace()
+    space.add(Categorical("a", [0, 1]), Categorical("b", [0, 1]))
+    rows = [(0, 0, 1.0, 0.9), (1, 1, 1.0, 0.7), (1, 0, 1.0, 0.8), (1, 1, 9.0, 0.3), (0, 1, 9.0, 0.4), (0, 1, 1.0, 0.6)]
+    frame = pd.DataFrame(rows, columns=["a", "b", "fidelity", "cost"]).assign(status="success", seed=0)
+    references = {"low": {"a": 0, "b": 0}, "high": {"a": 0, "b": 1}}
+    _, low, high = summarise(frame, space, references=references, bootstrap=0)["references"]
+    assert (low["cost"], low["fidelity"], low["num_seeds"]) == (pytest.approx(0.9), 1.0, 1)
+    assert low["difference"] == pytest.approx(0.9 - 0.7)  # of one epoch, as the incumbent had there
+    assert (high["fidelity"], high["difference"]) == (9.0, pytest.approx(0.1))
+    without = frame[~((frame["b"] == 1) & (frame["fidelity"] == 1.0))].reset_index(drop=True)
+    _, low, _ = summarise(without, space, references=references, bootstrap=0)["references"]
+    assert low["cost"] == pytest.approx(0.9)
+    assert low["difference"] != pytest.approx(0.6), "not of different epochs"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -378,7 +378,9 @@ def test_a_hyperparameter_of_a_single_known_value_has_no_panel(data: ReportData)
 
 
 def test_names_of_references_of_almost_equal_cost_stand_above_each_other(data: ReportData) -> None:
-    references = [{"name": f"reference {number}", "cost": 0.3 + number * 1e-5} for number in range(3)]
+    at = data.summary["incumbent"]["fidelity"]
+    references = [{"name": f"reference {number}", "cost": 0.3 + number * 1e-5, "fidelity": at} for number in range(3)]
+    references.append({"name": "of fewer epochs", "cost": 0.9, "fidelity": at / 2})
     found = charts.progress(dataclasses.replace(data, summary={**data.summary, "references": references}), "elapsed")
     assert found is not None
     assert [reference.lift for reference in found.references] == pytest.approx([0, 0.055, 0.11], abs=1e-3)
@@ -415,7 +417,10 @@ def test_interactions_of_rounding_errors_are_not_dark(data: ReportData) -> None:
 
 def test_control_characters_that_no_renderer_takes_are_made_visible(data: ReportData) -> None:
     hostile = "\ud800\x00\x0b\u202e$x_{y}$"
-    summary = {**data.summary, "references": [{"name": hostile, "cost": 0.3}]}
+    summary = {
+        **data.summary,
+        "references": [{"name": hostile, "cost": 0.3, "fidelity": data.summary["incumbent"]["fidelity"]}],
+    }
     found = dataclasses.replace(data, summary=summary)
     assert render_html(found).encode(errors="replace")
     progress = charts.progress(found, "elapsed")

@@ -88,7 +88,7 @@ def progress(data: ReportData, clock: str) -> Progress | None:
     falling = np.minimum.accumulate([float(point["cost"]) for point in trajectory])
     x = [float(point[key]) / divisor for point in trajectory]
     is_log = needs_log(dots["cost"].to_numpy(dtype=float))
-    costs = [float(r["cost"]) for r in data.listed("references") if not is_missing(r.get("cost"))]
+    costs = [float(reference["cost"]) for reference in data.full_references()]
     y = scale_of("Cost", [*dots["cost"], *falling, *costs], is_log=is_log)
     what = "Time since the start" if clock == "elapsed" else data.spent_name
     return Progress(
@@ -121,8 +121,8 @@ def cost_over(data: ReportData, clock: str) -> Figure | None:
 
 def _references(data: ReportData, y: Scale) -> list[Reference]:
     names: dict[float, list[str]] = {}  # references of equal cost, such as a default that is a baseline, share a line
-    for reference in data.listed("references"):
-        if not is_missing(reference.get("cost")) and (not y.is_log or float(reference["cost"]) > 0):
+    for reference in data.full_references():
+        if not y.is_log or float(reference["cost"]) > 0:
             names.setdefault(float(reference["cost"]), []).append(abridge(reference["name"], LABEL_LENGTH))
     found: list[Reference] = []
     lowest_free = -np.inf
