@@ -10,6 +10,8 @@ ANY_PYTHON := $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_FLAGS ?=
 # docs/cli.md is generated.
 DOCUMENTS := $(filter-out docs/cli.md,$(wildcard *.md docs/*.md experiments/*/README.md))
+# Containers often ask Python to keep no byte code: each process of a search would compile SciPy, scikit-learn and torch anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check fix bench bench-gpu gpu clean

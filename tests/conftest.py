@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,31 @@ def evaluate(config, *, fidelity, seed):
 SPACE = Space(name="tiny", configspace=configspace, evaluate=evaluate, groups={"both": ["kind", "flag"]}, reference={
     "plain": {"depth": 1, "kind": "x", "flag": "no", "noise": "p"}})
 '''
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a killed search leaves in the folder of temporary files lies in pytest's own, which it clears."""
+    from tests.command_line import ENVIRONMENT
+
+    folder = str(tmp_path_factory.mktemp("scratch"))
+    for environment in (os.environ, ENVIRONMENT):
+        environment["TMPDIR"] = folder
+    tempfile.tempdir = None  # known from before
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in the test's own process, one after another: a search that starts no workers takes moments."""
+    from tests.inline import InlinePool, use_pool
+
+    use_pool(InlinePool, monkeypatch)
+
+
+@pytest.fixture
+def not_loaded_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python export is taken as right: another process imports torch and timm to compare it, as other tests have it do."""
+    monkeypatch.setattr("naxcli.export.python._load_back", lambda *_: 0.0)
 
 
 @pytest.fixture

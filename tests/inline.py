@@ -10,8 +10,11 @@ import pytest
 
 from naxcli.cli.output import stderr_console
 from naxcli.cli.progress import SearchProgress
+from naxcli.commands import confirm, plan
 from naxcli.commands.search import SearchEnd, run_session
 from naxcli.commands.session import SearchRequest, Session, open_session
+from naxcli.workers import gpu_sharing
+from naxcli.workers import pool as workers
 from naxcli.workers.evaluate import evaluate
 from naxcli.workers.pool import BATCH, Finished
 from naxcli.workers.task import TrialTask, result_to_dict
@@ -24,7 +27,10 @@ class InlinePool:
     capacity = 1
     shares_devices = False
 
-    def __init__(self, *_: object, **__: object) -> None:
+    def __init__(
+        self, *_: object, on_heartbeat: Callable[[Mapping[str, Any]], None] | None = None, **__: object
+    ) -> None:
+        self._on_heartbeat = on_heartbeat
         self._finished: list[Finished] = []
 
     def __enter__(self) -> InlinePool:
@@ -44,12 +50,26 @@ class InlinePool:
         if ZERO_COST in payload:
             self._finished.append(Finished(task_id=task_id, outcome=measure_configs(payload)))
             return
-        results = [result_to_dict(evaluate(TrialTask.from_dict(task))) for task in payload.get(BATCH, [payload])]
+        results = [self._evaluate(TrialTask.from_dict(task)) for task in payload.get(BATCH, [payload])]
         self._finished.append(Finished(task_id=task_id, outcome={BATCH: results} if BATCH in payload else results[0]))
+
+    def _evaluate(self, task: TrialTask) -> dict[str, Any]:
+        def heartbeat(epoch: Mapping[str, Any]) -> None:
+            if self._on_heartbeat is not None:
+                self._on_heartbeat({"trial_id": task.trial_id, **epoch})
+
+        return result_to_dict(evaluate(task, heartbeat))
 
     def wait(self, timeout: float) -> Iterator[Finished]:
         while self._finished:
             yield self._finished.pop()
+
+
+def use_pool(pool: type[InlinePool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what starts workers evaluate in this process instead."""
+    for module in (workers, confirm, plan, gpu_sharing):  # imported before: they would keep the name as it is patched
+        monkeypatch.setattr(module, "WorkerPool", pool)
+    monkeypatch.setattr("naxcli.workers.evaluate.return_memory", lambda: None)  # of torch, which other tests imported
 
 
 def quiet(session: Session) -> SearchProgress:
@@ -66,8 +86,7 @@ def search_inline(
     **flags: Any,
 ) -> SearchEnd:
     """Run a search in this process, with the settings of the flags; the run is resumed if it is there."""
-    monkeypatch.setattr("naxcli.workers.pool.WorkerPool", pool)
-    monkeypatch.setattr("naxcli.workers.evaluate.return_memory", lambda: None)  # of torch, which other tests imported
+    use_pool(pool, monkeypatch)
     request = SearchRequest(space=str(space), flags={"workers": "1", "searcher": "random", **flags}, run=str(run))
     session = open_session(request)
     with make_progress(session) as progress:

@@ -27,7 +27,7 @@ from naxcli.export.read_program import open_program
 from naxcli.records.parquet import read_trials_parquet
 from naxcli.search_space.recorded import load_recorded_space
 from naxcli.training.checkpoint import load_checkpoint, load_weights
-from tests.command_line import naxcli_process
+from tests.command_line import naxcli
 
 PACKAGE = Path(__file__).parent.parent / "naxcli"
 
@@ -43,25 +43,31 @@ class Touch:
 
 
 @pytest.fixture
-def strange_run(tiny_space: Path, tmp_path: Path) -> tuple[Path, Path]:
+def strange_run(inline: None, tiny_space: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A finished run whose recorded space has become code that leaves a file when it is loaded, and that file."""
     run, trace = tmp_path / "run", tmp_path / "executed"
     arguments = ["--space", tiny_space, "--trials", "12", "--run", run, "--searcher", "random", "--workers", "1"]
-    assert naxcli_process("search", *arguments).returncode == 0
+    assert naxcli("search", *arguments).returncode == 0
     tiny_space.write_text(f"from pathlib import Path\nPath({str(trace)!r}).touch()\n" + tiny_space.read_text())
     return run, trace
+
+
+def test_the_code_of_a_strange_run_leaves_its_file_where_it_is_loaded(strange_run: tuple[Path, Path]) -> None:
+    run, trace = strange_run
+    naxcli("export", run, "--space", run.parent / "tiny.py")
+    assert trace.exists()
 
 
 def test_no_command_loads_the_space_that_a_run_names(strange_run: tuple[Path, Path], tmp_path: Path) -> None:
     run, trace = strange_run
     for arguments in (["report", run, "--bootstrap", "0", "--json"], ["status", run]):
-        assert naxcli_process(*arguments).returncode == 0
+        assert naxcli(*arguments).returncode == 0
     for arguments in (
         ["export", run, "--out", tmp_path / "out"],
         ["confirm", run],
         ["search", "--run", run, "--trials", "20"],
     ):
-        refused = naxcli_process(*arguments)
+        refused = naxcli(*arguments)
         assert refused.returncode == 2 and "--space" in refused.stderr, arguments
     assert not trace.exists()
 
@@ -73,11 +79,11 @@ def test_damaged_or_hostile_files_of_a_run_are_named(strange_run: tuple[Path, Pa
         copy = tmp_path / f"copy-{name}"
         shutil.copytree(run, copy)
         (copy / name).write_bytes(hostile)
-        refused = naxcli_process("report", copy, "--bootstrap", "0")
+        refused = naxcli("report", copy, "--bootstrap", "0")
         assert refused.returncode in (1, 2) and name in refused.stderr and "Traceback" not in refused.stderr, name
     table = tmp_path / "foreign.parquet"
     table.write_bytes(hostile)
-    refused = naxcli_process("report", "--trials", table, "--space-json", run / "space.json")
+    refused = naxcli("report", "--trials", table, "--space-json", run / "space.json")
     assert refused.returncode == 2 and "Parquet" in refused.stderr
     assert not trace.exists()
 
@@ -194,12 +200,13 @@ def test_a_torch_program_is_opened_only_where_the_user_vouches_for_it(
 def test_nothing_unpickles_but_the_restricted_reader() -> None:
     """Only the reader of CIFAR's files uses pickle, with classes refused; torch.load is always called with weights_only."""
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        for node in nodes:
             if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
                 continue
             if node.value.id in ("pickle", "dill", "joblib", "cloudpickle"):
                 assert node.attr == "UnpicklingError" or path.name == "sources.py", path
-        for call in ast.walk(ast.parse(path.read_text())):
+        for call in nodes:
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.load":
                 assert any(
                     word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords

@@ -32,6 +32,7 @@ from naxcli.workers.admission import Admission
 from naxcli.workers.device_lock import LOCK_VARIABLE
 from naxcli.workers.slots import Slot
 from naxcli.workers.slurm import SlurmSettings, make_slurm_cluster, read_settings
+from naxcli.workers.worker_guard import SCRATCH_VARIABLE
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Key of a task's result that asks for a new process in place of its worker's.
@@ -137,6 +138,9 @@ class WorkerPool:
                     "distributed.worker.memory.terminate": False,
                     "distributed.worker.profile.enabled": False,
                     "distributed.diagnostics.nvml": False,  # of every GPU of the machine, in each process
+                    # Nobody reads how busy Dask's event loops are; measured 50 times a second, they are never idle.
+                    "distributed.admin.tick.interval": "1s",
+                    "distributed.admin.system-monitor.interval": "10s",
                     "distributed.admin.log-format": "%(message)s",
                     "distributed.comm.timeouts.connect": "60s",
                     "distributed.scheduler.worker-ttl": None,  # a long convolution holds the interpreter lock, it is not dead
@@ -200,13 +204,13 @@ class WorkerPool:
 
         start_resource_tracker()
         security = make_security()
-        # In Dask's scratch folder, which is this pool's own.
-        locks = Path(dask.config.get("temporary-directory"))
+        # Dask's scratch folder, which is this pool's own.
+        scratch = Path(dask.config.get("temporary-directory"))
         devices = [slot.cuda_device for slot in self._slots]
         environments = [
-            {CHOICES_VARIABLE: str(locks / "kernels")}
+            {CHOICES_VARIABLE: str(scratch / "kernels"), SCRATCH_VARIABLE: str(scratch)}
             | slot.environment()
-            | ({LOCK_VARIABLE: str(locks / f"gpu-{devices.index(slot.cuda_device)}")} if self.shares_devices else {})
+            | ({LOCK_VARIABLE: str(scratch / f"gpu-{devices.index(slot.cuda_device)}")} if self.shares_devices else {})
             for slot in self._slots
         ]
         common = {"host": "127.0.0.1", "port": 0, "protocol": "tls://", "security": security, "dashboard": False}

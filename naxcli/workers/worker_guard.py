@@ -1,6 +1,6 @@
 """Ends what the trials of a worker started, once the worker is gone: a process beside it, of the standard library only.
 
-    python -I -S worker_guard.py WORKER NANNY SESSION MARK
+    python -I -S worker_guard.py WORKER NANNY SESSION MARK [SCRATCH]
 
 Nothing within the worker could do that: it may be killed at any instant, and its children then belong to another process.
 """
@@ -8,6 +8,7 @@ Nothing within the worker could do that: it may be killed at any instant, and it
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 
 # In the environment of a worker and of all that descends from it.
 MARK_VARIABLE = "_NAXCLI_WORKER"
+# In the environment of a worker, which hands it on to its guard alone: the folder of temporary files of its search.
+SCRATCH_VARIABLE = "_NAXCLI_SCRATCH"
 INTERVAL_SECONDS = 0.5
 PROCESSES = Path("/proc")
 
@@ -25,8 +28,11 @@ def is_supported() -> bool:
     return (PROCESSES / "self" / "stat").exists()
 
 
-def main(worker: int, nanny: int, session: int, mark: str) -> None:
-    """Wait until the worker is gone, or its nanny is (0: it has none), then kill the worker and its descendants."""
+def main(worker: int, nanny: int, session: int, mark: str, scratch: str = "") -> None:
+    """Wait until the worker is gone, or its nanny is (0: it has none), then kill the worker and its descendants.
+
+    The folder of a search that was killed is removed: a search that ends by itself has removed its own.
+    """
     while (found := parent_and_session(worker)) is not None and os.getppid() == worker and nanny in (0, found[0]):
         time.sleep(INTERVAL_SECONDS)
     killed: set[int] = set()
@@ -39,6 +45,8 @@ def main(worker: int, nanny: int, session: int, mark: str) -> None:
                 continue
         killed |= new
         time.sleep(0.02)
+    if scratch and parent_and_session(nanny) is None:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def descendants(session: int, mark: str) -> Iterator[int]:
@@ -69,4 +77,4 @@ def parent_and_session(pid: int) -> tuple[int, int] | None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

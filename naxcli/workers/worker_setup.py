@@ -101,11 +101,13 @@ def guard_children(*, has_nanny: bool) -> None:
         session = worker
     except PermissionError:  # started by hand, as the leader of a group that is not all its own
         session = 0
+    # A Dask worker that a trial starts has a scratch folder of its own.
+    scratch = os.environ.pop(worker_guard.SCRATCH_VARIABLE, "")
     environment = dict(os.environ)
     os.environ[worker_guard.MARK_VARIABLE] = mark = f"{worker}-{secrets.token_hex(8)}"
     nanny = os.getppid() if has_nanny else 0
     subprocess.Popen(
-        [sys.executable, "-I", "-S", Path(worker_guard.__file__), str(worker), str(nanny), str(session), mark],
+        [sys.executable, "-I", "-S", Path(worker_guard.__file__), str(worker), str(nanny), str(session), mark, scratch],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from naxcli.cli import app
 from tests.command_line import naxcli
 from tests.conftest import TINY_SPACE
+from tests.inline import InlinePool, use_pool
 
 USAGE, FAILED = 2, 1
-NETWORK = "--space nexception --data digits --trials 1"
 TINY = "--space {space} --trials 1"
 
 # (command line, what the message has to name); words in braces are files of the `world` below.
@@ -131,7 +131,6 @@ SEARCH = [
     (f"search {TINY} --max-latency-ms fast", "--max-latency-ms"),
     (f"search {TINY} --max-latency-ms -1", "latency"),
     (f"search {TINY} --max-params 1M", "size"),
-    (f"search {NETWORK} --max-params 1", "param"),
     (f"search {TINY} --set", "set"),
     (f"search {TINY} --set seed", "seed"),
     (f"search {TINY} --set =3", "=3"),
@@ -384,7 +383,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (files["fake_cifar"] / "cifar-100-python" / "train").write_text("not a pickle")
     files["run"] = root / "run"
     flags = ("--searcher", "random", "--trials", "12", "--workers", "1")
-    started = naxcli("search", "--space", files["space"], *flags, "--run", files["run"])
+    with pytest.MonkeyPatch.context() as patch:
+        use_pool(InlinePool, patch)
+        started = naxcli("search", "--space", files["space"], *flags, "--run", files["run"])
     assert started.returncode == 0, started.stderr
     for name in ("damaged_run", "newer_run", "half_run"):
         files[name] = root / name

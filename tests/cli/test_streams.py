@@ -41,25 +41,15 @@ def test_every_character_that_naxcli_prints_has_a_meaning_in_ascii() -> None:
     assert not [character for character in characters if "\\" in streams._replacement(character)]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_commands_print_on_a_terminal_without_unicode(encoding: str, tiny_space: Path, tmp_path: Path) -> None:
+def test_commands_print_on_a_terminal_without_unicode(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    searched = [
-        "search",
-        "--space",
-        tiny_space,
-        "--run",
-        run,
-        "--trials",
-        "30",
-        "--workers",
-        "1",
-        "--searcher",
-        "random",
-    ]
-    commands = (searched, ["report", run, "--bootstrap", "0"], ["status", run], ["--help"], ["train", "--help"])
-    printed = ""
-    for command in commands:
+    settings = ["--trials", "30", "--workers", "1", "--searcher", "random"]
+    searched, reported = ["search", "--space", tiny_space, "--run", run, *settings], ["report", run, "--bootstrap", "0"]
+    printed = {"ascii": "", "latin-1": ""}
+    for encoding, command in (
+        *(("ascii", command) for command in (searched, reported, ["status", run], ["--help"], ["train", "--help"])),
+        ("latin-1", reported),
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "naxcli", *map(str, command)],
             capture_output=True,
@@ -68,9 +58,10 @@ def test_commands_print_on_a_terminal_without_unicode(encoding: str, tiny_space:
             env={**ENVIRONMENT, "PYTHONIOENCODING": encoding, "LC_ALL": "C", "COLUMNS": "100"},
         )
         assert done.returncode == 0, done.stderr
-        printed += done.stdout.decode(encoding) + done.stderr.decode(encoding)
-    assert "!= differs from the incumbent" in printed and "Traceback" not in printed
-    assert ("+- is the standard deviation" in printed) is (encoding == "ascii")
+        printed[encoding] += done.stdout.decode(encoding) + done.stderr.decode(encoding)
+    for text in printed.values():
+        assert "!= differs from the incumbent" in text and "Traceback" not in text
+    assert "+- is the standard deviation" in printed["ascii"] and "± is the standard deviation" in printed["latin-1"]
 
 
 def test_a_name_that_is_no_text_is_printed_with_its_bytes(tmp_path: Path) -> None:

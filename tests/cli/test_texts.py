@@ -40,6 +40,7 @@ from naxcli.search_space.recorded import load_recorded_space
 from naxcli.settings.sources import resolve
 from naxcli.settings.units import counted
 from tests.command_line import ENVIRONMENT, naxcli
+from tests.inline import InlinePool, use_pool
 from tests.report.examples import example_data
 
 HOSTILE = "[/red][bold]x\x1b]0;owned\x07\x1b[31m\x9b2J\r\nerror: y\n\u202egnp\u2066\ud800"
@@ -164,7 +165,9 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "evil.py").write_text(HOSTILE_SPACE.format(evil=HOSTILE.replace("\ud800", "")))
     run = folder / HOSTILE_NAME
     flags = ["--searcher", "random", "--random-share", "0.5", "--workers", "1", "--trials", "16"]
-    done = naxcli("search", "--space", folder / "evil.py", "--run", run, *flags)
+    with pytest.MonkeyPatch.context() as patch:
+        use_pool(InlinePool, patch)
+        done = naxcli("search", "--space", folder / "evil.py", "--run", run, *flags)
     assert done.returncode == 0, done.stderr
     assert is_shown(done.stderr)
     settings = RunDirectory(path=run).settings() | {"space": HOSTILE_NAME, "searcher": "random"}
@@ -432,6 +435,7 @@ def test_a_folder_source_without_a_folder_reads_no_other(tmp_path: Path, monkeyp
     assert done.exit_code == 2 and "names no folder" in done.output and "folder:DIR" in done.output
 
 
+@pytest.mark.usefixtures("inline")
 def test_other_settings_of_a_run_are_named_as_the_user_wrote_them(
     tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -548,10 +552,13 @@ def objective_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("objective")
     (folder / "tiny.py").write_text(TINY_SPACE)
     flags = ["--workers", "1", "--trials", "24", "--random-share", "0.5", "--searcher", "evolution"]
-    assert naxcli("search", "--space", folder / "tiny.py", "--run", folder / "run", *flags).returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        use_pool(InlinePool, patch)
+        assert naxcli("search", "--space", folder / "tiny.py", "--run", folder / "run", *flags).returncode == 0
     return folder / "run"
 
 
+@pytest.mark.usefixtures("inline")
 def test_neither_test_set_nor_recipe_nor_epochs_appear_for_an_objective(objective_run: Path) -> None:
     before = commands_run("report", objective_run, "--bootstrap", "0").output
     space = objective_run.parent / "tiny.py"
@@ -570,6 +577,7 @@ def test_the_random_baseline_is_compared_in_words(objective_run: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_random_baseline_without_a_trial_says_so(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = ["--random-share", "0.01", "--searcher", "evolution", "--trials", "3", "--workers", "1"]

@@ -16,7 +16,7 @@ from naxcli.export import Exported, ExportRequest, export_network
 from naxcli.measure.roofline import Ceilings, Operation, least_seconds, list_operations, measure_ceilings
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.networks import build_network
-from tests.command_line import naxcli_process
+from tests.command_line import naxcli
 
 SMALL = {"width": 0.05, "image_size": 16, "num_classes": 10, "batch_size": 2, "repetitions": 3, "device": "cpu"}
 
@@ -109,6 +109,7 @@ def export(format: str, out: Path) -> Exported:
 AS_IT_IS: dict[str, Any] = {"width": None, "image_size": None, "num_classes": None, "phases": ("inference",)}
 
 
+@pytest.mark.usefixtures("not_loaded_back")
 @pytest.mark.parametrize("format", ["config", "weights", "python", "onnx", "torch"])
 def test_every_export_of_a_network_is_measured_as_that_network(format: str, tmp_path: Path) -> None:
     if format == "onnx":
@@ -236,9 +237,9 @@ def test_the_command_prints_a_table_or_json() -> None:
         "--phase",
         "inference",
     )
-    done = naxcli_process(*arguments, "--repetitions", "2", "--device", "cpu")
+    done = naxcli(*arguments, "--repetitions", "2", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "images/s" in done.stdout and "nexception:xception" in done.stdout and "inference" in done.stdout
     assert "on a CPU: batches of 8 images and 2 repetitions instead of the paper's 256 and 30" in done.stderr
-    wrong = naxcli_process("bench", "--phase", "sleep")
+    wrong = naxcli("bench", "--phase", "sleep")
     assert wrong.returncode == 2 and "no phase 'sleep'" in wrong.stderr

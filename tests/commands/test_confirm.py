@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import naxcli
+from tests.inline import InlinePool, use_pool
 
 
 @pytest.fixture
@@ -18,9 +19,10 @@ def run(tiny_space: Path, tmp_path: Path) -> Path:
         noisy.replace("hash(tuple(map(str, config.values())))", "sum(map(ord, ''.join(map(str, config.values()))))")
     )
     folder = tmp_path / "run"
-    done = naxcli(
-        "search", "--space", tiny_space, "--trials", "40", "--run", folder, "--searcher", "random", "--workers", "1"
-    )
+    arguments = ["--space", tiny_space, "--trials", "40", "--run", folder, "--searcher", "random", "--workers", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        use_pool(InlinePool, patch)
+        done = naxcli("search", *arguments)
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -10,15 +10,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.command_line import ENVIRONMENT, naxcli, naxcli_process
+from tests.command_line import ENVIRONMENT, naxcli
 
-SMALL = ["--set", "width=0.06", "--epochs", "2", "--workers", "1", "--set", "threads=1"]
+QUICK = ["--set", "width=0.06", "--set", "images_per_class=40", "--workers", "1", "--set", "threads=1"]
+SMALL = [*QUICK, "--epochs", "2"]
 
 
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("main") / "run"
-    done = naxcli_process("search", "--space", "nexception", "--data", "digits", "--trials", "4", "--run", run, *SMALL)
+    done = naxcli("search", "--space", "nexception", "--data", "digits", "--trials", "4", "--run", run, *SMALL)
     assert done.returncode == 0, done.stderr
     return run
 
@@ -92,7 +93,9 @@ def test_status_tells_progress_and_incumbent(digits_run: Path) -> None:
     assert status["num_finished"] == 4 and not status["is_running"] and status["incumbent"]["fidelity"] == 2
 
 
+@pytest.mark.usefixtures("inline")
 def test_networks_trained_twice_with_one_seed_are_equal(digits_run: Path, tmp_path: Path) -> None:
+    """By a worker, and in another process."""
     again = tmp_path / "again"
     naxcli("search", "--space", "nexception", "--data", "digits", "--trials", "1", "--run", again, *SMALL)
     columns = ["trial_id", "config_id", "cost", "train_loss"]
@@ -101,10 +104,11 @@ def test_networks_trained_twice_with_one_seed_are_equal(digits_run: Path, tmp_pa
     pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True), check_exact=True)
 
 
+@pytest.mark.usefixtures("inline")
 def test_hyperband_continues_checkpoints(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ["--space", "nexception", "--data", "digits", "--trials", "5", "--fidelity", "1:3:3", "--workers", "1"]
-    done = naxcli("search", *arguments, "--set", "width=0.06", "--set", "threads=1", "--run", run)
+    arguments = ["--space", "nexception", "--data", "digits", "--trials", "5", "--fidelity", "1:3:3"]
+    done = naxcli("search", *arguments, *QUICK, "--run", run)
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(run / "trials.parquet")
     promoted = trials[trials["parent_trial_id"].notna()]
@@ -154,10 +158,11 @@ def test_a_search_on_real_cifar100_beats_its_first_random_trials(cifar_mini: Pat
     assert trials["val_accuracy"].max() > 0.02  # chance is 0.01
 
 
+@pytest.mark.usefixtures("inline")
 def test_limits_are_never_violated(tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--space", "nexception", "--data", "digits", "--trials", "2", "--max-params", "150k", "--epochs", "1"]
-    done = naxcli("search", *arguments, "--set", "width=0.06", "--set", "threads=1", "--workers", "1", "--run", run)
+    done = naxcli("search", *arguments, *QUICK, "--run", run)
     assert done.returncode == 0, done.stderr
     assert pd.read_parquet(run / "trials.parquet")["num_params"].max() <= 150_000
 

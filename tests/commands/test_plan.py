@@ -26,6 +26,7 @@ def plan(space: Path, run: Path, budget: str, *flags: str, **options: Any) -> su
     return naxcli("plan", "--space", space, "--run", run, "--budget", budget, *flags, *WORKERS, **options)
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_plan_foresees_the_trials_of_a_search(slow_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--space", slow_space, "--run", run, "--budget", "5m", *WORKERS]
@@ -43,20 +44,23 @@ def test_a_plan_foresees_the_trials_of_a_search(slow_space: Path, tmp_path: Path
     assert 25 < compared["planned"] < 200
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_plan_counts_trials_per_rung(slow_space: Path, tmp_path: Path) -> None:
-    done = plan(slow_space, tmp_path / "run", "10m", "--fidelity", "1:9:3", "--json")
+    done = plan(slow_space, tmp_path / "run", "2m", "--fidelity", "1:9:3", "--json")
     assert done.returncode == 0, done.stderr
     rungs = json.loads(done.stdout)["rungs"]
     assert [rung["fidelity"] for rung in rungs] == [1, 3, 9]
     assert rungs[0]["expected"] > rungs[1]["expected"] > rungs[2]["expected"] > 0
 
 
+@pytest.mark.usefixtures("inline")
 def test_too_small_a_budget_exits_with_3(slow_space: Path, tmp_path: Path) -> None:
-    done = plan(slow_space, tmp_path / "run", "1m", "--fidelity", "1:729:3")
+    done = plan(slow_space, tmp_path / "run", "30s", "--fidelity", "1:729:3")
     assert done.returncode == 3, done.stderr
     assert "too little" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_plan_of_which_every_trial_fails_exits_with_3(slow_space: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text(slow_space.read_text().replace("time.sleep", "time.no_such_function"))
@@ -67,9 +71,10 @@ def test_a_plan_of_which_every_trial_fails_exits_with_3(slow_space: Path, tmp_pa
     assert "Status" not in done.stderr and "--budget" not in done.stderr  # more of it would only crash more
 
 
+@pytest.mark.usefixtures("inline")
 def test_one_timed_trial_gives_an_interval_too(slow_space: Path, tmp_path: Path) -> None:
-    slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 3.0"))
-    made = json.loads(plan(slow_space, tmp_path / "run", "100s", "--epochs", "1", "--json").stdout)
+    slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 1.5"))
+    made = json.loads(plan(slow_space, tmp_path / "run", "20s", "--epochs", "1", "--json").stdout)
     assert made["calibration_trials"] == 1
     rung = made["rungs"][0]
     assert rung["low"] <= rung["expected"] <= rung["high"] and rung["low"] < rung["high"]
@@ -117,6 +122,7 @@ def test_the_share_of_the_calibration_runs_from_the_first_trials_beginning(monke
     assert share.is_spent()
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_plan_says_what_it_minimises_and_whose_settings_it_takes(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = ["--space", tiny_space, "--run", run, "--objective", "params", *WORKERS]
@@ -136,6 +142,7 @@ def test_a_plan_needs_a_budget(tiny_space: Path, tmp_path: Path) -> None:
     assert done.returncode == 2 and "--budget" in done.stderr
 
 
+@pytest.mark.usefixtures("inline")
 def test_status_tells_how_well_each_rung_ranks(slow_space: Path, tmp_path: Path) -> None:
     slow_space.write_text(slow_space.read_text().replace("SLEEP_SECONDS = 0.2", "SLEEP_SECONDS = 0.0"))
     slow_space.write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from naxcli.commands.run import reference_of
 from naxcli.search_space.contract import load_space
 from naxcli.settings.experiment import Experiment
 from tests.command_line import ENVIRONMENT
-from tests.inline import InlinePool
+from tests.command_line import naxcli as naxcli_command
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -53,13 +54,6 @@ with open("beginnings", "a") as file:
 run = run_search("tiny.py", trials=3, run="out", workers=1, searcher="random", progress=False)
 print(len(run.trials), run.incumbent.num_seeds)
 """
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials run in the test's own process."""
-    monkeypatch.setattr("naxcli.workers.pool.WorkerPool", InlinePool)
-    monkeypatch.setattr("naxcli.workers.evaluate.return_memory", lambda: None)
 
 
 @pytest.fixture
@@ -287,7 +281,7 @@ def test_the_incumbent_is_that_of_every_command(run: Run) -> None:
 
 def test_status_and_report_are_what_the_commands_print(run: Run) -> None:
     def printed(*words: str) -> dict[str, object]:
-        value: dict[str, object] = json.loads(python(None, "-m", "naxcli", *words, "--json", folder=REPOSITORY))
+        value: dict[str, object] = json.loads(naxcli_command(*words, "--json").stdout)
         return value
 
     assert run.status() == printed("status", str(run.path))
@@ -360,10 +354,18 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)
 
 
-def test_the_page_on_python_runs_as_it_is_written(tmp_path: Path) -> None:
-    """One program of all its blocks, a script without a guard: a search on the digits, report, network, export."""
+@pytest.mark.usefixtures("inline", "not_loaded_back")
+def test_the_page_on_python_runs_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One program of all its blocks: a search on the digits, of few images, report, network, export."""
+    monkeypatch.chdir(tmp_path)
+    few = {"IMAGES_PER_CLASS": "20", "RECIPE__BATCH_SIZE": "8"}
+    for name, value in {"WORKERS": "1", "THREADS": "1", **few}.items():
+        monkeypatch.setenv(f"NAXCLI_{name}", value)
     (tmp_path / "page.py").write_text("\n".join(blocks(REPOSITORY / "docs" / "python.md")))
-    shown = python(None, "page.py", folder=tmp_path)
+    runpy.run_path("page.py", run_name="__main__")
+    shown = capsys.readouterr().out
     assert "success" in shown and "normalization" in shown
     assert Path(tmp_path, shown.splitlines()[-1]).is_file()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["nexception-digits"]

@@ -32,7 +32,7 @@ from naxcli.search_space.contract import load_space
 from naxcli.search_space.networks import build_network
 from naxcli.settings.recipe import IMAGENET_RECIPE, Recipe
 from naxcli.training.checkpoint import load_weights
-from tests.command_line import ENVIRONMENT, naxcli_process, start
+from tests.command_line import ENVIRONMENT, naxcli, naxcli_process, start
 
 OWN_NAMES = """
 from ConfigSpace import Categorical, ConfigurationSpace
@@ -394,6 +394,7 @@ def test_weights_for_other_classes_get_a_new_classifier(tmp_path: Path) -> None:
     torch.testing.assert_close(after["stem.conv1.weight"], before["stem.conv1.weight"], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("not_loaded_back")
 def test_a_python_export_is_trained_and_reads_the_result(tmp_path: Path) -> None:
     file = exported(tmp_path / "leaf_mine.py", "python")
     settings = {"config": str(file), "flags": {"width": None}, "epochs": 1}
@@ -418,6 +419,7 @@ def test_a_python_export_is_trained_and_reads_the_result(tmp_path: Path) -> None
     assert select(run=None, trial="best", config=str(tmp_path / "out"), space=str(file)).space.name == "leaf_mine"
 
 
+@pytest.mark.usefixtures("not_loaded_back")
 def test_an_edited_python_export_is_another_training(tmp_path: Path) -> None:
     file = exported(tmp_path / "leaf_edited.py", "python")
     settings = {"config": str(file), "flags": {"width": None}, "epochs": 2}
@@ -455,7 +457,7 @@ def test_the_averaged_weights_are_measured_and_exported(tmp_path: Path) -> None:
 
 
 def test_a_diverged_training_fails_and_says_so(tmp_path: Path) -> None:
-    done = naxcli_process(
+    done = naxcli(
         "train",
         *SMALL,
         "--epochs",

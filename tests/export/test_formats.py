@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from naxcli.errors import NaxcliError
 from naxcli.export import Exported, ExportRequest, export_network
+from naxcli.export.bundle import make_bundle
+from naxcli.export.python import render
 from naxcli.export.python_template import training_flags
 from naxcli.export.source_slice import slice_source
 from naxcli.search_space.contract import load_space
@@ -112,9 +114,9 @@ TIMM_TRAIN_FLAGS = {
 }
 
 
-def training_command(path: Path) -> list[str]:
+def training_command(text: str) -> list[str]:
     """Return the words of the ImageNet command in an exported file's header."""
-    header = path.read_text().split('"""')[1]
+    header = text.split('"""')[1]
     return shlex.split(header[header.index("torchrun") :].split("\n\n", maxsplit=1)[0].replace("\\\n", " "))
 
 
@@ -135,9 +137,18 @@ def test_the_training_command_names_crops_and_erasing_where_they_are_not_timms_o
 def test_the_training_command_is_one_that_timm_takes(
     variant: str, batch_size: str, rate: float, tmp_path: Path
 ) -> None:
-    sizes = {"num_classes": 3, "in_channels": 3, "image_size": 32}
-    path = export("python", tmp_path / "net_to_train.py", variant=variant, width=0.02, **sizes).files[0]
-    launcher, processes, file, script, *words = training_command(path)
+    sizes: dict[str, Any] = {"num_classes": 3, "in_channels": 3, "image_size": 32}
+    request = ExportRequest(
+        space=SPACE,
+        config=NEXCEPTION,
+        format="python",
+        out=tmp_path,
+        name="net_to_train",
+        variant=variant,
+        width=0.02,
+        **sizes,
+    )
+    launcher, processes, file, script, *words = training_command(render(request, make_bundle(request)))
     assert (launcher, processes, file) == ("torchrun", "--nproc-per-node=4", "net_to_train.py")
     assert script.endswith("train.py")
     given: dict[str, list[str]] = {}
@@ -164,6 +175,7 @@ def test_loading_a_file_by_importlib_alone_leaves_no_module_behind(module: Any, 
     assert timm.create_model("mynet").default_cfg["architecture"] == "mynet"
 
 
+@pytest.mark.usefixtures("not_loaded_back")
 def test_a_users_dataclass_with_annotations_as_text_loads_by_importlib_alone(tmp_path: Path) -> None:
     text = user_space(tmp_path, helper="from dataclasses import dataclass\nfrom typing import ClassVar").read_text()
     text = "from __future__ import annotations\n" + text.replace('"""A user\'s space."""\n', "")

@@ -24,6 +24,7 @@ from naxcli.search.feasibility import Feasibility
 from naxcli.search.retention import CheckpointPolicy
 from naxcli.settings.fidelity import FidelityRange
 from tests.command_line import ENVIRONMENT, naxcli, start
+from tests.conftest import REPOSITORY
 
 USERS_FILES = (
     "experiment.toml",
@@ -213,6 +214,7 @@ def test_pruning_checkpoints_leaves_files_of_others(session: Session) -> None:
     assert sorted(path.name for path in session.run.checkpoints.iterdir()) == ["01.txt", "best.pt", "²3.pt"]
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_run_that_lost_settings_and_records_keeps_the_rest_and_is_restored_as_it_is_told(
     tiny_space: Path, tmp_path: Path
 ) -> None:
@@ -336,7 +338,10 @@ from naxcli.cli.progress import SearchProgress
 from naxcli.errors import NaxcliError
 from naxcli.commands.search import run_session
 from naxcli.commands.session import SearchRequest, open_session
+from naxcli.workers import pool
+from tests.inline import InlinePool
 
+pool.WorkerPool = InlinePool
 space, run, trials, overwrite = sys.argv[1:]
 flags = {"trials": int(trials), "searcher": "random", "workers": 1}
 session = open_session(SearchRequest(space=space, flags=flags, run=run, overwrite=overwrite == "yes"))
@@ -351,7 +356,7 @@ except NaxcliError as error:
 
 
 class Gated:
-    """A search in a process of its own that has decided what it does, and waits."""
+    """A search in a process of its own that has decided what it does, and waits; its trials run in that process."""
 
     def __init__(self, space: Path, run: Path, *, trials: int = 3, overwrite: bool = False) -> None:
         self._process = subprocess.Popen(
@@ -359,7 +364,7 @@ class Gated:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, "PYTHONPATH": str(REPOSITORY)},
         )
         assert self._process.stdout is not None and self._process.stdout.readline() == "decided\n"
 

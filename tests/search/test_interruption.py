@@ -48,6 +48,7 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_hang_up_stops_a_search_resumably(slow_space: Path, tmp_path: Path) -> None:
     """It comes twice, from the terminal and from the shell, and reaches the workers, too."""
     run = tmp_path / "run"

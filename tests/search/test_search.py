@@ -64,7 +64,7 @@ def num_finished(run: Path) -> int:
             return 0
 
 
-def wait_until(condition: Any, seconds: float = 60.0) -> None:
+def wait_until(condition: Any, seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -94,6 +94,7 @@ def test_a_search_leaves_its_run_directory_and_prints_the_incumbent(tiny_space: 
     assert "25" in done.stderr and "best" in done.stderr
 
 
+@pytest.mark.usefixtures("inline")
 def test_the_same_seed_gives_the_same_trials(tiny_space: Path, tmp_path: Path) -> None:
     tables = []
     for name in ("first", "second"):
@@ -102,6 +103,7 @@ def test_the_same_seed_gives_the_same_trials(tiny_space: Path, tmp_path: Path) -
     pd.testing.assert_frame_equal(*tables)
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_run_continued_in_three_parts_equals_one_in_one_go(tiny_space: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     naxcli(*search(tiny_space, whole, "--trials", "30", searcher="smac", workers=1))
@@ -111,6 +113,7 @@ def test_a_run_continued_in_three_parts_equals_one_in_one_go(tiny_space: Path, t
     pd.testing.assert_frame_equal(trials_of(whole)[columns], trials_of(parts)[columns])
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_finite_space_runs_out(tiny_space: Path, tmp_path: Path) -> None:
     done = naxcli(*search(tiny_space, tmp_path / "run", "--trials", "500"))
     assert done.returncode == 0, done.stderr
@@ -118,17 +121,19 @@ def test_a_finite_space_runs_out(tiny_space: Path, tmp_path: Path) -> None:
     assert trials_of(tmp_path / "run")["config_id"].is_unique
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_budget_ends_the_search_and_a_larger_one_extends_it(slow_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert naxcli(*search(slow_space, run, "--budget", "4s")).returncode == 0
+    assert naxcli(*search(slow_space, run, "--budget", "2s")).returncode == 0
     first = len(trials_of(run))
     assert 0 < first < 60
-    again = naxcli(*search(slow_space, run, "--budget", "4s"))
+    again = naxcli(*search(slow_space, run, "--budget", "2s"))
     assert again.returncode == 0 and len(trials_of(run)) == first
-    assert naxcli(*search(slow_space, run, "--budget", "60s")).returncode == 0
+    assert naxcli(*search(slow_space, run, "--budget", "4s")).returncode == 0
     assert len(trials_of(run)) > first
 
 
+@pytest.mark.usefixtures("inline")
 def test_an_existing_run_with_other_settings_is_refused_with_the_difference(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     naxcli(*search(tiny_space, run, "--trials", "3", "--seed", "1"))
@@ -140,6 +145,7 @@ def test_an_existing_run_with_other_settings_is_refused_with_the_difference(tiny
     assert anew.returncode == 0 and len(trials_of(run)) == 2
 
 
+@pytest.mark.usefixtures("inline")
 def test_an_edited_space_file_is_refused_and_comments_and_docstrings_are_not(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     naxcli(*search(tiny_space, run, "--trials", "3"))
@@ -156,6 +162,7 @@ def test_an_edited_space_file_is_refused_and_comments_and_docstrings_are_not(tin
     assert len(trials_of(run)) == 4
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_truncated_parquet_file_is_rebuilt(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     naxcli(*search(tiny_space, run, "--trials", "5"))
@@ -176,27 +183,18 @@ def test_a_second_process_on_a_run_is_refused(slow_space: Path, tmp_path: Path) 
         first.communicate()
 
 
+@pytest.mark.usefixtures("inline")
 def test_ctrl_c_finishes_writing_exits_130_and_resumes(slow_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(*search(slow_space, run, "--trials", "30"))
     wait_until(lambda: num_finished(run) > 2)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "resumes" in errors and "Traceback" not in errors
     assert len(trials_of(run)) == num_finished(run)
     assert naxcli(*search(slow_space, run, "--trials", "30")).returncode == 0
     assert len(trials_of(run)) == 30 and trials_of(run)["trial_id"].is_unique
-
-
-def test_sigterm_is_stopped_but_resumable(slow_space: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = start(*search(slow_space, run, "--trials", "30"))
-    wait_until(lambda: num_finished(run) > 2)
-    process.terminate()
-    process.communicate(timeout=30)
-    assert process.returncode == 4
-    assert len(trials_of(run)) == num_finished(run)
 
 
 def test_workers_ended_by_the_same_signal_do_not_count_against_their_trials(slow_space: Path, tmp_path: Path) -> None:
@@ -206,8 +204,9 @@ def test_workers_ended_by_the_same_signal_do_not_count_against_their_trials(slow
     process = start(*search(slow_space, run, "--trials", "3"))
     wait_until(lambda: num_finished(run) > 0)
     os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 4
+    assert len(trials_of(run)) == num_finished(run)
     with sqlite3.connect(run / "search.db") as connection:
         assert connection.execute("SELECT MAX(attempts) FROM trials").fetchone()[0] == 0
 
@@ -217,7 +216,7 @@ def test_stop_drains_a_running_search(slow_space: Path, tmp_path: Path) -> None:
     process = start(*search(slow_space, run, "--trials", "60"))
     wait_until(lambda: num_finished(run) > 2)
     assert naxcli("stop", run, "--wait").returncode == 0
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 4
     with sqlite3.connect(run / "search.db") as connection:
         assert connection.execute("SELECT COUNT(*) FROM trials WHERE finished_event IS NULL").fetchone()[0] == 0
@@ -287,7 +286,7 @@ def test_a_hanging_trial_ends_as_timeout(tiny_space: Path, tmp_path: Path) -> No
     tiny_space.write_text(text)
     # SMAC's first is the default: depth 1
     flags = ["--trials", "4", "--trial-timeout", "2s"]
-    done = naxcli(*search(tiny_space, tmp_path / "run", *flags, searcher="smac", workers=2))
+    done = naxcli(*search(tiny_space, tmp_path / "run", *flags, searcher="smac"))
     assert done.returncode == 0, done.stderr
     trials = trials_of(tmp_path / "run")
     overdue = trials[trials["config.depth"] == 1]
@@ -410,6 +409,7 @@ def test_evolution_says_until_when_it_is_random(
     assert said == [True, True, False, False]
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_space_that_always_crashes_ends_the_search_with_its_reason(tiny_space: Path, tmp_path: Path) -> None:
     tiny_space.write_text(
         tiny_space.read_text().replace("    time.sleep(SLEEP_SECONDS)", '    raise ValueError("broken objective")')
@@ -441,6 +441,7 @@ def test_networks_that_are_all_too_slow_end_the_search_with_the_limit(tmp_path: 
     assert len(trials) == 20 and (trials["latency_ms"] > 0.001).all() and trials["cost"].isna().all()
 
 
+@pytest.mark.usefixtures("inline")
 def test_two_objectives_give_the_front_of_the_records(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     objective = ["--objective", "cost,params", "--trials", "60"]

@@ -7,7 +7,6 @@ import json
 import pickle
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +25,7 @@ from naxcli.settings.recipe import Recipe
 from naxcli.workers.evaluate import MAX_ERROR_BYTES, evaluate
 from naxcli.workers.task import DataRequest, TrialTask, result_to_dict
 from tests.command_line import naxcli, naxcli_process, start
-from tests.inline import search_inline
+from tests.inline import InlinePool, search_inline
 
 FILE = """
 import functools, json, os, sys, time
@@ -74,6 +73,7 @@ def trials_of(file: Path) -> pd.DataFrame:
     return pd.read_parquet(file.parent / "run" / "trials.parquet")
 
 
+@pytest.mark.usefixtures("inline")
 def test_an_edit_is_refused_where_the_objective_is_not_a_function_of_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, evaluate="functools.partial(evaluate, factor=1)")
     assert search(file).returncode == ExitCode.DONE
@@ -83,6 +83,7 @@ def test_an_edit_is_refused_where_the_objective_is_not_a_function_of_the_file(tm
     assert "was edited since the run started" in refused.stderr and "factor=7" in refused.stderr
 
 
+@pytest.mark.usefixtures("inline")
 def test_other_choices_from_another_file_are_refused_with_the_difference(tmp_path: Path) -> None:
     (tmp_path / "choices.json").write_text("[1, 2, 3, 4]")
     file = write(tmp_path, choices='json.loads(Path(__file__).with_name("choices.json").read_text())')
@@ -371,6 +372,7 @@ def test_what_a_space_prints_stays_out_of_the_json(tmp_path: Path) -> None:
     assert "from the file" in ended.stderr and "from a trial" in ended.stderr
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_limit_on_latency_holds_for_an_objective_of_a_space(tmp_path: Path) -> None:
     file = write(tmp_path)
     assert search(file, "--max-latency-ms", "45", trials=9).returncode == ExitCode.DONE
@@ -460,35 +462,27 @@ def test_an_objective_is_compared_with_those_that_ended(monkeypatch: pytest.Monk
     assert objective.allowed_silence_exceeded(long) == 90_000.0
 
 
-def run_patched(file: Path, patch: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Run a search in a process in which a line of code has changed something of naxcli."""
-    arguments = ["naxcli", "search", "--space", str(file), "--run", str(file.parent / "run"), "--workers", "1", *flags]
-    script = file.parent / "patched.py"
-    script.write_text(
-        f"import sys\nsys.argv = {arguments!r}\nfrom naxcli.cli import main\nif __name__ == '__main__':\n    {patch}\n    main()\n"
-    )
-    return subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_a_trial_that_hangs_without_a_sign_of_life_costs_that_trial_only(tmp_path: Path) -> None:
+def test_a_trial_that_hangs_without_a_sign_of_life_costs_that_trial_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("naxcli.search.watchdog.START_MIN_SECONDS", 5.0)
     file = write(tmp_path, body='time.sleep(1000 if config["a"] == 4 else 0)')
-    ended = run_patched(
-        file, "import naxcli.search.watchdog; naxcli.search.watchdog.START_MIN_SECONDS = 2.0", "--trials", "9"
-    )
+    ended = search(file, trials=9)
     assert ended.returncode == ExitCode.DONE, ended.stderr
     trials = trials_of(file).set_index("config.a")
     assert trials.loc[4, "status"] == "crashed" and "no heartbeat" in trials.loc[4, "error"]
     assert (trials.drop(index=4)["status"] == "success").all()
 
 
-def test_a_stop_during_the_start_is_obeyed(tmp_path: Path) -> None:
+def test_a_stop_during_the_start_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedPool(InlinePool):
+        def __enter__(self) -> InlinePool:
+            (tmp_path / "run" / "stop").touch()
+            return self
+
     file = write(tmp_path)
-    patch = "import naxcli.workers.pool as w; enter = w.WorkerPool.__enter__; "
-    patch += (
-        f"w.WorkerPool.__enter__ = lambda pool: (open({str(tmp_path / 'run' / 'stop')!r}, 'w').close(), enter(pool))[1]"
-    )
-    ended = run_patched(file, patch, "--trials", "5")
-    assert ended.returncode == ExitCode.STOPPED, ended.stderr
+    ended = search_inline(file, tmp_path / "run", monkeypatch, pool=StoppedPool, trials=5)
+    assert ended.exit_code == ExitCode.STOPPED
     assert not len(trials_of(file))
 
 

@@ -62,6 +62,7 @@ def experiment_on(data: str, **flags: object) -> Experiment:
     return resolve(flags={"space": "nexception", "data": data, **flags}, assignments=assignments, has_networks=True)
 
 
+@pytest.mark.slow
 def test_processes_that_train_side_by_side_are_measured() -> None:
     request = DataRequest(name="digits", root="", split_seed=0, validation_fraction=0.2)
     found = measure_sharing(

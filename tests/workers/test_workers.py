@@ -52,7 +52,9 @@ def test_a_trial_that_needs_its_gpu_alone_gets_no_neighbour() -> None:
     slots = [Slot(threads=1, cuda_device=device) for device in ("0", "0", "1")]
     # Returns the variable; its payload where there is none.
     with WorkerPool(functools.partial(os.getenv, LOCK_VARIABLE), slots=slots) as pool:  # type: ignore[arg-type]
-        assert not dask.config.get("distributed.diagnostics.nvml")  # which the workers' processes inherit
+        # Which the workers' processes inherit.
+        assert not dask.config.get("distributed.diagnostics.nvml")
+        assert dask.config.get("distributed.admin.tick.interval") == "1s"
         while pool.free_worker() is None or len(pool._usable_workers()) < 3:
             time.sleep(0.05)
         assert pool.shares_devices
@@ -302,7 +304,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 @pytest.mark.skipif(not worker_guard.is_supported(), reason="processes are not shown as files")
 @pytest.mark.parametrize("killed", ["worker", "search"])
-def test_what_a_trial_started_ends_with_its_worker(killed: str, tmp_path: Path) -> None:
+def test_what_a_trial_started_ends_with_its_worker(
+    killed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the temporary files of the search with the search."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setitem(ENVIRONMENT, "TMPDIR", str(scratch))
     left = tmp_path / "left"
     left.mkdir()
     space = tmp_path / "leaving.py"
@@ -318,7 +326,9 @@ def test_what_a_trial_started_ends_with_its_worker(killed: str, tmp_path: Path) 
         wait_until(lambda: not any(is_running(pid) for pid in [*started, worker.pid]), seconds=30)
         if killed == "worker":  # the search goes on with another
             wait_until(lambda: len(list(left.iterdir())) > 1)
-            assert search.poll() is None
+            assert search.poll() is None and list(scratch.glob("naxcli-*/*"))
+        else:
+            wait_until(lambda: not list(scratch.glob("naxcli-*")), seconds=30)
     finally:
         search.kill()
         search.communicate()
