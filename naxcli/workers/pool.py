@@ -32,7 +32,7 @@ from naxcli.workers.admission import Admission
 from naxcli.workers.device_lock import LOCK_VARIABLE
 from naxcli.workers.slots import Slot
 from naxcli.workers.slurm import SlurmSettings, make_slurm_cluster, read_settings
-from naxcli.workers.worker_guard import SCRATCH_VARIABLE
+from naxcli.workers.worker_guard import SCRATCH_PREFIX, SCRATCH_VARIABLE
 
 HEARTBEAT_TOPIC = "naxcli-epoch"
 # Key of a task's result that asks for a new process in place of its worker's.
@@ -125,7 +125,7 @@ class WorkerPool:
         from naxcli.workers.worker_setup import silence_dask
 
         # Dask would use, and import modules from, a folder in /tmp that any user of the machine may have made before.
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="naxcli-", ignore_cleanup_errors=True))
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True))
         stack.enter_context(
             dask.config.set(
                 {

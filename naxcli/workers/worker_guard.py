@@ -19,6 +19,7 @@ from pathlib import Path
 MARK_VARIABLE = "_NAXCLI_WORKER"
 # In the environment of a worker, which hands it on to its guard alone: the folder of temporary files of its search.
 SCRATCH_VARIABLE = "_NAXCLI_SCRATCH"
+SCRATCH_PREFIX = "naxcli-"
 INTERVAL_SECONDS = 0.5
 PROCESSES = Path("/proc")
 
@@ -45,7 +46,7 @@ def main(worker: int, nanny: int, session: int, mark: str, scratch: str = "") ->
                 continue
         killed |= new
         time.sleep(0.02)
-    if scratch and parent_and_session(nanny) is None:
+    if Path(scratch).name.startswith(SCRATCH_PREFIX) and parent_and_session(nanny) is None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
