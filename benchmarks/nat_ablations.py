@@ -23,6 +23,7 @@ import argparse
 import contextlib
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ def improvements(results: Iterator[tuple[float, Config]], ranks: Mapping[str, in
 def measure(names: Sequence[str], *, num_seeds: int, budget: float, noise: float) -> Iterator[dict[str, Improvements]]:
     """Yield what each arm found, one seed after another."""
     space = load_space(macro.__file__)
-    ranks = {key: rank for rank, key in enumerate(best_first())}
+    ranks = ranks_of_networks()
     starts = {name: prepared(space, ARMS[name].metrics) for name in names}
     for seed in range(num_seeds):
         found = {}
@@ -164,9 +165,10 @@ def measure(names: Sequence[str], *, num_seeds: int, budget: float, noise: float
         yield found
 
 
-def best_first() -> list[str]:
-    """Return the networks of the table, best first."""
-    return sorted(macro.table(), key=lambda key: -float(macro.table()[key]["mean_acc"]))
+def ranks_of_networks() -> dict[str, int]:
+    """Return how many networks of the table are better than each: the best two are equal."""
+    accuracies = sorted(result["mean_acc"] for result in macro.table().values())
+    return {key: len(accuracies) - bisect_right(accuracies, value["mean_acc"]) for key, value in macro.table().items()}
 
 
 def ranks_after(found: Sequence[Improvements], number: float) -> list[int]:
@@ -196,7 +198,7 @@ def mean_with_interval(values: Values) -> str:
 
 def print_table(measured: Mapping[str, list[Improvements]], *, budget: float) -> None:
     """Print the ranks, when the best was found, and the points of accuracy by which an arm is behind it."""
-    accuracies = np.array([macro.table()[key]["mean_acc"] for key in best_first()])
+    accuracies = np.array(sorted((result["mean_acc"] for result in macro.table().values()), reverse=True))
     halfway = budget / 2
 
     def behind(found: Sequence[Improvements]) -> Values:
