@@ -176,12 +176,12 @@ def ranks_after(found: Sequence[Improvements], number: float) -> list[int]:
     return [min(rank for spent, rank in steps if spent <= number + 1e-9) for steps in found]
 
 
-def evaluations_to_best(found: Sequence[Improvements]) -> list[float]:
-    """Return what each seed had spent when it found the best network, infinite where it did not."""
-    return [steps[-1][0] if steps[-1][1] == 0 else np.inf for steps in found]
+def evaluations_to_best(found: Sequence[Improvements], *, otherwise: float) -> Values:
+    """Return what each seed had spent when it found the best network, another number where it did not."""
+    return np.array([steps[-1][0] if steps[-1][1] == 0 else otherwise for steps in found])
 
 
-def quartiles(values: Sequence[float]) -> str:
+def quartiles(values: Sequence[float] | Values) -> str:
     """Return the median and the quartiles, a dash for what was not reached."""
     low, median, high = (
         f"{value:.4g}" if value < np.inf else "–"
@@ -190,35 +190,22 @@ def quartiles(values: Sequence[float]) -> str:
     return f"{median} ({low} to {high})"
 
 
-def mean_with_interval(values: Values) -> str:
-    """Return the mean over seeds and its 95 % bootstrap interval."""
-    mean, low, high = interval(values[None])
-    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
-
-
 def print_table(measured: Mapping[str, list[Improvements]], *, budget: float) -> None:
-    """Print the ranks, when the best was found, and the points of accuracy by which an arm is behind it."""
-    accuracies = np.array(sorted((result["mean_acc"] for result in macro.table().values()), reverse=True))
-    halfway = budget / 2
-
-    def behind(found: Sequence[Improvements]) -> Values:
-        missing: Values = accuracies[0] - accuracies[ranks_after(found, halfway)]
-        return missing
-
+    """Print the ranks, when the best was found, and the mean of how much later than by `ensemble`, where never counts as the budget."""
     num_seeds = len(next(iter(measured.values())))
-    table = Table(title=f"rank of the best of {len(accuracies):,} after full evaluations, n = {num_seeds} seeds")
+    table = Table(title=f"rank of the best of {len(macro.table()):,} after full evaluations, n = {num_seeds} seeds")
     numbers = [share * budget for share in SHARES]
-    points = f"points behind after {halfway:g}"
-    columns = [*(f"after {number:g}" for number in numbers), "until the best", points, "less those of ensemble"]
-    for column in ("arm", *columns):
+    for column in ("arm", *(f"after {number:g}" for number in numbers), "until the best", "later than ensemble"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for name, found in measured.items():
         cells = [quartiles(ranks_after(found, number)) for number in numbers]
-        cells += [quartiles(evaluations_to_best(found)), mean_with_interval(behind(found))]
+        cells.append(quartiles(evaluations_to_best(found, otherwise=np.inf)))
         if "ensemble" in measured and name != "ensemble":
-            cells.append(mean_with_interval(behind(found) - behind(measured["ensemble"])))
+            later, base = (evaluations_to_best(each, otherwise=budget) for each in (found, measured["ensemble"]))
+            mean, low, high = interval((later - base)[None])
+            cells.append(f"{mean:.1f} ({low:.1f} to {high:.1f})")
         table.add_row(name, *cells)
-    Console(width=180).print(table)
+    Console(width=140).print(table)
 
 
 def arguments_given() -> argparse.Namespace:

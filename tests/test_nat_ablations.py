@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,3 +73,12 @@ def test_networks_that_are_equal_have_equal_ranks(table: Path) -> None:
     ranks = nat_ablations.ranks_of_networks()
     assert ranks["22222222"] == ranks["22222221"] == 0
     assert ranks["22222211"] == sum(result["mean_acc"] > 84 for result in macro.table().values())
+
+
+def test_a_best_that_was_never_found_is_a_dash_and_counts_as_the_budget(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"ensemble": [[(1.0, 5), (4.0, 0)], [(1.0, 3)]], "random": [[(1.0, 9)], [(1.0, 7), (20.0, 0)]]}
+    nat_ablations.print_table(found, budget=100)
+    rows = [re.findall(r"[^│ ][^│]*[^│ ]|–", line) for line in capsys.readouterr().out.splitlines() if line[0] == "│"]
+    assert [row[-1] for row in rows] == ["4 (4 to –)", "8.0 (-80.0 to 96.0)"]
