@@ -22,21 +22,21 @@ import numpy as np
 from benchmarks import regret
 from benchmarks import spaces_lcbench as lcbench
 from benchmarks.multi_fidelity import ours
-from benchmarks.regret import LADDER, Step
+from benchmarks.regret import LCBENCH_LADDER, Objective, Step
 from benchmarks.results import keep
 from naxcli.search.early_stopping import EarlyStopping
 from naxcli.searchers import FidelityRange, make_searcher
 from naxcli.searchers.forecast import MIN_CHANCE
 
 CHECKPOINTS = (10, 20, 30)  # full trainings
-FULL = FidelityRange(min=LADDER.max, max=LADDER.max)
+FULL = FidelityRange(min=LCBENCH_LADDER.max, max=LCBENCH_LADDER.max)
 
 Curve = Callable[[Mapping[str, Any]], list[float]]
 
 
 def curve_of(config: Mapping[str, Any], *, task: str) -> list[float]:
     """Return the costs of a configuration after each epoch."""
-    rows = int(LADDER.max)
+    rows = int(LCBENCH_LADDER.max)
     inputs = [[epoch, *(config[item.name] for item in lcbench.HYPERPARAMETERS)] for epoch in range(1, rows + 1)]
     return [float(cost) for cost in lcbench.predicted_costs(inputs, task=task)]
 
@@ -71,14 +71,15 @@ def full_trainings(curve: Curve, seed: int, *, stops: bool, told: list[tuple[int
         if is_complete:
             incumbent = min(incumbent, costs[-1])
         searcher.tell(suggestion, cost=predicted)
-        yield float(epochs), costs[-1] if is_complete else None
+        yield float(epochs), suggestion.config if is_complete else None
 
 
-def steps_of(arm: str, task: str, seed: int, *, told: list[tuple[int, bool]]) -> Iterator[Step]:
+def steps_of(arm: str, objective: Objective, seed: int, *, told: list[tuple[int, bool]]) -> Iterator[Step]:
     """Return the trials of an arm."""
     if arm == "halving":
-        return ours("smac", lambda config, epochs: curve_of(config, task=task)[round(epochs) - 1], seed)
-    return full_trainings(lambda config: curve_of(config, task=task), seed, stops=arm == "early-stop", told=told)
+        return ours("smac", objective, seed)
+    curve = partial(curve_of, task=objective.name)
+    return full_trainings(curve, seed, stops=arm == "early-stop", told=told)
 
 
 def describe(told: Sequence[tuple[int, bool]], num_runs: int) -> str:
@@ -88,7 +89,7 @@ def describe(told: Sequence[tuple[int, bool]], num_runs: int) -> str:
     epochs = np.array([epoch for epoch, _ in told])
     wrong = sum(would_win for _, would_win in told)
     return (
-        f"{len(told)} trainings in {num_runs} searches were ended early, after {epochs.mean():.1f} of {LADDER.max:g} epochs "
+        f"{len(told)} trainings in {num_runs} searches were ended early, after {epochs.mean():.1f} of {LCBENCH_LADDER.max:g} epochs "
         f"(quartiles {np.quantile(epochs, 0.25):.0f} and {np.quantile(epochs, 0.75):.0f}); {wrong} ({wrong / len(told):.1%}) would have won"
     )
 

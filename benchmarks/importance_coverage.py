@@ -1,7 +1,7 @@
 """How often the 95 % intervals of importance hold the truth, counted where the truth is known exactly.
 
     python -m benchmarks.importance_coverage --searches 4 --trials 50,150,400
-    python -m benchmarks.importance_coverage --only nas-bench-macro --searches 5
+    python -m benchmarks.importance_coverage --only nas-bench-macro --searches 5 --first-seed 1000
 
 The truth is enumerated: for NAS-Bench-Macro from its full table, for the made-up functions from their noise-free cost at every value
 (16 cells of a number). LPI's truth is that around the incumbent that the search found. Every cell, a function with a noise and a number of
@@ -291,6 +291,9 @@ def main() -> None:
     parser.add_argument("--trials", default="50,150,400")
     parser.add_argument("--noise", default="0,0.3,1,3")
     parser.add_argument("--only", default=",".join([*PROBLEMS, "nas-bench-macro"]))
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="of the first search; a cell goes on where the last one ended"
+    )
     parser.add_argument("--bootstrap", type=int, default=100)
     parser.add_argument(
         "--all", action="store_true", help="tunability, PED-ANOVA and differences between fidelities too"
@@ -309,7 +312,8 @@ def main() -> None:
         )
         started = time.perf_counter()
         # Every cell has seeds of its own, so that one unlucky sample does not count in all of them.
-        for seed in range(number * arguments.searches, (number + 1) * arguments.searches):
+        first = arguments.first_seed + number * arguments.searches
+        for seed in range(first, first + arguments.searches):
             summary = summarise(
                 make_trials(seed), problem.space, bootstrap=arguments.bootstrap, methods=methods, seed=seed
             )

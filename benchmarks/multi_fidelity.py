@@ -1,15 +1,17 @@
-"""Regret against epochs on LCBench's learning curves: searchers over several fidelities and baselines that are hard to beat.
+"""Regret against epochs: searchers over several fidelities and baselines that are hard to beat.
 
     python -m benchmarks.multi_fidelity [--data FOLDER] [--tasks 8] [--seeds 20] [--arms smac,smac-forest,random-top,tpe]
+    python -m benchmarks.multi_fidelity --trials experiments/nexception-cpu/records/trials.parquet --space nexception
 
-An arm spends epochs: a promoted trial only those that its lower rung has not trained. Regret is that of the best configuration that has
-run all 50 epochs, 1 being the median of 2,000 random configurations and 0 their best or better; without any it is 1. The table holds
+On LCBench's learning curves, or on recorded trials as `naxcli space from-trials` makes a space of them. An arm spends epochs: a promoted
+trial only those that its lower rung has not trained. Regret is that of the configuration with the least cost of those that have run to
+the highest fidelity, 1 being the median of 2,000 random configurations and 0 their best or better; without any it is 1. The table holds
 the mean over tasks and seeds with its 95 % bootstrap interval after 5, 10 and 20 full trainings' worth of epochs.
 
 Arms: `smac` (the default, a Gaussian process of all rungs), `smac-forest` (a forest of one rung), `smac-hyperband` (its brackets,
-which promote fewer), `ensemble`, all over 2, 10 and 50 epochs; `random`, in full; `random-top`, as many random configurations for 2
-epochs as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE with its Hyperband pruner, which is left out where
-Optuna is not installed (`pip install naxcli[bench]`).
+which promote fewer), `ensemble`, all over LCBench's 2, 10 and 50 epochs or the recorded ones; `random`, in full; `random-top`, as many
+random configurations at the lowest rung as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE with its Hyperband
+pruner, which is left out where Optuna is not installed (`pip install naxcli[bench]`).
 """
 
 from __future__ import annotations
@@ -17,32 +19,31 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from benchmarks import regret
-from benchmarks import spaces_lcbench as lcbench
-from benchmarks.regret import LADDER, Step
+from benchmarks.regret import Objective, Step
 from benchmarks.results import keep
+from naxcli.search_space.domains import choices_of
 from naxcli.search_space.enumeration import sample_configs
 from naxcli.searchers import make_searcher
 from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS
 
 CHECKPOINTS = (5, 10, 20)  # full trainings
 
-Evaluate = Callable[[Mapping[str, Any], float], float]
 
-
-def ours(name: str, evaluate: Evaluate, seed: int) -> Iterator[Step]:
+def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
     """Yield the trials of one of naxcli's searchers."""
     searcher, _, variant = name.partition("-")
+    highest = objective.ladder.max
     asking = make_searcher(
         searcher,
-        space=lcbench.SPACE,
-        configuration_space=lcbench.configspace(seed),
-        fidelity=LADDER,
+        space=objective.space,
+        configuration_space=objective.space.configuration_space(seed),
+        fidelity=objective.ladder,
         seed=seed,
         model=variant if variant in SEARCHER_MODELS else SEARCHER_MODELS[0],
         promotion=variant if variant in PROMOTIONS else PROMOTIONS[0],
@@ -51,66 +52,77 @@ def ours(name: str, evaluate: Evaluate, seed: int) -> Iterator[Step]:
     while True:
         suggestion = asking.ask()
         assert suggestion is not None
-        cost = evaluate(suggestion.config, suggestion.fidelity)
         spent = suggestion.fidelity - trained.get(suggestion.config_id, 0.0)
         trained[suggestion.config_id] = suggestion.fidelity
-        asking.tell(suggestion, cost=cost)
-        yield spent, cost if suggestion.fidelity == LADDER.max else None
+        asking.tell(suggestion, cost=objective.cost(suggestion.config, suggestion.fidelity))
+        yield spent, suggestion.config if suggestion.fidelity == highest else None
 
 
-def random_search(evaluate: Evaluate, seed: int) -> Iterator[Step]:
+def random_search(objective: Objective, seed: int) -> Iterator[Step]:
     """Yield full trainings of random configurations."""
-    for config in sample_configs(lcbench.configspace(seed), 10 * max(CHECKPOINTS), seed):
-        yield LADDER.max, evaluate(config, LADDER.max)
+    for config in sample_configs(objective.space.configuration_space(seed), 10 * max(CHECKPOINTS), seed):
+        yield objective.ladder.max, config
 
 
-def random_top(evaluate: Evaluate, seed: int) -> Iterator[Step]:
+def random_top(objective: Objective, seed: int) -> Iterator[Step]:
     """Yield short trainings for half of the budget, and then the full ones of the best of them, best first."""
-    number = int(max(CHECKPOINTS) / 2 * LADDER.max / LADDER.min)
-    configs = sample_configs(lcbench.configspace(seed), number, seed)
-    short = [evaluate(config, LADDER.min) for config in configs]
-    yield from itertools.repeat((LADDER.min, None), number)
+    low, high = objective.ladder.min, objective.ladder.max
+    number = int(max(CHECKPOINTS) / 2 * high / low)
+    configs = sample_configs(objective.space.configuration_space(seed), number, seed)
+    short = [objective.cost(config, low) for config in configs]
+    yield from itertools.repeat((low, None), number)
     for index in np.argsort(short, kind="stable"):
-        yield LADDER.max - LADDER.min, evaluate(configs[index], LADDER.max)
+        yield high - low, configs[index]
 
 
-def tpe(evaluate: Evaluate, seed: int) -> Iterator[Step]:
+def tpe(objective: Objective, seed: int) -> Iterator[Step]:
     """Yield the rungs of Optuna's trials; a pruned one ends early."""
     import optuna
-    from ConfigSpace import UniformIntegerHyperparameter
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    ladder, configspace = objective.ladder, objective.space.configuration_space(0)
     pruner = optuna.pruners.HyperbandPruner(
-        min_resource=int(LADDER.min), max_resource=int(LADDER.max), reduction_factor=LADDER.eta
+        min_resource=int(ladder.min), max_resource=int(ladder.max), reduction_factor=ladder.eta
     )
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
     while True:
         trial = study.ask()
-        config: dict[str, Any] = {}
-        for item in lcbench.HYPERPARAMETERS:
-            suggest = trial.suggest_int if isinstance(item, UniformIntegerHyperparameter) else trial.suggest_float
-            config[item.name] = suggest(item.name, item.lower, item.upper, log=item.log)  # type: ignore[arg-type]
+        config = objective.space.canonicalise(suggested(trial, configspace))
         trained, cost = 0.0, 0.0
-        for fidelity in LADDER.rungs():
-            cost = evaluate(config, fidelity)
-            yield fidelity - trained, cost if fidelity == LADDER.max else None
+        for fidelity in ladder.rungs():
+            cost = objective.cost(config, fidelity)
+            yield fidelity - trained, config if fidelity == ladder.max else None
             trained = fidelity
             trial.report(cost, int(fidelity))
-            if fidelity < LADDER.max and trial.should_prune():
+            if fidelity < ladder.max and trial.should_prune():
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 break
         else:
             study.tell(trial, cost)
 
 
-def steps(arm: str, task: str, seed: int) -> Iterator[Step]:
+def suggested(trial: Any, configspace: Any) -> dict[str, Any]:
+    """Return the configuration that Optuna suggests, asked for what is active alone."""
+    config: dict[str, Any] = {}
+    for name, item in configspace.items():  # parents first
+        if not all(
+            condition.parent.name in config and condition.satisfied_by_value(config)
+            for condition in configspace.parent_conditions_of[name]
+        ):
+            continue
+        choices = choices_of(item)
+        if choices is not None:
+            config[name] = trial.suggest_categorical(name, choices)
+        else:
+            suggest = trial.suggest_int if isinstance(item.lower, int) else trial.suggest_float
+            config[name] = suggest(name, item.lower, item.upper, log=item.log)
+    return config
+
+
+def steps(arm: str, objective: Objective, seed: int) -> Iterator[Step]:
     """Return the trials of an arm."""
-
-    def evaluate(config: Mapping[str, Any], epochs: float) -> float:
-        return float(lcbench.costs([config], epochs=epochs, task=task)[0])
-
     baselines = {"random": random_search, "random-top": random_top, "tpe": tpe}
-    return baselines[arm](evaluate, seed) if arm in baselines else ours(arm, evaluate, seed)
+    return baselines[arm](objective, seed) if arm in baselines else ours(arm, objective, seed)
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
-"""Regret against epochs on LCBench's learning curves, for the benchmarks of searches that do not train everything to its end.
+"""Regret against epochs, for the benchmarks of searches that do not train everything to its end: on LCBench's learning curves, and on
+recorded trials.
 
-An arm yields its trials as `Step`. Regret is that of the best configuration that has run all 50 epochs, 1 being the median of 2,000
-random configurations and 0 their best or better; without any it is 1.
+An arm yields its trials as `Step`. Regret is that of the configuration with the least cost of those that have run to the highest
+fidelity, by the cost that is expected of it: 1 is the median of 2,000 random configurations or worse, and 0 their best or better. It is 1
+without any.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +25,79 @@ from rich.table import Table
 
 from benchmarks import spaces_lcbench as lcbench
 from benchmarks.results import add_json_option
+from naxcli.records.trial import Config
+from naxcli.search_space.contract import Space, load_space
 from naxcli.search_space.enumeration import sample_configs
+from naxcli.search_space.surrogate import read_surrogate
 from naxcli.searchers import FidelityRange
 
-LADDER = FidelityRange(min=2, max=50, eta=5)
 NUM_RANDOM = 2_000
 NUM_RESAMPLES = 2_000
 
-Step = tuple[float, float | None]  # epochs spent, cost where they complete a full training
+LCBENCH_LADDER = FidelityRange(min=2, max=50, eta=5)
+
+Step = tuple[float, Config | None]  # epochs spent, and the configuration where they complete its full training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What is searched.
+
+    Args:
+        name: What tables call it.
+        space: Of its configurations.
+        ladder: Fidelities, in epochs.
+        cost: Returns what a training of a configuration to a fidelity gives.
+        expected: Returns the costs that are expected of configurations at the highest fidelity.
+    """
+
+    name: str
+    space: Space
+    ladder: FidelityRange
+    cost: Callable[[Config, float], float]
+    expected: Callable[[Sequence[Config]], npt.NDArray[np.float64]]
+
+
+def lcbench_objectives(number: int) -> list[Objective]:
+    """Return tasks of LCBench, evenly chosen."""
+
+    def cost(config: Config, fidelity: float, *, task: str) -> float:
+        return float(lcbench.costs([config], epochs=fidelity, task=task)[0])
+
+    everything = list(lcbench.tasks())
+    return [
+        Objective(
+            name=task,
+            space=lcbench.SPACE,
+            ladder=LCBENCH_LADDER,
+            cost=partial(cost, task=task),
+            expected=partial(lcbench.costs, epochs=LCBENCH_LADDER.max, task=task),
+        )
+        for task in everything[:: len(everything) // number][:number]
+    ]
+
+
+def recorded_objective(trials: Path, space: Space | None) -> Objective:
+    """Return recorded trials as an objective, as `naxcli space from-trials` makes a space of them."""
+    surrogate = read_surrogate(trials, space=space)
+    configspace = surrogate.configuration_space if space is None else space.configuration_space()
+    ladder = FidelityRange.parse(surrogate.ladder)
+
+    def fresh(seed: int | None = None) -> Any:
+        copied = type(configspace).from_serialized_dict(configspace.to_serialized_dict())
+        copied.seed(seed or 0)
+        return copied
+
+    own = space or Space(name="recorded", configspace=fresh, evaluate=surrogate.cost)
+    return Objective(
+        name=str(trials),
+        space=own,
+        ladder=ladder,
+        cost=lambda config, fidelity: surrogate.cost(own.canonicalise(config), fidelity=fidelity, seed=0),
+        expected=lambda configs: surrogate.expected_costs(
+            [own.canonicalise(config) for config in configs], fidelity=ladder.max
+        ),
+    )
 
 
 def parser(description: str | None, *, seeds: int, arms: str) -> argparse.ArgumentParser:
@@ -36,54 +105,63 @@ def parser(description: str | None, *, seeds: int, arms: str) -> argparse.Argume
     options = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     options.add_argument("--data", type=Path, help="folder of YAHPO Gym's surrogate of LCBench")
     options.add_argument("--tasks", type=int, default=8)
+    options.add_argument("--trials", type=Path, help="a run's trials.parquet, instead of LCBench")
+    options.add_argument("--space", help="space that --trials are of (default: the space.json beside them)")
     options.add_argument("--seeds", type=int, default=seeds)
     options.add_argument("--arms", default=arms)
     add_json_option(options)
     return options
 
 
+def objectives(arguments: argparse.Namespace) -> list[Objective]:
+    """Return what the options ask for."""
+    if arguments.trials is not None:
+        return [recorded_objective(arguments.trials, load_space(arguments.space) if arguments.space else None)]
+    if arguments.data is not None:
+        os.environ["LCBENCH"] = str(arguments.data)
+    return lcbench_objectives(arguments.tasks)
+
+
 def measure(
     arguments: argparse.Namespace,
     arms: Sequence[str],
-    steps: Callable[[str, str, int], Iterator[Step]],
+    steps: Callable[[str, Objective, int], Iterator[Step]],
     *,
     at: Sequence[int],
 ) -> dict[str, Any]:
-    """Return the tasks, and the regrets of each arm, (num_tasks, num_seeds, len(at)).
+    """Return the names of the objectives, and the regrets of each arm, (num_objectives, num_seeds, len(at)).
 
     Args:
         arguments: of `parser`.
         arms: names.
-        steps: returns the trials of an arm for a task and a seed.
+        steps: returns the trials of an arm for an objective and a seed.
         at: full trainings whose worth of epochs is spent.
     """
-    if arguments.data is not None:
-        os.environ["LCBENCH"] = str(arguments.data)
-    everything = list(lcbench.tasks())
-    tasks = everything[:: len(everything) // arguments.tasks][: arguments.tasks]
+    searched = objectives(arguments)
     measured: dict[str, list[list[list[float]]]] = {arm: [] for arm in arms}
-    configs = sample_configs(lcbench.configspace(0), NUM_RANDOM, 1)
-    for task, arm in itertools.product(tasks, arms):
-        costs = lcbench.costs(configs, epochs=LADDER.max, task=task)
-        scale = {"median": float(np.median(costs)), "best": float(costs.min())}
-        measured[arm].append([regrets(steps(arm, task, seed), **scale, at=at) for seed in range(arguments.seeds)])
+    for objective, arm in itertools.product(searched, arms):
+        measured[arm].append(
+            [regrets(steps(arm, objective, seed), objective, at=at) for seed in range(arguments.seeds)]
+        )
         means = np.mean(measured[arm][-1], axis=0).round(3).tolist()
-        print(f"task {task}, {arm}: {means}", file=sys.stderr, flush=True)
-    return {"tasks": tasks, "regrets": measured}
+        print(f"{objective.name}, {arm}: {means}", file=sys.stderr, flush=True)
+    return {"tasks": [objective.name for objective in searched], "regrets": measured}
 
 
-def regrets(trials: Iterator[Step], *, median: float, best: float, at: Sequence[int]) -> list[float]:
+def regrets(trials: Iterator[Step], objective: Objective, *, at: Sequence[int]) -> list[float]:
     """Return the normalised regret of some trials at each checkpoint."""
+    random = objective.expected(sample_configs(objective.space.configuration_space(0), NUM_RANDOM, 1))
+    median, best = float(np.median(random)), float(random.min())
     found: list[float] = []
-    spent, incumbent = 0.0, median
-    for epochs, cost in trials:
+    spent, lowest, reached = 0.0, np.inf, median
+    for epochs, config in trials:
         spent += epochs
-        while len(found) < len(at) and spent > at[len(found)] * LADDER.max + 1e-9:
-            found.append(max(0.0, (incumbent - best) / (median - best)))
+        while len(found) < len(at) and spent > at[len(found)] * objective.ladder.max + 1e-9:
+            found.append(min(1.0, max(0.0, (reached - best) / (median - best))))
         if len(found) == len(at):
             break
-        if cost is not None:
-            incumbent = min(incumbent, cost)
+        if config is not None and (cost := objective.cost(config, objective.ladder.max)) < lowest:
+            lowest, reached = cost, float(objective.expected([config])[0])
     return found
 
 
@@ -100,7 +178,8 @@ def print_table(
     arguments: argparse.Namespace, measured: Mapping[str, list[list[list[float]]]], *, at: Sequence[int]
 ) -> None:
     """Print the mean of each arm at each checkpoint, with its interval."""
-    table = Table(title=f"normalised regret, {arguments.tasks} tasks x {arguments.seeds} seeds")
+    num_tasks = len(next(iter(measured.values())))
+    table = Table(title=f"normalised regret, {num_tasks} tasks x {arguments.seeds} seeds")
     for column in ("arm", *(f"after {number} trainings" for number in at)):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm, values in measured.items():

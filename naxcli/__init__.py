@@ -1,6 +1,6 @@
 """naxcli: neural architecture search, from the command line and from Python (docs/python.md).
 
-Space files import only `Space`, `Variant`, `Limits` and `load_space` from here.
+Space files import only `Space`, `Variant`, `Limits`, `load_space` and `space_from_trials` from here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,22 @@ if TYPE_CHECKING:
     from naxcli.commands.run import Run, open_run, run_search
     from naxcli.errors import NaxcliError
     from naxcli.search_space.contract import Space, Variant, load_space
+    from naxcli.search_space.surrogate import space_from_trials
     from naxcli.settings.limits import Limits
 
 __version__ = "0.1.0"
-__all__ = ["Limits", "NaxcliError", "Run", "Space", "Variant", "__version__", "load_space", "open_run", "run_search"]
+__all__ = [
+    "Limits",
+    "NaxcliError",
+    "Run",
+    "Space",
+    "Variant",
+    "__version__",
+    "load_space",
+    "open_run",
+    "run_search",
+    "space_from_trials",
+]
 
 # Imported on first use, so that `naxcli --help` stays fast.
 _HOMES = {
@@ -27,6 +39,7 @@ _HOMES = {
     "load_space": "naxcli.search_space.contract",
     "open_run": "naxcli.commands.run",
     "run_search": "naxcli.commands.run",
+    "space_from_trials": "naxcli.search_space.surrogate",
 }
 
 

@@ -5,8 +5,10 @@ every hyperparameter has functions that average 0 over its domain, and the cost 
 pairs and of triples, each with a variance that is the product of those of its members. Mains and pairs are held by their coefficients, so
 that a drawn function's shares of variance are sums of squares. Functions are drawn by Matheron's rule (Wilson et al., ICML 2020); the
 scales of the kernel are drawn too, from a normal approximation around their most probable values, and a factor for each pair from its
-posterior. Very skewed costs are modelled on a logarithmic scale where that is more probable (Snelson, Rasmussen, Ghahramani, NeurIPS 2003).
-A posterior does not ask how the configurations were chosen, so that it holds for trials that a searcher crowded around good ones.
+posterior. Two structures are averaged by their evidence (Hoeting et al., Statistical Science 1999), one with interactions and one that
+hardly has any: few or noisy trials cannot tell a large single effect from many small interactions. Very skewed costs are modelled on a
+logarithmic scale where that is more probable (Snelson, Rasmussen, Ghahramani, NeurIPS 2003). A posterior does not ask how the
+configurations were chosen, so that it holds for trials that a searcher crowded around good ones.
 """
 
 from __future__ import annotations
@@ -36,12 +38,14 @@ SHIFTS = (0.1, 0.5, 2.0)
 # Standard deviations above the highest cost of a trial up to which a logarithmic scale predicts.
 HEADROOM = 2.0
 ROWS_AT_ONCE = 64
-# Mean and standard deviation of the logarithms of the scales a priori: of a hyperparameter, of pairs, of triples, of the noise. Costs have
-# variance 1.
-PRIOR = {"hyperparameter": (-2.5, 2.0), "pairs": (0.0, 1.0), "triples": (-1.0, 1.5), "noise": (-2.5, 2.5)}
+# Mean and standard deviation of the logarithms of the scales a priori: of a hyperparameter, and of the noise. Costs have variance 1.
+HYPERPARAMETER_PRIOR = (-3.5, 2.0)
+NOISE_PRIOR = (-2.5, 2.5)
+# Those of pairs and of triples, with interactions and without.
+STRUCTURES = (((0.0, 1.0), (-1.0, 1.5)), ((-4.0, 1.5), (-5.0, 1.5)))
 # Factors of single pairs that are tried, and mean and standard deviation of their logarithm a priori.
 PAIR_FACTORS = np.exp(np.linspace(-6.0, 8.0, 57))
-PAIR_PRIOR = (1.0, 2.0)
+PAIR_PRIOR = (0.0, 2.5)
 BOUND = 10.0
 CONSTANT = 1.0
 JITTER = 1e-6
@@ -176,6 +180,36 @@ def _scales_of(costs: Floats) -> list[CostScale]:
     return scales
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prior:
+    """Mean and standard deviation of the logarithms of all scales, (num_hyperparameters + 3,)."""
+
+    mean: Floats
+    std: Floats
+
+    @classmethod
+    def of(cls, num_hyperparameters: int, pairs: tuple[float, float], triples: tuple[float, float]) -> _Prior:
+        mean, std = np.array([*[HYPERPARAMETER_PRIOR] * num_hyperparameters, pairs, triples, NOISE_PRIOR]).T
+        return cls(mean=mean, std=std)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fit:
+    """The logarithms of the most probable scales under a prior, and minus the logarithm of their density."""
+
+    prior: _Prior
+    loss: float
+    best: Floats
+
+    def evidence(self, root: Floats) -> float:
+        """Return the logarithm of the probability of the costs, by Laplace's approximation, up to what all priors share.
+
+        Args:
+            root: of the precision of the logarithms.
+        """
+        return -self.loss - float(np.log(self.prior.std).sum() + np.log(np.diag(root)).sum())
+
+
 class Surrogate:
     """The process fitted to trials.
 
@@ -194,33 +228,34 @@ class Surrogate:
         fitted = _taken(len(taken), MAX_FITTED_TRIALS, rng)
         self.fitted_features = [columns[fitted] for columns in self.features]
         self._kernels = np.stack([_kernel(b, x, x) for b, x in zip(self.bases, self.fitted_features, strict=True)])
-        num = len(self.bases)
-        prior = [*[PRIOR["hyperparameter"]] * num, PRIOR["pairs"], PRIOR["triples"], PRIOR["noise"]]
-        self._prior_mean, self._prior_std = np.array(prior).T
-        candidates: list[tuple[float, int, CostScale, Floats]] = []
+        with_interactions, without = (_Prior.of(len(self.bases), *structure) for structure in STRUCTURES)
+        candidates: list[tuple[float, int, CostScale, _Fit]] = []
         for scale in _scales_of(costs):
             self._measure(scale, costs[taken], fitted)
-            loss, best = self._fit()
-            candidates.append((loss + float(scale.slopes(costs[taken][fitted]).sum()), len(candidates), scale, best))
-        _, _, self.cost_scale, self._best = min(candidates)
+            fit = self._fit(with_interactions)
+            slopes = float(scale.slopes(costs[taken][fitted]).sum())
+            candidates.append((fit.loss + slopes, len(candidates), scale, fit))
+        _, _, self.cost_scale, fit = min(candidates)
         self._measure(self.cost_scale, costs[taken], fitted)
-        self.best = self._scales(self._best)
+        self._fits = (fit, self._fit(without))
+        self.best = self._scales(fit.best)
 
     def _measure(self, scale: CostScale, costs: Floats, fitted: Parts) -> None:
         self.costs: Floats = scale.standardise(costs).round(COST_DIGITS)
         self.fitted_costs: Floats = self.costs[fitted]
 
-    def _fit(self) -> tuple[float, Floats]:
-        """Return the loss of the most probable scales, and their logarithms."""
+    def _fit(self, prior: _Prior) -> _Fit:
+        """Return the most probable scales."""
         found = minimize(
             self._loss,
-            self._prior_mean,
+            prior.mean,
+            args=(prior,),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(-BOUND, BOUND / 3)] * len(self._prior_mean),
+            bounds=[(-BOUND, BOUND / 3)] * len(prior.mean),
             options={"maxiter": NUM_STEPS},
         )
-        return float(found.fun), found.x
+        return _Fit(prior=prior, loss=float(found.fun), best=found.x)
 
     def features_of(self, vectors: Floats) -> list[Floats]:
         """Return the functions of each hyperparameter's basis at rows of ConfigSpace vectors."""
@@ -251,7 +286,7 @@ class Surrogate:
         yield scales.triples * sums.third
         yield scales.noise * np.eye(len(self.fitted_costs))
 
-    def _loss(self, logarithms: Floats) -> tuple[float, Floats]:
+    def _loss(self, logarithms: Floats, prior: _Prior) -> tuple[float, Floats]:
         """Return minus the logarithm of the posterior density of the scales, and its gradient."""
         scales = self._scales(logarithms)
         scaled = scales.hyperparameters[:, None, None] * self._kernels
@@ -260,26 +295,35 @@ class Surrogate:
         factor = cholesky(_with_noise(sums.covariance(scales), scales.noise), lower=True)
         inverse = cho_solve((factor, True), np.eye(num))
         weights = inverse @ self.fitted_costs
-        away = (logarithms - self._prior_mean) / self._prior_std
+        away = (logarithms - prior.mean) / prior.std
         loss = 0.5 * self.fitted_costs @ weights + np.log(np.diag(factor)).sum() + 0.5 * away @ away
         slope = inverse - np.outer(weights, weights)
         gradient = [0.5 * np.vdot(slope, change) for change in self._derivatives(scales, scaled, sums)]
-        return float(loss), np.array(gradient) + away / self._prior_std
+        return float(loss), np.array(gradient) + away / prior.std
 
     def draw_scales(self, num_draws: int, rng: np.random.Generator) -> list[Scales]:
-        """Return scales drawn from the normal approximation of their posterior, by Fisher's information."""
-        scaled = self.best.hyperparameters[:, None, None] * self._kernels
-        sums = _Sums.of(scaled)
-        factor = cholesky(self.covariance(self.best), lower=True)
+        """Return scales drawn from normal approximations of their posterior, of each structure as often as its evidence says."""
+        roots = [self._root_of_precision(fit) for fit in self._fits]
+        evidence = np.array([fit.evidence(root) for fit, root in zip(self._fits, roots, strict=True)])
+        weights = np.exp(evidence - evidence.max())
+        drawn = []
+        for index in rng.choice(len(self._fits), num_draws, p=weights / weights.sum()):
+            step = solve_triangular(roots[index], rng.standard_normal(len(roots[index])), lower=True, trans=1)
+            drawn.append(self._scales(np.clip(self._fits[index].best + step, -BOUND, BOUND / 3)))
+        return drawn
+
+    def _root_of_precision(self, fit: _Fit) -> Floats:
+        """Return the root of the precision of the logarithms of scales around the most probable ones, by Fisher's information."""
+        scales = self._scales(fit.best)
+        scaled = scales.hyperparameters[:, None, None] * self._kernels
+        factor = cholesky(self.covariance(scales), lower=True)
         whitened = []
-        for change in self._derivatives(self.best, scaled, sums):
+        for change in self._derivatives(scales, scaled, _Sums.of(scaled)):
             half = solve_triangular(factor, change, lower=True)
             whitened.append(solve_triangular(factor, half.T, lower=True).reshape(-1))
         stacked = np.stack(whitened)
-        precision = 0.5 * stacked @ stacked.T + np.diag(self._prior_std**-2.0)
-        root = np.linalg.cholesky(precision)
-        steps = solve_triangular(root, rng.standard_normal((len(precision), num_draws)), lower=True, trans=1).T
-        return [self._scales(np.clip(self._best + step, -BOUND, BOUND / 3)) for step in steps]
+        root: Floats = np.linalg.cholesky(0.5 * stacked @ stacked.T + np.diag(fit.prior.std**-2.0))
+        return root
 
     def draw_pairs(self, scales: Scales, rng: np.random.Generator) -> Scales:
         """Return scales with a factor drawn for each pair, from its posterior given the other scales.

@@ -103,8 +103,10 @@ def report(
     )
     files = _files(html=html, plots=plots, csv=csv, md=md)
     data = _analyse(run, space, trials, space_json, request, quiet=quiet)
+    # Before the report is shown, whose reader may close the pipe halfway, as `head` does.
+    written, errors = _write(files, data)
     _show(data, request, as_json=as_json, is_shown=not (quiet and files))
-    _write(files, data, quiet=quiet)
+    _tell(written, errors, quiet=quiet)
 
 
 def _shares(best: str) -> tuple[float, float]:
@@ -159,11 +161,11 @@ def _show(data: ReportData, request: ReportRequest, *, as_json: bool, is_shown: 
         print_report(stdout_console(), data, methods=request.methods, at=request.at)
 
 
-def _write(files: list[tuple[Path, Writer]], data: ReportData, *, quiet: bool) -> None:
-    from naxcli.cli.output import note
+def _write(files: list[tuple[Path, Writer]], data: ReportData) -> tuple[list[Path], list[NaxcliError]]:
+    """Write files and folders, and return those that were written, and why others were not."""
     from naxcli.records.files import guard_disk
 
-    errors = []
+    written, errors = [], []
     for path, write in files:
         try:
             with guard_disk(path):
@@ -171,8 +173,15 @@ def _write(files: list[tuple[Path, Writer]], data: ReportData, *, quiet: bool) -
         except NaxcliError as error:  # the others may need nothing of what this one lacks
             errors.append(error)
         else:
-            if not quiet:
-                note(f"wrote {path}")
+            written.append(path)
+    return written, errors
+
+
+def _tell(written: list[Path], errors: list[NaxcliError], *, quiet: bool) -> None:
+    from naxcli.cli.output import note
+
+    for path in written if not quiet else ():
+        note(f"wrote {path}")
     for further in errors[1:]:
         note(further.what)
     if errors:

@@ -1,4 +1,4 @@
-"""`naxcli space list|show|count|sample|prepare|validate`."""
+"""`naxcli space list|show|count|sample|prepare|from-trials|validate`."""
 
 from __future__ import annotations
 
@@ -129,6 +129,48 @@ def prepare(
         on_progress=lambda done, total: note(f"{done:>3}/{total} configurations measured"),
     )
     note(f"{out}: {', '.join(prepared.metric_names)} of {len(prepared.metrics)} configurations")
+
+
+@app.command("from-trials")
+def from_trials(
+    trials: Annotated[
+        str, typer.Argument(metavar="TRIALS", help="A run's trials.parquet, or a file with its columns.")
+    ],
+    out: Annotated[str, typer.Option("--out", help="File to write: NAME.py. It reads TRIALS from where that is.")],
+    space: Annotated[
+        str | None,
+        typer.Option("--space", help="The space that the trials are of. Default: the space.json beside them."),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Name of the new space. Default: that of the file.")] = "",
+) -> None:
+    """Make a benchmark of recorded trials: a space whose costs are what a random forest makes of them, in milliseconds.
+
+    Any searcher can be tried on it, and over the same fidelities. A cost has a deviation of its own for each configuration, fidelity
+    and seed, as large as what the forest does not explain.
+    """
+    import shlex
+    from pathlib import Path
+
+    from naxcli.cli.output import note, stdout_console
+    from naxcli.commands.from_trials import write_space_from_trials
+    from naxcli.search_space.contract import load_space
+
+    file = Path(out)
+    surrogate = write_space_from_trials(
+        Path(trials), file, name=name or file.stem, space=None if space is None else load_space(space)
+    )
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("fidelity", "trials", "R² held out", "deviation"):
+        table.add_column(column, justify="right")
+    for rung in surrogate.rungs:
+        table.add_row(f"{rung.fidelity:g}", f"{rung.num_trials:,}", f"{rung.r2:.2f}", f"{rung.deviation:.3g}")
+    stdout_console().print(table)
+    if surrogate.rungs[-1].r2 <= 0:
+        note("at the highest fidelity the forest explains nothing: costs there are noise around its mean")
+    note(f"{out}: {surrogate.num_configs:,} configurations, content hash {surrogate.content_hash}")
+    note(f"naxcli search --space {shlex.quote(out)} --fidelity {surrogate.ladder} --trials 300")
 
 
 @app.command()

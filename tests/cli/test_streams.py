@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from ConfigSpace import ConfigurationSpace
 from typer.testing import CliRunner
 
 from naxcli.cli import app, streams
@@ -119,6 +121,24 @@ def test_a_stream_without_a_reader_swallows_what_is_printed(monkeypatch: pytest.
     for _ in range(2):
         print("x" * 100_000, flush=True)
     os.write(writing, b"and what others write there")
+
+
+def test_files_are_written_before_a_report_whose_reader_may_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = ConfigurationSpace({"kind": ["x", "y"]})
+    space.to_json(tmp_path / "space.json")
+    rows = [
+        {"config.kind": kind, "cost": cost, "fidelity": 1.0, "status": "success"}
+        for kind, cost in (("x", 1.0), ("y", 2.0))
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "trials.parquet")
+
+    def closed(*_: object, **__: object) -> None:
+        raise SystemExit(1)  # as Rich does where a pipe is closed
+
+    monkeypatch.setattr("naxcli.report.terminal.print_report", closed)
+    sources = ["--trials", str(tmp_path / "trials.parquet"), "--space-json", str(tmp_path / "space.json")]
+    CliRunner().invoke(app, ["report", *sources, "--md", str(tmp_path / "report.md")])
+    assert "kind" in (tmp_path / "report.md").read_text()
 
 
 def test_a_full_disk_behind_a_stream_is_no_reader_that_went(monkeypatch: pytest.MonkeyPatch) -> None:

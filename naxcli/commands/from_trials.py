@@ -1,0 +1,61 @@
+"""Making a benchmark of recorded trials: the file of a space in which a forest of them tells what a training costs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from naxcli.errors import NaxcliError
+from naxcli.records.files import check_target, write_file
+from naxcli.search_space.contract import Space
+from naxcli.search_space.surrogate import Surrogate, read_surrogate
+
+_TEMPLATE = '''"""{num_configs} recorded configurations as a benchmark; their costs are what a random forest makes of them.
+
+Made by `naxcli space from-trials`. The {num_trials} trainings were of fidelity {fidelities}: search with --fidelity {ladder}.
+"""
+
+from pathlib import Path
+
+from naxcli import {imports}
+
+SPACE = space_from_trials(
+    Path(__file__).parent / {path},
+    name={name},{space}
+    content_hash={content_hash},
+)
+'''
+
+
+def write_space_from_trials(trials: Path, out: Path, *, name: str, space: Space | None = None) -> Surrogate:
+    """Write the file of a space that answers from recorded trials, and return what it answers with.
+
+    Args:
+        trials: Parquet file with the columns of a run's trials.parquet. The file of the space names it by its path from there.
+        out: File to write, `NAME.py`.
+        name: Name of the new space.
+        space: As for `space_from_trials`.
+
+    Raises:
+        NaxcliError: If the trials make no space, or the file cannot be written.
+    """
+    if out.suffix != ".py":
+        raise NaxcliError(f"{out} is not named as a space", hint=f"name it {out.with_suffix('.py')}")
+    check_target(out, is_folder=False)
+    surrogate = read_surrogate(trials, space=space)
+    # Refuses a name that the new space could not have.
+    Space(name=name, configspace=lambda seed: surrogate.configuration_space, evaluate=surrogate.cost)
+    text = _TEMPLATE.format(
+        name=json.dumps(name),
+        num_configs=surrogate.num_configs,
+        num_trials=len(surrogate.trials),
+        fidelities=", ".join(f"{fidelity:g}" for fidelity in surrogate.fidelities),
+        ladder=surrogate.ladder,
+        imports="space_from_trials" if space is None else "load_space, space_from_trials",
+        path=json.dumps(os.path.relpath(trials.resolve(), out.resolve().parent)),
+        space="" if space is None else f"\n    space=load_space({json.dumps(space.origin)}),",
+        content_hash=json.dumps(surrogate.content_hash),
+    )
+    write_file(out, text)
+    return surrogate
