@@ -16,6 +16,7 @@ LEFT_OUT = {
     "gpu_study",
     "importance_coverage",
     "multi_fidelity",
+    "nat_ablations",
     "one_more_day",
     "results",
     "rung_schedules",

@@ -153,7 +153,7 @@ def prepare_on(
         metric_names=names,
         vectors=vectors[known],
         metrics=table,
-        trunk=_pretrained_trunk(configuration_space, vectors[known], table[:, is_learned]),
+        trunk=pretrained_trunk(configuration_space, vectors[known], table[:, is_learned]),
     )
 
 
@@ -186,7 +186,7 @@ def _measured_by_most(metrics: Sequence[Mapping[str, float]]) -> tuple[tuple[str
     return names, [index for index, values in enumerate(metrics) if names and all(name in values for name in names)]
 
 
-def _pretrained_trunk(
+def pretrained_trunk(
     configuration_space: ConfigurationSpace, vectors: npt.NDArray[np.float64], metrics: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], ...]:
     """Return the trunk that learned metrics, (num_configurations, num_metrics), where there are any."""

@@ -62,8 +62,9 @@ def zero_cost_metrics(
         with_latency: Whether the network is also run, which takes weights and time. Else it is built on the meta device.
 
     """
-    from naxcli.measure.zero_cost import network_metrics
-    from naxcli.search_space.sizes import without_memory
+    if space.zero_cost is None:  # a space without networks does without torch
+        from naxcli.measure.zero_cost import network_metrics
+        from naxcli.search_space.sizes import without_memory
 
     def measure() -> dict[str, float]:
         if space.zero_cost is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from naxcli.records.directory import RunDirectory
 from naxcli.search.loop import EndReason
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.prepared import PreparedSpace
+from naxcli.search_space.zero_cost import zero_cost_metrics
 from tests.inline import InlinePool, search_inline
 
 SPACE = """
@@ -154,6 +156,17 @@ def test_networks_are_measured_at_the_shape_of_the_data(tmp_path: Path, monkeypa
     with pytest.raises(NaxcliError, match="seen enough"):
         search_inline(space, tmp_path / "run", monkeypatch, searcher="ensemble", data="digits", trials=1)
     assert shapes == [{"num_classes": 10, "in_channels": 1, "image_size": 8, "width": 0.125}]
+
+
+def test_metrics_of_a_space_s_own_need_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = tmp_path / "small.py"
+    space.write_text(
+        SPACE.replace("SPACE = Space(", "SPACE = Space(zero_cost=lambda config: {'size': config['width']}, ")
+    )
+    for module in ("naxcli.measure.zero_cost", "naxcli.search_space.sizes"):  # which import it
+        monkeypatch.setitem(sys.modules, module, None)
+    loaded = load_space(str(space))
+    assert zero_cost_metrics(loaded, loaded.default_config(), **SHAPE) == {"size": 2.0}
 
 
 BROKEN = {

@@ -36,3 +36,8 @@ def test_the_networks_have_the_sizes_of_the_table(row: tuple[str, ...]) -> None:
 def test_every_space_of_networks_of_its_own_is_in_the_table() -> None:
     of_others = {"nexception_recipe"}  # the networks of nexception
     assert {row[0] for row in ROWS} == set(shipped_spaces()) - of_others
+
+
+def test_every_space_has_a_section() -> None:
+    headings = [line.partition(":")[0] for line in CATALOGUE.read_text().splitlines() if line.startswith("## ")]
+    assert set(shipped_spaces()) <= set(re.findall(r"\w+", " ".join(headings)))

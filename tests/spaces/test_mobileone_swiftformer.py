@@ -11,6 +11,7 @@ from naxcli.measure.counts import num_params, single_branch_form
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.enumeration import enumerate_configurations
 from naxcli.search_space.networks import build_network
+from naxcli.search_space.sizes import without_memory
 
 SPACE = load_space("mobileone_swiftformer")
 FULL = {"variant": "full", "num_classes": 10, "in_channels": 3, "image_size": 64}
@@ -46,6 +47,11 @@ def test_both_parents_do_what_timms_networks_do_with_the_same_weights() -> None:
             copy_weights(published, network)
             torch.testing.assert_close(network(images), expected)
         assert num_params(network) == num_params(published) == {"mobileone_s0": 4_278_522}.get(name, 3_035_570)
+
+
+def test_timms_parent_has_a_second_classifier_more() -> None:
+    """The catalogue's table has the parent without."""
+    assert without_memory(lambda: num_params(timm.create_model("swiftformer_xs"))) == 3_475_360
 
 
 def test_the_space_has_20736_configurations_and_11520_networks() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,15 +13,18 @@ from timm.layers.pool2d_same import AvgPool2dSame
 from timm.models.nasnet import NASNetALarge
 from torch import nn
 
+from naxcli.measure.counts import num_params
 from naxcli.search_space.contract import load_space
 from naxcli.search_space.enumeration import count_configurations, enumerate_configurations, sample_configs
 from naxcli.search_space.networks import build_network
+from naxcli.search_space.sizes import without_memory
 from naxcli.searchers import FidelityRange, make_searcher
 from naxcli.settings.choices import SEARCHERS
 
 SPACE = load_space("nasnet")
 NASNET_A = dict(SPACE.reference["nasnet_a"])
 FILE = sys.modules[SPACE.configspace.__module__]
+CATALOGUE = Path(__file__).parent.parent.parent / "docs" / "space-catalogue.md"
 SMALL = {"num_classes": 3, "in_channels": 1, "image_size": 8, "width": 0.1}
 
 
@@ -29,7 +33,18 @@ def test_a_cell_has_as_many_choices_as_the_papers_drawing_and_the_space_is_not_e
     assert of_a_cell == pytest.approx(2.29e18, rel=2e-3)
     configuration_space = SPACE.configuration_space()
     assert count_configurations(configuration_space) == of_a_cell**2
+    assert f"{of_a_cell**2:,}" in CATALOGUE.read_text()
     assert enumerate_configurations(configuration_space) is None
+
+
+def test_no_depth_of_the_larger_network_for_cifar_has_the_papers_count() -> None:
+    """N = 7 is in the catalogue's table."""
+
+    def built() -> int:
+        network = FILE.small_images(NASNET_A, repeats=6, filters=96, num_classes=10, in_channels=3, width=1.0)
+        return num_params(network)
+
+    assert round(without_memory(built) / 1e6, 1) == 28.2  # 27.6 in the paper
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:

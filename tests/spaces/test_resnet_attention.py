@@ -18,8 +18,9 @@ SMALL = {"num_classes": 5, "in_channels": 1, "image_size": 16, "width": 0.125}
     ("depth", "attention", "num_params", "multiply_adds"),
     [
         (18, "none", 11_689_512, 1_814_073_344),
-        (18, "cbam", 11_777_352, None),
+        (18, "cbam", 11_777_352, 1_815_063_764),
         (50, "se", 28_088_024, None),
+        (50, "cbam", 28_073_576, None),  # the paper's has biases in its channel attention
         (50, "none", 25_557_032, None),
     ],
 )
