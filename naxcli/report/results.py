@@ -151,12 +151,13 @@ def settings_side_by_side(data: ReportData) -> Table:
         return Column(title=key, text=text, is_marked=differs)
 
     has_other = len(columns_of) > 1
+    inactive = f"{ABSENT} is inactive."
     return Table(
         name="settings",
         caption="Hyperparameters side by side" if has_other else "The incumbent's hyperparameters",
         columns=[Column(title="Hyperparameter", text=lambda row: str(row["name"])), *map(column, columns_of)],
         rows=rows,
-        note=f"≠ differs from the incumbent; {ABSENT} is inactive." if has_other else f"{ABSENT} is inactive.",
+        note=f"≠ differs from the incumbent; {inactive}" if has_other and data.incumbent is not None else inactive,
         empty="n/a: no trial has succeeded",
     )
 
