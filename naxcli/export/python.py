@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +128,6 @@ def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str,
         network: Network in evaluation mode, on the CPU.
     """
     mean, std = request.normalization
-    convolutions = [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d) and module.in_channels == request.in_channels
-    ]
     classifiers = [
         name
         for name, module in network.named_modules()
@@ -140,6 +135,7 @@ def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str,
     ]
     channels, height, width = request.input_shape
     own_size, larger = (torch.zeros(1, channels, height + more, width + more) for more in (0, 32))
+    convolutions = _first_convolutions(network, own_size)
     features: Any = getattr(network, "forward_features", None)
     map_shape = () if features is None else tuple(features(own_size).shape)
     settings = {
@@ -151,11 +147,33 @@ def pretrained_settings(request: ExportRequest, network: nn.Module) -> dict[str,
         "interpolation": "bicubic",
         "mean": mean,
         "std": std,
-        "first_conv": convolutions[0] if convolutions else None,
+        # Several where the first block has branches, as MobileOne's: timm adapts them all to other channels.
+        "first_conv": convolutions if len(convolutions) > 1 else next(iter(convolutions), None),
         "classifier": classifiers[-1] if classifiers else None,
         "paper_name": request.space.paper or None,
     }
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _first_convolutions(network: nn.Module, images: Tensor) -> tuple[str, ...]:
+    """Return the names of the convolutions that read the images themselves, or of the first for their channels where none does."""
+    convolutions = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and module.in_channels == images.shape[1]
+    }
+    found: list[str] = []
+
+    def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, inputs: found.append(name) if inputs[0] is images else None
+
+    hooks = [module.register_forward_pre_hook(remember(name)) for name, module in convolutions.items()]
+    try:
+        network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tuple(found) or tuple(convolutions)[:1]
 
 
 def _runs_on(network: nn.Module, images: Tensor) -> bool:

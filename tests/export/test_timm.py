@@ -18,7 +18,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from naxcli.export import ExportRequest
 from naxcli.export.bundle import make_bundle, portable_state
-from naxcli.export.python import render
+from naxcli.export.python import pretrained_settings, render
 from naxcli.search_space.contract import load_space, shipped_spaces
 from naxcli.search_space.networks import REDUCED, variant_names
 from tests.command_line import load_alone
@@ -93,6 +93,25 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Subject(name=name, image_size=wanted.image_size, has_pairs=space_name == "nasnet")
 
 
+def test_every_convolution_that_reads_the_images_is_one_for_timm_to_adapt() -> None:
+    space = load_space("mobileone_swiftformer")
+    network = space.build(space.reference["mobileone_s0"], num_classes=5, in_channels=3, image_size=32, width=0.05)
+    wanted = ExportRequest(
+        space=space,
+        config=dict(space.reference["mobileone_s0"]),
+        format="python",
+        out=Path(),
+        variant=REDUCED,
+        width=0.05,
+        num_classes=5,
+        in_channels=3,
+        image_size=32,
+        name="branches",
+    )
+    first = pretrained_settings(wanted, network.eval())["first_conv"]
+    assert sorted(first) == ["stem.conv_kxk.0.conv", "stem.conv_scale.conv"]
+
+
 def traced(network: nn.Module) -> nn.Module:
     """Return what torchvision's feature extraction makes of a network, up to its output."""
     arguments = {
@@ -142,7 +161,8 @@ def test_the_configuration_names_layers_and_sizes_that_are_there(subject: Subjec
     settings, state = network.default_cfg, network.state_dict()
     assert settings["input_size"] == tuple(images.shape[1:])
     assert not settings["fixed_input_size"]
-    assert f"{settings['first_conv']}.weight" in state and f"{settings['classifier']}.weight" in state
+    first = settings["first_conv"] if isinstance(settings["first_conv"], tuple) else (settings["first_conv"],)
+    assert {f"{name}.weight" for name in (*first, settings["classifier"])} <= set(state)
     maps = network.forward_features(images)
     assert maps.shape == (1, network.num_features, *settings["pool_size"])
     assert network.forward_head(maps, pre_logits=True).shape == (1, network.head_hidden_size)
