@@ -9,7 +9,6 @@ without any.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from benchmarks.results import add_json_option
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space, load_space
 from naxcli.search_space.enumeration import sample_configs
-from naxcli.search_space.surrogate import read_surrogate
+from naxcli.search_space.surrogate_benchmark import read_benchmark
 from naxcli.searchers import FidelityRange
 
 NUM_RANDOM = 2_000
@@ -79,24 +78,18 @@ def lcbench_objectives(number: int) -> list[Objective]:
 
 def recorded_objective(trials: Path, space: Space | None) -> Objective:
     """Return recorded trials as an objective, as `naxcli space from-trials` makes a space of them."""
-    surrogate = read_surrogate(trials, space=space)
-    configspace = surrogate.configuration_space if space is None else space.configuration_space()
-    ladder = FidelityRange.parse(surrogate.ladder)
+    benchmark = read_benchmark(trials, space=space)
+    own, ladder = benchmark.as_space("recorded", like=space), FidelityRange.parse(benchmark.ladder)
 
-    def fresh(seed: int | None = None) -> Any:
-        copied = type(configspace).from_serialized_dict(configspace.to_serialized_dict())
-        copied.seed(seed or 0)
-        return copied
+    def expected(configs: Sequence[Config]) -> npt.NDArray[np.float64]:
+        return benchmark.expected_costs([own.canonicalise(config) for config in configs], fidelity=ladder.max)
 
-    own = space or Space(name="recorded", configspace=fresh, evaluate=surrogate.cost)
     return Objective(
         name=str(trials),
         space=own,
         ladder=ladder,
-        cost=lambda config, fidelity: surrogate.cost(own.canonicalise(config), fidelity=fidelity, seed=0),
-        expected=lambda configs: surrogate.expected_costs(
-            [own.canonicalise(config) for config in configs], fidelity=ladder.max
-        ),
+        cost=lambda config, fidelity: benchmark.cost(own.canonicalise(config), fidelity=fidelity, seed=0),
+        expected=expected,
     )
 
 
@@ -139,19 +132,21 @@ def measure(
     """
     searched = objectives(arguments)
     measured: dict[str, list[list[list[float]]]] = {arm: [] for arm in arms}
-    for objective, arm in itertools.product(searched, arms):
-        measured[arm].append(
-            [regrets(steps(arm, objective, seed), objective, at=at) for seed in range(arguments.seeds)]
-        )
-        means = np.mean(measured[arm][-1], axis=0).round(3).tolist()
-        print(f"{objective.name}, {arm}: {means}", file=sys.stderr, flush=True)
+    for objective in searched:
+        random = objective.expected(sample_configs(objective.space.configuration_space(0), NUM_RANDOM, 1))
+        scale = {"median": float(np.median(random)), "best": float(random.min())}
+        for arm in arms:
+            found = [regrets(steps(arm, objective, seed), objective, **scale, at=at) for seed in range(arguments.seeds)]
+            measured[arm].append(found)
+            means = np.mean(found, axis=0).round(3).tolist()
+            print(f"{objective.name}, {arm}: {means}", file=sys.stderr, flush=True)
     return {"tasks": [objective.name for objective in searched], "regrets": measured}
 
 
-def regrets(trials: Iterator[Step], objective: Objective, *, at: Sequence[int]) -> list[float]:
+def regrets(
+    trials: Iterator[Step], objective: Objective, *, median: float, best: float, at: Sequence[int]
+) -> list[float]:
     """Return the normalised regret of some trials at each checkpoint."""
-    random = objective.expected(sample_configs(objective.space.configuration_space(0), NUM_RANDOM, 1))
-    median, best = float(np.median(random)), float(random.min())
     found: list[float] = []
     spent, lowest, reached = 0.0, np.inf, median
     for epochs, config in trials:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from naxcli.commands.run import Run, open_run, run_search
     from naxcli.errors import NaxcliError
     from naxcli.search_space.contract import Space, Variant, load_space
-    from naxcli.search_space.surrogate import space_from_trials
+    from naxcli.search_space.surrogate_benchmark import space_from_trials
     from naxcli.settings.limits import Limits
 
 __version__ = "0.1.0"
@@ -39,7 +39,7 @@ _HOMES = {
     "load_space": "naxcli.search_space.contract",
     "open_run": "naxcli.commands.run",
     "run_search": "naxcli.commands.run",
-    "space_from_trials": "naxcli.search_space.surrogate",
+    "space_from_trials": "naxcli.search_space.surrogate_benchmark",
 }
 
 

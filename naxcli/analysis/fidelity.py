@@ -16,6 +16,7 @@ from naxcli.analysis.forest import MANY_TRIALS, Forest, fit_forest, out_of_bag_r
 from naxcli.analysis.importance import Key, ask, estimate
 from naxcli.analysis.intervals import Interval, posterior_intervals, with_interval
 from naxcli.analysis.request import Request
+from naxcli.measure.threads import one_thread
 
 # Below this share of variance explained out of bag, importance describes the forest more than the networks.
 WEAK_R2 = 0.2
@@ -116,9 +117,10 @@ def answer(
     found, explained = estimate(forest, question)
     intervals: dict[Key, Interval] = {}
     if request.num_draws > 0 and not request.is_exact:
-        intervals = posterior_intervals(
-            vectors, costs, question, num_draws=request.num_draws, seed=request.seed, progress=progress
-        )
+        with one_thread():  # of BLAS, beside the threads that draw: worst on a machine that a search keeps busy
+            intervals = posterior_intervals(
+                vectors, costs, question, num_draws=request.num_draws, seed=request.seed, progress=progress
+            )
         found = {
             key: with_interval(value, intervals.get(key), is_share=key[0] in SHARES) for key, value in found.items()
         }

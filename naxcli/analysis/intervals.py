@@ -9,7 +9,6 @@ from itertools import combinations
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
-from threadpoolctl import threadpool_limits
 
 from naxcli.analysis.encoding import Encoding, Floats
 from naxcli.analysis.importance import Estimate, Key, Question
@@ -67,20 +66,6 @@ def posterior_intervals(
     """
     if len(costs) < MIN_TRIALS:
         return {}
-    # The threads are ours: those of BLAS beside them would wait for each other, worst on a machine that a search keeps busy.
-    with threadpool_limits(1, user_api="blas"):
-        return _posterior_intervals(vectors, costs, question, num_draws=num_draws, seed=seed, progress=progress)
-
-
-def _posterior_intervals(
-    vectors: Floats,
-    costs: Floats,
-    question: Question,
-    *,
-    num_draws: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None,
-) -> dict[Key, Interval]:
     surrogate = Surrogate(question.encoding, vectors, costs, seed=seed)
     rng = np.random.default_rng(seed)
     rows = _rows(question)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from naxcli.analysis.encoding import Flags, Floats
+from naxcli.analysis.encoding import Floats
 from naxcli.analysis.forest import Forest
 from naxcli.analysis.incumbent import Incumbent
 from naxcli.records.trial import Config
@@ -27,38 +27,28 @@ def compare_references(
 
     `difference` is reference - incumbent: of the costs measured at that fidelity, or of those predicted at the highest where not both were.
     """
+    at_incumbent = {} if incumbent is None else _mean_costs(table, vectors, vectors[incumbent.row])
     entries = []
     for name, config in compared.items():
         entry: dict[str, Any] = {"name": name, "config": dict(config), "cost": None, "fidelity": None, "num_seeds": 0}
         predicted = difference = None
         if incumbent is not None:
             if forest is not None:
-                predicted, at_incumbent = map(float, forest.predict(np.stack([rows[name], vectors[incumbent.row]])))
-                difference = predicted - at_incumbent
-            fidelity, costs = _highest_costs(table, vectors, rows[name])
-            if len(costs):
-                entry |= {"cost": float(costs.mean()), "fidelity": fidelity, "num_seeds": len(costs)}
-                of_incumbent = _costs_at(table, vectors, vectors[incumbent.row], fidelity)
-                if len(of_incumbent):
-                    difference = entry["cost"] - float(of_incumbent.mean())
+                predicted, of_incumbent = map(float, forest.predict(np.stack([rows[name], vectors[incumbent.row]])))
+                difference = predicted - of_incumbent
+            measured = _mean_costs(table, vectors, rows[name])
+            if measured:
+                fidelity = max(measured)
+                cost, count = measured[fidelity]
+                entry |= {"cost": cost, "fidelity": fidelity, "num_seeds": count}
+                if fidelity in at_incumbent:
+                    difference = cost - at_incumbent[fidelity][0]
         entries.append(entry | {"predicted_cost": predicted, "difference": difference})
     return entries
 
 
-def _highest_costs(table: pd.DataFrame, vectors: Floats, vector: Floats) -> tuple[float, Floats]:
-    """Return the highest fidelity at which a configuration succeeded, and its costs there; 0 and none where it never did."""
-    fidelities = table["fidelity"].to_numpy(dtype=float)[_successes_of(table, vectors, vector)]
-    highest = float(fidelities.max()) if len(fidelities) else 0.0
-    return highest, _costs_at(table, vectors, vector, highest)
-
-
-def _costs_at(table: pd.DataFrame, vectors: Floats, vector: Floats, fidelity: float) -> Floats:
-    rows = _successes_of(table, vectors, vector) & (table["fidelity"] == fidelity).to_numpy(dtype=bool)
-    costs: Floats = table["cost"].to_numpy(dtype=float)[rows]
-    return costs
-
-
-def _successes_of(table: pd.DataFrame, vectors: Floats, vector: Floats) -> Flags:
+def _mean_costs(table: pd.DataFrame, vectors: Floats, vector: Floats) -> dict[float, tuple[float, int]]:
+    """Return fidelity -> mean cost and number of a configuration's successful trials."""
     is_same = ((vectors == vector) | (np.isnan(vectors) & np.isnan(vector))).all(axis=1)
-    successes: Flags = is_same & (table["status"] == "success").to_numpy(dtype=bool)
-    return successes
+    costs = table[is_same & (table["status"] == "success")].groupby("fidelity")["cost"]
+    return {float(fidelity): (float(of.mean()), len(of)) for fidelity, of in costs}

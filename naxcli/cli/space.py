@@ -156,7 +156,7 @@ def from_trials(
     from naxcli.search_space.contract import load_space
 
     file = Path(out)
-    surrogate = write_space_from_trials(
+    benchmark = write_space_from_trials(
         Path(trials), file, name=name or file.stem, space=None if space is None else load_space(space)
     )
     from rich.table import Table
@@ -164,13 +164,13 @@ def from_trials(
     table = Table(box=None, header_style="bold")
     for column in ("fidelity", "trials", "R² held out", "deviation"):
         table.add_column(column, justify="right")
-    for rung in surrogate.rungs:
+    for rung in benchmark.rungs:
         table.add_row(f"{rung.fidelity:g}", f"{rung.num_trials:,}", f"{rung.r2:.2f}", f"{rung.deviation:.3g}")
     stdout_console().print(table)
-    if surrogate.rungs[-1].r2 <= 0:
+    if benchmark.rungs[-1].r2 <= 0:
         note("at the highest fidelity the forest explains nothing: costs there are noise around its mean")
-    note(f"{out}: {surrogate.num_configs:,} configurations, content hash {surrogate.content_hash}")
-    note(f"naxcli search --space {shlex.quote(out)} --fidelity {surrogate.ladder} --trials 300")
+    note(f"{out}: {benchmark.num_configs:,} configurations, content hash {benchmark.content_hash}")
+    note(f"naxcli search --space {shlex.quote(out)} --fidelity {benchmark.ladder} --trials 300")
 
 
 @app.command()

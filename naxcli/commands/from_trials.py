@@ -9,7 +9,7 @@ from pathlib import Path
 from naxcli.errors import NaxcliError
 from naxcli.records.files import check_target, write_file
 from naxcli.search_space.contract import Space
-from naxcli.search_space.surrogate import Surrogate, read_surrogate
+from naxcli.search_space.surrogate_benchmark import SurrogateBenchmark, read_benchmark
 
 _TEMPLATE = '''"""{num_configs} recorded configurations as a benchmark; their costs are what a random forest makes of them.
 
@@ -28,7 +28,7 @@ SPACE = space_from_trials(
 '''
 
 
-def write_space_from_trials(trials: Path, out: Path, *, name: str, space: Space | None = None) -> Surrogate:
+def write_space_from_trials(trials: Path, out: Path, *, name: str, space: Space | None = None) -> SurrogateBenchmark:
     """Write the file of a space that answers from recorded trials, and return what it answers with.
 
     Args:
@@ -43,19 +43,18 @@ def write_space_from_trials(trials: Path, out: Path, *, name: str, space: Space 
     if out.suffix != ".py":
         raise NaxcliError(f"{out} is not named as a space", hint=f"name it {out.with_suffix('.py')}")
     check_target(out, is_folder=False)
-    surrogate = read_surrogate(trials, space=space)
-    # Refuses a name that the new space could not have.
-    Space(name=name, configspace=lambda seed: surrogate.configuration_space, evaluate=surrogate.cost)
+    benchmark = read_benchmark(trials, space=space)
+    benchmark.as_space(name, like=space)  # refuses a name that no space may have
     text = _TEMPLATE.format(
         name=json.dumps(name),
-        num_configs=surrogate.num_configs,
-        num_trials=len(surrogate.trials),
-        fidelities=", ".join(f"{fidelity:g}" for fidelity in surrogate.fidelities),
-        ladder=surrogate.ladder,
+        num_configs=benchmark.num_configs,
+        num_trials=len(benchmark.trials),
+        fidelities=", ".join(f"{fidelity:g}" for fidelity in benchmark.fidelities),
+        ladder=benchmark.ladder,
         imports="space_from_trials" if space is None else "load_space, space_from_trials",
         path=json.dumps(os.path.relpath(trials.resolve(), out.resolve().parent)),
         space="" if space is None else f"\n    space=load_space({json.dumps(space.origin)}),",
-        content_hash=json.dumps(surrogate.content_hash),
+        content_hash=json.dumps(benchmark.content_hash),
     )
     write_file(out, text)
-    return surrogate
+    return benchmark

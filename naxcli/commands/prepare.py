@@ -190,7 +190,8 @@ def pretrained_trunk(
     configuration_space: ConfigurationSpace, vectors: npt.NDArray[np.float64], metrics: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], ...]:
     """Return the trunk that learned metrics, (num_configurations, num_metrics), where there are any."""
-    from naxcli.searchers.deep_ensemble import Encoder, Ensemble, one_thread
+    from naxcli.measure.threads import one_thread
+    from naxcli.searchers.deep_ensemble import Encoder, Ensemble
 
     encoder = Encoder(configuration_space)
     ensemble = Ensemble.untrained(encoder.num_columns, seed=SAMPLE_SEED)

@@ -75,11 +75,11 @@ def headline(data: ReportData) -> str:
 def comparison(data: ReportData) -> Table:
     """Return the incumbent and each reference with their costs; null where a reference was not evaluated."""
     best = data.incumbent
-    known = [reference for reference in data.listed("references") if not is_missing(reference.get("cost"))]
-    is_behind = len(known) > len(data.full_references())
-    unit = data.fidelity_unit
-    rows: list[Row] = [] if best is None else [{"name": "incumbent", **best}]
-    rows += data.listed("references")
+    references = data.listed("references")
+    rows: list[Row] = [*([] if best is None else [{"name": "incumbent", **best}]), *references]
+    note = "Lower cost is better. Predicted: by the forest that importance is computed from, for configurations not evaluated."
+    if sum(not is_missing(reference.get("cost")) for reference in references) > len(data.full_references()):
+        note += f" A reference of fewer {data.fidelity_unit} is compared with the incumbent at as many, where that has a cost there."
     columns = [
         Column(title="Configuration", text=lambda row: str(row["name"])),
         cost_column("Cost", "cost"),
@@ -113,9 +113,7 @@ def comparison(data: ReportData) -> Table:
         caption="Incumbent against the references",
         columns=columns,
         rows=rows,
-        note="Lower cost is better. Predicted: by the forest that importance is computed from, for configurations not evaluated."
-        + f" A reference of fewer {unit} is compared with the incumbent at as many, where that has a cost there."
-        * is_behind,
+        note=note,
         empty="n/a: no trial has succeeded",
     )
 

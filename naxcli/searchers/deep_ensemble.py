@@ -8,11 +8,9 @@ In NumPy: a search that trains nothing itself does without torch, whose import a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -237,17 +235,3 @@ def _sigmoid(x: Floats) -> Floats:
         np.exp(found, out=found)
     found += 1
     return np.reciprocal(found, out=found)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute in one thread: sums in another order would make other suggestions on resume with other settings."""
-    with _libraries().limit(limits=1, user_api="blas"):
-        yield
-
-
-@cache
-def _libraries() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from naxcli.measure.threads import one_thread
 from naxcli.records.trial import Config, ConfigValue
 from naxcli.search_space.contract import Space
 from naxcli.search_space.prepared import PreparedSpace
 from naxcli.searchers.acquisition import Surrogate, Values, Vectors, expected_improvement
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.costs import has_random_weights, log_scaled, scalarised
-from naxcli.searchers.deep_ensemble import Encoder, Ensemble, one_thread
+from naxcli.searchers.deep_ensemble import Encoder, Ensemble
 from naxcli.searchers.history import History, Told
 
 RANDOM_SHARE = 0.1

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from naxcli.searchers.deep_ensemble import Ensemble, one_thread
+from naxcli.measure.threads import one_thread
+from naxcli.searchers.deep_ensemble import Ensemble
 
 Values = npt.NDArray[np.float64]
 

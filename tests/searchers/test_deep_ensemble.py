@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, OrdinalHyperparameter
 
+from naxcli.measure.threads import one_thread
 from naxcli.searchers import deep_ensemble
-from naxcli.searchers.deep_ensemble import Encoder, Ensemble, one_thread
+from naxcli.searchers.deep_ensemble import Encoder, Ensemble
 
 
 def space() -> ConfigurationSpace:

@@ -15,7 +15,7 @@ from naxcli.commands.from_trials import write_space_from_trials
 from naxcli.errors import NaxcliError
 from naxcli.search_space.contract import Space, load_space, space_digest
 from naxcli.search_space.enumeration import sample_configs
-from naxcli.search_space.surrogate import read_surrogate, space_from_trials
+from naxcli.search_space.surrogate_benchmark import read_benchmark, space_from_trials
 
 NOISE = 0.02
 
@@ -57,21 +57,21 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_expected_costs_rank_configurations_that_were_never_trained(trials: Path) -> None:
-    surrogate = read_surrogate(trials)
+    benchmark = read_benchmark(trials)
     unseen = sample_configs(configspace(1), 200, 1)
     for fidelity in (1.0, 9.0):
-        expected = surrogate.expected_costs(unseen, fidelity=fidelity)
+        expected = benchmark.expected_costs(unseen, fidelity=fidelity)
         truth = [true_cost(config, fidelity) for config in unseen]
         assert spearmanr(expected, truth).statistic > 0.8
-    assert surrogate.expected_costs(unseen, fidelity=9.0).mean() < surrogate.expected_costs(unseen, fidelity=1.0).mean()
+    assert benchmark.expected_costs(unseen, fidelity=9.0).mean() < benchmark.expected_costs(unseen, fidelity=1.0).mean()
 
 
 def test_it_says_how_well_it_knows_each_fidelity(trials: Path) -> None:
-    surrogate = read_surrogate(trials)
-    assert surrogate.fidelities == (1.0, 3.0, 9.0)
-    assert [rung.num_trials for rung in surrogate.rungs] == [108, 36, 12]  # without those that failed
-    assert 0.5 < surrogate.rungs[0].r2 < 1
-    assert all(rung.deviation > NOISE / 2 for rung in surrogate.rungs)
+    benchmark = read_benchmark(trials)
+    assert benchmark.fidelities == (1.0, 3.0, 9.0)
+    assert [rung.num_trials for rung in benchmark.rungs] == [108, 36, 12]  # without those that failed
+    assert 0.5 < benchmark.rungs[0].r2 < 1
+    assert all(rung.deviation > NOISE / 2 for rung in benchmark.rungs)
 
 
 def test_what_has_no_structure_is_not_explained(tmp_path: Path) -> None:
@@ -79,28 +79,28 @@ def test_what_has_no_structure_is_not_explained(tmp_path: Path) -> None:
     table = pd.read_parquet(path)
     table["cost"] = np.random.default_rng(0).permutation(table["cost"])
     table.to_parquet(path)
-    assert max(rung.r2 for rung in read_surrogate(path).rungs) < 0.2
+    assert max(rung.r2 for rung in read_benchmark(path).rungs) < 0.2
 
 
 def test_a_cost_is_a_training_repeated_and_seeds_deviate_as_much_as_is_unexplained(trials: Path) -> None:
-    surrogate = read_surrogate(trials)
-    config = surrogate.trials[0][0]
-    costs = [surrogate.cost(config, fidelity=1.0, seed=seed) for seed in range(100)]
-    assert surrogate.cost(config, fidelity=1.0, seed=7) == costs[7]
-    assert read_surrogate(trials).cost(config, fidelity=1.0, seed=7) == costs[7]
-    assert np.std(costs) == pytest.approx(surrogate.rungs[0].deviation, rel=0.2)
-    assert np.mean(costs) == pytest.approx(surrogate.expected_costs([config], fidelity=1.0)[0], abs=0.01)
+    benchmark = read_benchmark(trials)
+    config = benchmark.trials[0][0]
+    costs = [benchmark.cost(config, fidelity=1.0, seed=seed) for seed in range(100)]
+    assert benchmark.cost(config, fidelity=1.0, seed=7) == costs[7]
+    assert read_benchmark(trials).cost(config, fidelity=1.0, seed=7) == costs[7]
+    assert np.std(costs) == pytest.approx(benchmark.rungs[0].deviation, rel=0.2)
+    assert np.mean(costs) == pytest.approx(benchmark.expected_costs([config], fidelity=1.0)[0], abs=0.01)
 
 
 def test_the_written_file_is_a_space_wherever_its_folder_goes(tmp_path: Path) -> None:
     trials = write_trials(tmp_path / "run")
-    surrogate = write_space_from_trials(trials, tmp_path / "bench.py", name="bench")
+    benchmark = write_space_from_trials(trials, tmp_path / "bench.py", name="bench")
     space = load_space(str(tmp_path / "bench.py"))
     assert space.name == "bench"
     assert space.configuration_space(3).sample_configuration() == space.configuration_space(3).sample_configuration()
     assert space.evaluate is not None
-    config = surrogate.trials[0][0]
-    assert space.evaluate(config, fidelity=9.0, seed=1) == {"cost": surrogate.cost(config, fidelity=9.0, seed=1)}
+    config = benchmark.trials[0][0]
+    assert space.evaluate(config, fidelity=9.0, seed=1) == benchmark.cost(config, fidelity=9.0, seed=1)
     digest = space_digest(space)
     tmp_path.rename(moved := tmp_path.with_name(tmp_path.name + "-moved"))
     assert space_digest(load_space(str(moved / "bench.py"))) == digest
@@ -124,7 +124,7 @@ def test_the_space_of_the_trials_keeps_what_it_knows_beside_its_configurations(t
     assert space.build is build
     assert list(space.reference) == ["first"]
     assert not space.is_trained
-    assert {config["kind"] for config, _, _ in read_surrogate(trials, space=own).trials} == {"x", "y"}
+    assert {config["kind"] for config, _, _ in read_benchmark(trials, space=own).trials} == {"x", "y"}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_space_of_the_trials_keeps_what_it_knows_beside_its_configurations(t
 def test_the_fidelities_are_named_as_a_search_takes_them(
     tmp_path: Path, fidelities: tuple[float, ...], ladder: str
 ) -> None:
-    assert read_surrogate(write_trials(tmp_path, number=40, fidelities=fidelities)).ladder == ladder
+    assert read_benchmark(write_trials(tmp_path, number=40, fidelities=fidelities)).ladder == ladder
 
 
 def test_other_trials_than_those_of_the_file_are_refused(tmp_path: Path) -> None:
@@ -148,22 +148,22 @@ def test_other_trials_than_those_of_the_file_are_refused(tmp_path: Path) -> None
 
 
 def test_a_fidelity_that_was_not_recorded_is_refused_with_those_that_were(trials: Path) -> None:
-    surrogate = read_surrogate(trials)
+    benchmark = read_benchmark(trials)
     with pytest.raises(NaxcliError, match="no trials at fidelity 27") as refusal:
-        surrogate.cost(surrogate.trials[0][0], fidelity=27.0, seed=0)
+        benchmark.cost(benchmark.trials[0][0], fidelity=27.0, seed=0)
     assert "1, 3, 9" in str(refusal.value)
     assert "--fidelity 1:9:3" in str(refusal.value)
 
 
 def test_bad_input_is_refused(tmp_path: Path, trials: Path) -> None:
     with pytest.raises(NaxcliError, match="at least 20"):
-        read_surrogate(write_trials(tmp_path / "few", number=12))
+        read_benchmark(write_trials(tmp_path / "few", number=12))
     (tmp_path / "few" / "space.json").unlink()
     with pytest.raises(NaxcliError, match=r"no file .*space\.json"):
-        read_surrogate(tmp_path / "few" / "trials.parquet")
+        read_benchmark(tmp_path / "few" / "trials.parquet")
     other = ConfigurationSpace({"kind": ["x", "y", "z"], "depth": (1, 9)})
     with pytest.raises(NaxcliError, match="not the hyperparameters depth"):
-        read_surrogate(trials, space=Space(name="other", configspace=lambda seed: other, evaluate=true_cost))
+        read_benchmark(trials, space=Space(name="other", configspace=lambda seed: other, evaluate=true_cost))
     with pytest.raises(NaxcliError, match="not named as a space"):
         write_space_from_trials(trials, tmp_path / "bench.json", name="bench")
     with pytest.raises(NaxcliError, match="not made of letters"):

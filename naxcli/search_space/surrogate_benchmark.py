@@ -5,12 +5,13 @@ Eggensperger et al., "Efficient Benchmarking of Hyperparameter Optimizers via Su
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ class Rung:
     deviation: float
 
 
-class Surrogate:
+class SurrogateBenchmark:
     """A random forest of recorded costs over configurations and fidelities.
 
     Args:
@@ -157,6 +158,23 @@ class Surrogate:
         deviation = np.random.default_rng(int.from_bytes(digest)).normal(scale=self._rung(fidelity).deviation)
         return float(self.expected_costs([config], fidelity=fidelity)[0] + deviation)
 
+    def as_space(self, name: str, *, like: Space | None = None) -> Space:
+        """Return a space whose objective is `cost`.
+
+        Args:
+            name: Of the space.
+            like: Space that the trials are of, whose groups, references and networks the new one has too.
+        """
+
+        def configspace(seed: int | None = None) -> ConfigurationSpace:
+            fresh = copy.deepcopy(self.configuration_space)
+            fresh.seed(seed)
+            return fresh
+
+        if like is None:
+            return Space(name=name, configspace=configspace, evaluate=self.cost)
+        return dataclasses.replace(like, name=name, evaluate=self.cost, origin="")
+
     def _rung(self, fidelity: float) -> Rung:
         for rung in self.rungs:
             if math.isclose(rung.fidelity, fidelity):
@@ -206,30 +224,20 @@ def space_from_trials(
         NaxcliError: If a file cannot be read, or has too few trials of the space, or others.
     """
     path = Path(trials)
-    surrogate = read_surrogate(path, space=space)
-    if content_hash not in ("", surrogate.content_hash):
+    benchmark = read_benchmark(path, space=space)
+    if content_hash not in ("", benchmark.content_hash):
         raise NaxcliError(
             f"{path} has other trials than the benchmark was made of",
-            why=f"content hash {content_hash} then, {surrogate.content_hash} now",
+            why=f"content hash {content_hash} then, {benchmark.content_hash} now",
             hint=f"naxcli space from-trials {path} makes another",
         )
-
-    def evaluate(config: Config, *, fidelity: float, seed: int) -> Mapping[str, float]:
-        return {"cost": surrogate.cost(config, fidelity=fidelity, seed=seed)}
-
-    if space is not None:
-        return dataclasses.replace(space, name=name, evaluate=evaluate, paper=paper or space.paper, origin="")
-    recorded = path.with_name("space.json")
-    return Space(
-        name=name, configspace=functools.partial(_recorded_configspace, recorded), evaluate=evaluate, paper=paper
-    )
+    made = benchmark.as_space(name, like=space)
+    return dataclasses.replace(made, paper=paper or made.paper)
 
 
-def read_surrogate(path: Path, *, space: Space | None = None) -> Surrogate:
-    """Return the surrogate of the trials of a file; arguments and errors as above."""
-    configuration_space = (
-        _recorded_configspace(path.with_name("space.json")) if space is None else space.configuration_space()
-    )
+def read_benchmark(path: Path, *, space: Space | None = None) -> SurrogateBenchmark:
+    """Return the benchmark of the trials of a file; arguments and errors as above."""
+    configuration_space = read_space(path.with_name("space.json")) if space is None else space.configuration_space()
     table = read_table(path, configuration_space)
     missing = [item for item in configuration_space if item not in table.names]
     if missing:
@@ -243,15 +251,7 @@ def read_surrogate(path: Path, *, space: Space | None = None) -> Surrogate:
         config, _ = legal_config(values, configuration_space)
         if config is not None:
             known.append((config if space is None else space.canonicalise(config), fidelity, cost))
-    return Surrogate(configuration_space, known, source=str(path))
-
-
-def _recorded_configspace(path: Path, seed: int | None = None) -> ConfigurationSpace:
-    """Return the ConfigSpace of a file with its own random state."""
-    configuration_space = read_space(path)
-    if seed is not None:
-        configuration_space.seed(seed)
-    return configuration_space
+    return SurrogateBenchmark(configuration_space, known, source=str(path))
 
 
 def _forest(inputs: Floats, costs: Floats) -> Any:
