@@ -13,9 +13,10 @@ from math import prod
 
 import numpy as np
 
+from naxcli.analysis.basis import Basis
 from naxcli.analysis.components import Component, components, part_codes
 from naxcli.analysis.encoding import Encoding, Floats
-from naxcli.analysis.surrogate import Basis, Functions
+from naxcli.analysis.surrogate import Functions
 
 # Up to this number, all joint values of a component are listed; of more, as many as the second number are drawn.
 MAX_VALUES = 4_096

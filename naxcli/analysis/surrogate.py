@@ -6,9 +6,8 @@ pairs and of triples, each with a variance that is the product of those of its m
 that a drawn function's shares of variance are sums of squares. Functions are drawn by Matheron's rule (Wilson et al., ICML 2020); the
 scales of the kernel are drawn too, from a normal approximation around their most probable values, and a factor for each pair from its
 posterior. Two structures are averaged by their evidence (Hoeting et al., Statistical Science 1999), one with interactions and one that
-hardly has any: few or noisy trials cannot tell a large single effect from many small interactions. Very skewed costs are modelled on a
-logarithmic scale where that is more probable (Snelson, Rasmussen, Ghahramani, NeurIPS 2003). A posterior does not ask how the
-configurations were chosen, so that it holds for trials that a searcher crowded around good ones.
+hardly has any, which counts for half at most: few or noisy trials cannot tell a large single effect from many small interactions. A
+posterior does not ask how the configurations were chosen, so that it holds for trials that a searcher crowded around good ones.
 """
 
 from __future__ import annotations
@@ -21,74 +20,30 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from naxcli.analysis.encoding import Domain, Encoding, Floats, Parts
+from naxcli.analysis.basis import Basis, basis
+from naxcli.analysis.cost_scale import CostScale, scales_of
+from naxcli.analysis.encoding import Encoding, Floats, Parts
 from naxcli.analysis.forest import COST_DIGITS
 
-# Waves of an ordered or numeric hyperparameter; the variance of the k-th falls as 1/k², as that of a random walk.
-NUM_WAVES = 8
 # The scales are fitted to at most this many trials, drawn at random; functions are conditioned on at most the second number.
 MAX_FITTED_TRIALS = 300
 MAX_TRIALS = 1_000
 # Rows at which triples are drawn jointly with the trials; of more rows, predictions go without them.
 MAX_JOINT_ROWS = 600
 NUM_STEPS = 40
-# Costs more skewed than this may be modelled on a logarithmic scale, from so many distances of the median below the lowest.
-MIN_SKEWNESS = 1.0
-SHIFTS = (0.1, 0.5, 2.0)
-# Standard deviations above the highest cost of a trial up to which a logarithmic scale predicts.
-HEADROOM = 2.0
 ROWS_AT_ONCE = 64
 # Mean and standard deviation of the logarithms of the scales a priori: of a hyperparameter, and of the noise. Costs have variance 1.
 HYPERPARAMETER_PRIOR = (-3.5, 2.0)
 NOISE_PRIOR = (-2.5, 2.5)
-# Those of pairs and of triples, with interactions and without.
-STRUCTURES = (((0.0, 1.0), (-1.0, 1.5)), ((-4.0, 1.5), (-5.0, 1.5)))
+# Those of pairs and of triples, in a structure with interactions and in one that hardly has any.
+WITH_INTERACTIONS = {"pairs": (0.0, 1.0), "triples": (-1.0, 1.5)}
+WITHOUT_INTERACTIONS = {"pairs": (-4.0, 1.5), "triples": (-5.0, 1.5)}
 # Factors of single pairs that are tried, and mean and standard deviation of their logarithm a priori.
 PAIR_FACTORS = np.exp(np.linspace(-6.0, 8.0, 57))
 PAIR_PRIOR = (1.5, 2.0)
 BOUND = 10.0
 CONSTANT = 1.0
 JITTER = 1e-6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
-    """Orthonormal functions on a domain that average 0, all 0 where it is inactive, with their prior variances (of sum 1)."""
-
-    domain: Domain
-    table: Floats | None
-    variances: Floats
-
-    def at(self, codes: Floats) -> Floats:
-        """Return the functions at vector codes, (num_codes, num_functions)."""
-        known = np.nan_to_num(codes)
-        if self.table is None:
-            values = _waves(known, len(self.variances))
-        else:
-            assert self.domain.values is not None
-            values = self.table[np.searchsorted(self.domain.values, known).clip(max=len(self.table) - 1)]
-        found: Floats = np.where(np.isnan(codes)[:, None], 0.0, values)
-        return found
-
-
-def basis(domain: Domain) -> Basis:
-    """Return the basis of a domain: contrasts of choices, cosine waves of what has an order."""
-    if domain.kind == "categorical":
-        assert domain.values is not None
-        size = len(domain.values)
-        contrasts = np.linalg.qr(np.column_stack([np.ones(size), np.eye(size)[:, :-1]]))[0][:, 1:]
-        return Basis(domain=domain, table=contrasts * np.sqrt(size), variances=np.full(size - 1, 1 / (size - 1)))
-    num_waves = NUM_WAVES if domain.values is None else min(NUM_WAVES, len(domain.values) - 1)
-    variances = 1.0 / np.arange(1, num_waves + 1) ** 2
-    table = None
-    if domain.values is not None:
-        table = _waves((np.arange(len(domain.values)) + 0.5) / len(domain.values), num_waves)
-    return Basis(domain=domain, table=table, variances=variances / variances.sum())
-
-
-def _waves(positions: Floats, num_waves: int) -> Floats:
-    waves: Floats = np.sqrt(2) * np.cos(np.pi * positions[:, None] * np.arange(1, num_waves + 1))
-    return waves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,59 +83,6 @@ class Functions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CostScale:
-    """The scale on which effects add up: the cost itself, or the logarithm of its distance from a value below all.
-
-    Args:
-        below: that value, None for the cost itself.
-        offset: mean of the scale.
-        size: its standard deviation.
-        highest: standardised value above which nothing is predicted: a tail that no trial has seen would hold all the variance.
-    """
-
-    below: float | None
-    offset: float
-    size: float
-    highest: float
-
-    def standardise(self, costs: Floats) -> Floats:
-        """Return costs on the scale, of mean 0 and variance 1."""
-        values = costs if self.below is None else np.log(costs - self.below)
-        standardised: Floats = (values - self.offset) / self.size
-        return standardised
-
-    def costs(self, standardised: Floats) -> Floats:
-        """Return the costs of values on the scale."""
-        if self.below is None:
-            return self.offset + self.size * standardised
-        found: Floats = self.below + np.exp(self.offset + self.size * np.minimum(standardised, self.highest))
-        return found
-
-    def slopes(self, costs: Floats) -> Floats:
-        """Return the logarithm of the cost per unit of the scale at some costs."""
-        slopes: Floats = np.log(self.size) + (
-            np.zeros(len(costs)) if self.below is None else np.log(costs - self.below)
-        )
-        return slopes
-
-
-def _scales_of(costs: Floats) -> list[CostScale]:
-    """Return the scales to choose from: logarithms only where a few costs lie far above the others."""
-    centred = costs - costs.mean()
-    found: list[float | None] = [None]
-    if (centred**3).mean() > MIN_SKEWNESS * (centred**2).mean() ** 1.5:
-        distance = float(np.median(costs) - costs.min()) or float(costs.std())
-        found += [float(costs.min()) - share * distance for share in SHIFTS]
-    scales = []
-    for below in found:
-        values = costs if below is None else np.log(costs - below)
-        offset, size = float(values.mean()), float(values.std()) or 1.0
-        highest = float((values.max() - offset) / size) + HEADROOM
-        scales.append(CostScale(below=below, offset=offset, size=size, highest=highest))
-    return scales
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Prior:
     """Mean and standard deviation of the logarithms of all scales, (num_hyperparameters + 3,)."""
 
@@ -188,7 +90,7 @@ class _Prior:
     std: Floats
 
     @classmethod
-    def of(cls, num_hyperparameters: int, pairs: tuple[float, float], triples: tuple[float, float]) -> _Prior:
+    def of(cls, num_hyperparameters: int, *, pairs: tuple[float, float], triples: tuple[float, float]) -> _Prior:
         mean, std = np.array([*[HYPERPARAMETER_PRIOR] * num_hyperparameters, pairs, triples, NOISE_PRIOR]).T
         return cls(mean=mean, std=std)
 
@@ -228,9 +130,11 @@ class Surrogate:
         fitted = _taken(len(taken), MAX_FITTED_TRIALS, rng)
         self.fitted_features = [columns[fitted] for columns in self.features]
         self._kernels = np.stack([_kernel(b, x, x) for b, x in zip(self.bases, self.fitted_features, strict=True)])
-        with_interactions, without = (_Prior.of(len(self.bases), *structure) for structure in STRUCTURES)
+        with_interactions, without = (
+            _Prior.of(len(self.bases), **structure) for structure in (WITH_INTERACTIONS, WITHOUT_INTERACTIONS)
+        )
         candidates: list[tuple[float, int, CostScale, _Fit]] = []
-        for scale in _scales_of(costs):
+        for scale in scales_of(costs):
             self._measure(scale, costs[taken], fitted)
             fit = self._fit(with_interactions)
             slopes = float(scale.slopes(costs[taken][fitted]).sum())
@@ -319,9 +223,10 @@ class Surrogate:
         """Return the root of the precision of the logarithms of scales around the most probable ones, by Fisher's information."""
         scales = self._scales(fit.best)
         scaled = scales.hyperparameters[:, None, None] * self._kernels
-        factor = cholesky(self.covariance(scales), lower=True)
+        sums = _Sums.of(scaled)
+        factor = cholesky(_with_noise(sums.covariance(scales), scales.noise), lower=True)
         whitened = []
-        for change in self._derivatives(scales, scaled, _Sums.of(scaled)):
+        for change in self._derivatives(scales, scaled, sums):
             half = solve_triangular(factor, change, lower=True)
             whitened.append(solve_triangular(factor, half.T, lower=True).reshape(-1))
         stacked = np.stack(whitened)
