@@ -38,8 +38,14 @@ FORBIDDEN = {
 # Each of these dependencies has one door.
 DOORS = {
     "smac": ("searchers/smac.py",),
-    "distributed": ("workers/pool.py", "workers/worker_setup.py", "workers/slurm.py", "workers/certificates.py"),
-    "dask": ("workers/pool.py",),
+    "distributed": (
+        "workers/pool.py",
+        "workers/scheduler.py",
+        "workers/worker_setup.py",
+        "workers/slurm.py",
+        "workers/certificates.py",
+    ),
+    "dask": ("workers/pool.py", "workers/scheduler.py"),
     "dask_jobqueue": ("workers/slurm.py",),
     "pyarrow": ("records/parquet.py",),
     "sqlite3": ("records/database.py",),

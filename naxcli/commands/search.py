@@ -107,7 +107,7 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
 
 def _prepare(session: Session, progress: Progress) -> _Prepared:
     """Read data and space, and refuse what no search could do, before anything is written."""
-    from naxcli.workers.pool import require_cluster
+    from naxcli.workers.scheduler import require_cluster
 
     experiment, run = session.experiment, session.run
     if experiment.connection is not None:

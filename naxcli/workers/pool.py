@@ -15,10 +15,8 @@ import logging
 import os
 import queue
 import signal
-import socket
 import tempfile
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from naxcli.settings.units import format_duration
 from naxcli.training.kernels.choice import CHOICES_VARIABLE
 from naxcli.workers.admission import Admission
 from naxcli.workers.device_lock import LOCK_VARIABLE
+from naxcli.workers.scheduler import connect
 from naxcli.workers.slots import Slot
 from naxcli.workers.slurm import SlurmSettings, make_slurm_cluster, read_settings
 from naxcli.workers.worker_guard import SCRATCH_PREFIX, SCRATCH_VARIABLE
@@ -49,7 +48,6 @@ FETCH_SECONDS = 2.0  # of one try; the other workers wait for it
 # Dask keeps some of its messages until a time of day, a few milliseconds later: where the clock is set back meanwhile, for as long
 # as it was set back.
 CLOCK_STEP_SECONDS = 5.0
-CONNECT_SECONDS = 10.0
 # A cluster without workers for this long is worth a line.
 NO_WORKERS_SECONDS = 60.0
 
@@ -238,13 +236,7 @@ class WorkerPool:
         if self._cluster is not None:
             return Client(self._cluster, set_as_default=False, timeout="30s")
         assert self._connection is not None
-        address = self._connection.address
-        security = _client_security(self._connection) if self._connection.is_encrypted else None
-        require_cluster(self._connection)
-        try:
-            return Client(address, security=security, set_as_default=False, timeout="30s")
-        except (OSError, TimeoutError) as error:
-            raise _nobody_answers(address, error) from error
+        return connect(self._connection)
 
     @property
     def num_running(self) -> int:
@@ -428,62 +420,6 @@ class WorkerPool:
 def clock_ahead() -> float:
     """Return by how many seconds the time of day is ahead of the clock that nobody can set."""
     return time.time() - time.monotonic()
-
-
-def _client_security(connection: Connection) -> Any:
-    """Return the certificates that a client shows and trusts: the files that were named, else those of Dask's configuration.
-
-    Raises:
-        NaxcliError: If there are none, or they cannot be used.
-    """
-    import dask
-    from distributed import Security
-
-    named = {
-        "tls_ca_file": connection.tls_ca_file,
-        "tls_client_cert": connection.tls_cert,
-        "tls_client_key": connection.tls_key,
-    }
-    files = {name: file for name, file in named.items() if file is not None}
-    if not files and dask.config.get("distributed.client.security-loader"):
-        return None  # the client asks it
-    security = Security(require_encryption=True, **files)
-    if security.tls_ca_file is None or security.tls_client_cert is None:
-        raise NaxcliError(
-            f"{connection.address} needs certificates",
-            why="over TLS both sides show one that the other's authority has signed",
-            hint="--tls-ca-file, --tls-cert and --tls-key name them, or Dask's configuration distributed.comm.tls",
-        )
-    try:
-        security.get_connection_args("client")
-    except OSError as error:
-        raise NaxcliError(f"the certificates for {connection.address} cannot be used", why=str(error)) from error
-    return security
-
-
-def require_cluster(connection: Connection) -> None:
-    """Check what can be checked of a cluster at once, before anything is written or started for it.
-
-    Raises:
-        NaxcliError: If nobody listens at the address (Dask would try again for half a minute), or the SLURM file is wrong.
-    """
-    if connection.is_slurm:
-        read_settings(connection.address)
-        return
-    parts = urllib.parse.urlsplit(connection.address)
-    if parts.scheme in ("tcp", "tls") and parts.hostname and parts.port:
-        try:
-            socket.create_connection((parts.hostname, parts.port), timeout=CONNECT_SECONDS).close()
-        except OSError as error:
-            raise _nobody_answers(connection.address, error) from error
-
-
-def _nobody_answers(address: str, error: Exception) -> NaxcliError:
-    return NaxcliError(
-        f"no Dask scheduler answers at {address}",
-        why=str(error) or type(error).__name__,
-        hint="start one with dask scheduler, and name it as it does, with tcp:// or tls://",
-    )
 
 
 def _kill_process(nanny: Any) -> None:
