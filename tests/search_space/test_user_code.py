@@ -16,9 +16,8 @@ from rich.console import Console
 from naxcli.cli.progress import LiveProgress, SearchProgress
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records
-from naxcli.records.trial import Result, Status, Suggestion, Trial
+from naxcli.records.trial import Result, Status
 from naxcli.search.feasibility import Feasibility, NetworkShape
-from naxcli.search.watchdog import SILENCE_MIN_SECONDS, START_MIN_SECONDS, Watchdog
 from naxcli.search_space.contract import load_space, space_digest
 from naxcli.settings.limits import Limits
 from naxcli.settings.recipe import Recipe
@@ -404,62 +403,6 @@ def test_a_file_that_says_something_else_in_a_worker_is_told_from_one_that_was_e
     with pytest.raises(NaxcliError, match="another space") as caught:
         evaluate(TrialTask(trial_id=1, space=str(file), config={"a": 1}, fidelity=1.0, seed=0, space_digest=digest))
     assert "the same file says something else" in caught.value.why
-
-
-def test_a_training_may_be_silent_for_longer_before_its_first_step_than_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    trial = Trial(trial_id=1, suggestion=Suggestion(config={}, fidelity=9.0, seed=0), searcher="smac")
-    training = Watchdog(sends_heartbeats=True)
-    training.started(trial)
-    now = START_MIN_SECONDS - 1
-    assert training.allowed_silence_exceeded(trial) is None
-    now = START_MIN_SECONDS + 1
-    assert training.allowed_silence_exceeded(trial) == START_MIN_SECONDS
-    training.heard(1)
-    now += SILENCE_MIN_SECONDS + 1
-    assert training.allowed_silence_exceeded(trial) == SILENCE_MIN_SECONDS
-    training.heard(1, epoch_seconds=SILENCE_MIN_SECONDS)
-    now += 9 * SILENCE_MIN_SECONDS
-    assert training.allowed_silence_exceeded(trial) is None
-
-
-def test_a_time_out_counts_from_where_the_trial_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not from where its worker begins to load libraries and images."""
-    now = 0.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    trial = Trial(trial_id=1, suggestion=Suggestion(config={}, fidelity=9.0, seed=0), searcher="smac")
-    training = Watchdog(sends_heartbeats=True)
-    training.started(trial)
-    now = 100.0
-    assert not training.is_over(trial, 60.0)
-    training.begun(1)
-    now = 159.0
-    assert not training.is_over(trial, 60.0)
-    now = 161.0
-    assert training.is_over(trial, 60.0)
-    training.started(trial)
-    now += SILENCE_MIN_SECONDS + 61.0
-    assert training.is_over(trial, 60.0)
-
-
-def test_an_objective_is_compared_with_those_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    short, long = (
-        Trial(trial_id=number, suggestion=Suggestion(config={}, fidelity=fidelity, seed=0), searcher="smac")
-        for number, fidelity in ((1, 1.0), (2, 9.0))
-    )
-    objective = Watchdog(sends_heartbeats=False)
-    objective.started(long)
-    now = 1e6  # nothing to compare with
-    assert objective.allowed_silence_exceeded(long) is None
-    objective.ended(short, 1000.0)
-    objective.started(long)
-    now += 89_999.0
-    assert objective.allowed_silence_exceeded(long) is None
-    now += 2.0
-    assert objective.allowed_silence_exceeded(long) == 90_000.0
 
 
 def test_a_trial_that_hangs_without_a_sign_of_life_costs_that_trial_only(
