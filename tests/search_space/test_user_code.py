@@ -93,7 +93,7 @@ def test_other_choices_from_another_file_are_refused_with_the_difference(tmp_pat
     assert "other configurations" in refused.stderr and "+   5" in refused.stderr
 
 
-def test_a_run_without_a_result_binds_nobody(tmp_path: Path) -> None:
+def test_a_run_without_a_result_takes_other_settings_and_an_edited_space(tmp_path: Path) -> None:
     """Not to a typo in the space, and not to a cluster that is not there."""
     file = write(tmp_path)
     unreachable = search(file, "--cluster", "tcp://127.0.0.1:1")
