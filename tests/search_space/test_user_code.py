@@ -94,7 +94,7 @@ def test_other_choices_from_another_file_are_refused_with_the_difference(tmp_pat
 
 
 def test_a_run_without_a_result_takes_other_settings_and_an_edited_space(tmp_path: Path) -> None:
-    """Not to a typo in the space, and not to a cluster that is not there."""
+    """A typo in the space, or a cluster that is not there, may have kept it from one."""
     file = write(tmp_path)
     unreachable = search(file, "--cluster", "tcp://127.0.0.1:1")
     assert unreachable.returncode != ExitCode.DONE and "Traceback" not in unreachable.stderr
