@@ -23,12 +23,12 @@ from benchmarks import regret
 from benchmarks import spaces_lcbench as lcbench
 from benchmarks.multi_fidelity import ours
 from benchmarks.regret import LCBENCH_LADDER, Objective, Step
-from benchmarks.results import keep
 from naxcli.search.early_stopping import EarlyStopping
 from naxcli.searchers import FidelityRange, make_searcher
 from naxcli.searchers.forecast import MIN_CHANCE
 
-CHECKPOINTS = (10, 20, 30)  # full trainings
+CHECKPOINTS = (2, 5, 10, 15, 20, 25, 30)  # full trainings
+SHOWN = (10, 20, 30)
 FULL = FidelityRange(min=LCBENCH_LADDER.max, max=LCBENCH_LADDER.max)
 
 Curve = Callable[[Mapping[str, Any]], list[float]]
@@ -41,14 +41,13 @@ def curve_of(config: Mapping[str, Any], *, task: str) -> list[float]:
     return [float(cost) for cost in lcbench.predicted_costs(inputs, task=task)]
 
 
-def full_trainings(curve: Curve, seed: int, *, stops: bool, told: list[tuple[int, bool]]) -> Iterator[Step]:
+def full_trainings(curve: Curve, seed: int, *, stops: bool) -> Iterator[Step]:
     """Yield the trainings of `smac` over one fidelity, with or without early stopping.
 
     Args:
         curve: of a configuration.
         seed: of the searcher.
-        stops: whether trainings are ended early.
-        told: filled with the epochs of each stopped training, and whether it would have beaten the incumbent.
+        stops: whether trainings are ended early. The note of one is its epochs, and whether it would have beaten the incumbent.
     """
     space = lcbench.configspace(seed)
     searcher = make_searcher("smac", space=lcbench.SPACE, configuration_space=space, fidelity=FULL, seed=seed)
@@ -59,27 +58,27 @@ def full_trainings(curve: Curve, seed: int, *, stops: bool, told: list[tuple[int
         assert suggestion is not None
         costs = curve(suggestion.config)
         forecast = stopping.forecast(suggestion.config, incumbent) if stops else None
-        epochs, predicted = len(costs), costs[-1]
+        epochs, predicted, note = len(costs), costs[-1], None
         if forecast is not None:
             for epoch in range(1, len(costs)):
                 if forecast.chance(costs[:epoch]) < MIN_CHANCE:
                     epochs, predicted = epoch, max(incumbent, forecast.end(costs[:epoch]))
-                    told.append((epoch, costs[-1] < incumbent))
+                    note = (epoch, costs[-1] < incumbent)
                     break
         is_complete = epochs == len(costs)
         stopping.add(suggestion.config, predicted, costs if is_complete else None)
         if is_complete:
             incumbent = min(incumbent, costs[-1])
         searcher.tell(suggestion, cost=predicted)
-        yield float(epochs), suggestion.config if is_complete else None
+        yield Step(float(epochs), suggestion.config if is_complete else None, note)
 
 
-def steps_of(arm: str, objective: Objective, seed: int, *, told: list[tuple[int, bool]]) -> Iterator[Step]:
+def steps_of(arm: str, objective: Objective, seed: int) -> Iterator[Step]:
     """Return the trials of an arm."""
     if arm == "halving":
         return ours("smac", objective, seed)
     curve = partial(curve_of, task=objective.name)
-    return full_trainings(curve, seed, stops=arm == "early-stop", told=told)
+    return full_trainings(curve, seed, stops=arm == "early-stop")
 
 
 def describe(told: Sequence[tuple[int, bool]], num_runs: int) -> str:
@@ -97,11 +96,9 @@ def describe(told: Sequence[tuple[int, bool]], num_runs: int) -> str:
 def main() -> None:
     """Measure and print the table."""
     arguments = regret.parser(__doc__, seeds=5, arms="never,early-stop,halving").parse_args()
-    told: list[tuple[int, bool]] = []
-    measured = regret.measure(arguments, arguments.arms.split(","), partial(steps_of, told=told), at=CHECKPOINTS)
-    keep(arguments, **measured, stopped=told)
-    regret.print_table(arguments, measured["regrets"], at=CHECKPOINTS)
-    print(describe(told, arguments.tasks * arguments.seeds))
+    measured = regret.measure(arguments, arguments.arms.split(","), steps_of, at=CHECKPOINTS)
+    regret.report(arguments, measured, at=SHOWN)
+    print(describe(measured["notes"].get("early-stop", []), len(measured["tasks"]) * arguments.seeds))
 
 
 if __name__ == "__main__":

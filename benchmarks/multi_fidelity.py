@@ -1,12 +1,13 @@
 """Regret against epochs: searchers over several fidelities and baselines that are hard to beat.
 
-    python -m benchmarks.multi_fidelity [--data FOLDER] [--tasks 8] [--seeds 20] [--arms smac,smac-forest,random-top,tpe]
+    python -m benchmarks.multi_fidelity [--data FOLDER] [--tasks 8] [--seeds 20] [--arms smac,random-top,tpe] [--into FILE] [--plot FILE]
     python -m benchmarks.multi_fidelity --trials experiments/nexception-cpu/records/trials.parquet --space nexception
 
 On LCBench's learning curves, or on recorded trials as `naxcli space from-trials` makes a space of them. An arm spends epochs: a promoted
 trial only those that its lower rung has not trained. Regret is that of the configuration with the least cost of those that have run to
 the highest fidelity, 1 being the median of 2,000 random configurations and 0 their best or better; without any it is 1. The table holds
-the mean over tasks and seeds with its 95 % bootstrap interval after 5, 10 and 20 full trainings' worth of epochs.
+the mean over tasks and seeds with its 95 % bootstrap interval after 5, 10 and 20 full trainings' worth of epochs; with --into, the same
+command goes on where an interrupted one ended, or with more seeds.
 
 Arms: `smac` (the default, a Gaussian process of all rungs), `smac-forest` (a forest of one rung), `smac-hyperband` (its brackets,
 which promote fewer), `ensemble`, all over LCBench's 2, 10 and 50 epochs or the recorded ones; `random`, in full; `random-top`, as many
@@ -26,13 +27,13 @@ import numpy as np
 
 from benchmarks import regret
 from benchmarks.regret import Objective, Step
-from benchmarks.results import keep
 from naxcli.search_space.domains import choices_of
 from naxcli.search_space.enumeration import sample_configs
 from naxcli.searchers import make_searcher
 from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS
 
-CHECKPOINTS = (5, 10, 20)  # full trainings
+CHECKPOINTS = (1, 2, 3, 5, 7, 10, 14, 20)  # full trainings
+SHOWN = (5, 10, 20)
 
 
 def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
@@ -55,13 +56,13 @@ def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
         spent = suggestion.fidelity - trained.get(suggestion.config_id, 0.0)
         trained[suggestion.config_id] = suggestion.fidelity
         asking.tell(suggestion, cost=objective.cost(suggestion.config, suggestion.fidelity))
-        yield spent, suggestion.config if suggestion.fidelity == highest else None
+        yield Step(spent, suggestion.config if suggestion.fidelity == highest else None)
 
 
 def random_search(objective: Objective, seed: int) -> Iterator[Step]:
     """Yield full trainings of random configurations."""
     for config in sample_configs(objective.space.configuration_space(seed), 10 * max(CHECKPOINTS), seed):
-        yield objective.ladder.max, config
+        yield Step(objective.ladder.max, config)
 
 
 def random_top(objective: Objective, seed: int) -> Iterator[Step]:
@@ -70,9 +71,9 @@ def random_top(objective: Objective, seed: int) -> Iterator[Step]:
     number = int(max(CHECKPOINTS) / 2 * high / low)
     configs = sample_configs(objective.space.configuration_space(seed), number, seed)
     short = [objective.cost(config, low) for config in configs]
-    yield from itertools.repeat((low, None), number)
+    yield from itertools.repeat(Step(low), number)
     for index in np.argsort(short, kind="stable"):
-        yield high - low, configs[index]
+        yield Step(high - low, configs[index])
 
 
 def tpe(objective: Objective, seed: int) -> Iterator[Step]:
@@ -91,7 +92,7 @@ def tpe(objective: Objective, seed: int) -> Iterator[Step]:
         trained, cost = 0.0, 0.0
         for fidelity in ladder.rungs():
             cost = objective.cost(config, fidelity)
-            yield fidelity - trained, config if fidelity == ladder.max else None
+            yield Step(fidelity - trained, config if fidelity == ladder.max else None)
             trained = fidelity
             trial.report(cost, int(fidelity))
             if fidelity < ladder.max and trial.should_prune():
@@ -133,9 +134,7 @@ def main() -> None:
     if "tpe" in arms and importlib.util.find_spec("optuna") is None:
         print("tpe is left out: Optuna is not installed (pip install naxcli[bench])", file=sys.stderr)
         arms.remove("tpe")
-    measured = regret.measure(arguments, arms, steps, at=CHECKPOINTS)
-    keep(arguments, **measured)
-    regret.print_table(arguments, measured["regrets"], at=CHECKPOINTS)
+    regret.report(arguments, regret.measure(arguments, arms, steps, at=CHECKPOINTS), at=SHOWN)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import spaces_lcbench as lcbench
-from benchmarks.results import add_json_option
+from benchmarks.cells import add_cell_options, measured_cells
+from benchmarks.results import add_json_option, keep
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space, load_space
 from naxcli.search_space.enumeration import sample_configs
@@ -35,10 +35,25 @@ NUM_RESAMPLES = 2_000
 
 LCBENCH_LADDER = FidelityRange(min=2, max=50, eta=5)
 
-Step = tuple[float, Config | None]  # epochs spent, and the configuration where they complete its full training
+
+class Step(NamedTuple):
+    """A trial of an arm.
+
+    Args:
+        epochs: That it spends.
+        config: Its configuration where they complete the full training, else None.
+        note: Kept beside the regrets; None for nothing.
+    """
+
+    epochs: float
+    config: Config | None = None
+    note: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Steps = Callable[[str, "Objective", int], Iterator[Step]]  # of an arm, an objective and a seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Objective:
     """What is searched.
 
@@ -102,62 +117,74 @@ def parser(description: str | None, *, seeds: int, arms: str) -> argparse.Argume
     options.add_argument("--space", help="space that --trials are of (default: the space.json beside them)")
     options.add_argument("--seeds", type=int, default=seeds)
     options.add_argument("--arms", default=arms)
+    options.add_argument("--plot", type=Path, help="picture that is drawn (needs matplotlib)")
     add_json_option(options)
+    add_cell_options(options)
     return options
 
 
-def objectives(arguments: argparse.Namespace) -> list[Objective]:
-    """Return what the options ask for."""
-    if arguments.trials is not None:
-        return [recorded_objective(arguments.trials, load_space(arguments.space) if arguments.space else None)]
-    if arguments.data is not None:
-        os.environ["LCBENCH"] = str(arguments.data)
-    return lcbench_objectives(arguments.tasks)
+@cache
+def objectives(data: Path | None, tasks: int, trials: Path | None, space: str | None) -> dict[str, Objective]:
+    """Return what the options of the same names ask for, by name."""
+    if data is not None:
+        os.environ["LCBENCH"] = str(data)
+    searched = (
+        lcbench_objectives(tasks)
+        if trials is None
+        else [recorded_objective(trials, load_space(space) if space else None)]
+    )
+    return {objective.name: objective for objective in searched}
 
 
-def measure(
-    arguments: argparse.Namespace,
-    arms: Sequence[str],
-    steps: Callable[[str, Objective, int], Iterator[Step]],
-    *,
-    at: Sequence[int],
-) -> dict[str, Any]:
-    """Return the names of the objectives, and the regrets of each arm, (num_objectives, num_seeds, len(at)).
+@cache
+def scale_of(objective: Objective) -> tuple[float, float]:
+    """Return the median and the least expected cost of random configurations."""
+    costs = objective.expected(sample_configs(objective.space.configuration_space(0), NUM_RANDOM, 1))
+    return float(np.median(costs)), float(costs.min())
+
+
+def measure(arguments: argparse.Namespace, arms: Sequence[str], steps: Steps, *, at: Sequence[int]) -> dict[str, Any]:
+    """Return the names of the objectives, and of each arm the regrets, (num_objectives, num_seeds, len(at)), and the notes.
 
     Args:
         arguments: of `parser`.
         arms: names.
-        steps: returns the trials of an arm for an objective and a seed.
+        steps: returns the trials of an arm for an objective and a seed; of a module, as worker processes call it.
         at: full trainings whose worth of epochs is spent.
     """
-    searched = objectives(arguments)
-    measured: dict[str, list[list[list[float]]]] = {arm: [] for arm in arms}
-    for objective in searched:
-        random = objective.expected(sample_configs(objective.space.configuration_space(0), NUM_RANDOM, 1))
-        scale = {"median": float(np.median(random)), "best": float(random.min())}
-        for arm in arms:
-            found = [regrets(steps(arm, objective, seed), objective, **scale, at=at) for seed in range(arguments.seeds)]
-            measured[arm].append(found)
-            means = np.mean(found, axis=0).round(3).tolist()
-            print(f"{objective.name}, {arm}: {means}", file=sys.stderr, flush=True)
-    return {"tasks": [objective.name for objective in searched], "regrets": measured}
+    where = (arguments.data, arguments.tasks, arguments.trials, arguments.space)
+    names, seeds = list(objectives(*where)), range(arguments.seeds)
+    cells = [(name, arm, seed) for seed in seeds for name in names for arm in arms]
+    found = measured_cells(arguments, cells, partial(search, where=where, steps=steps, at=tuple(at)))
+    return {
+        "tasks": names,
+        "at": list(at),
+        "regrets": {arm: [[found[name, arm, seed]["regrets"] for seed in seeds] for name in names] for arm in arms},
+        "notes": {
+            arm: [note for name in names for seed in seeds for note in found[name, arm, seed]["notes"]] for arm in arms
+        },
+    }
 
 
-def regrets(
-    trials: Iterator[Step], objective: Objective, *, median: float, best: float, at: Sequence[int]
-) -> list[float]:
-    """Return the normalised regret of some trials at each checkpoint."""
-    found: list[float] = []
+def search(cell: tuple[str, str, int], *, where: Any, steps: Steps, at: Sequence[int]) -> dict[str, list[Any]]:
+    """Return the normalised regrets of a search at each checkpoint, and the notes of its trials."""
+    name, arm, seed = cell
+    objective = objectives(*where)[name]
+    median, best = scale_of(objective)
+    regrets: list[float] = []
+    notes = []
     spent, lowest, reached = 0.0, np.inf, median
-    for epochs, config in trials:
-        spent += epochs
-        while len(found) < len(at) and spent > at[len(found)] * objective.ladder.max + 1e-9:
-            found.append(min(1.0, max(0.0, (reached - best) / (median - best))))
-        if len(found) == len(at):
+    for step in steps(arm, objective, seed):
+        spent += step.epochs
+        while len(regrets) < len(at) and spent > at[len(regrets)] * objective.ladder.max + 1e-9:
+            regrets.append(min(1.0, max(0.0, (reached - best) / (median - best))))
+        if len(regrets) == len(at):
             break
-        if config is not None and (cost := objective.cost(config, objective.ladder.max)) < lowest:
-            lowest, reached = cost, float(objective.expected([config])[0])
-    return found
+        if step.note is not None:
+            notes.append(step.note)
+        if step.config is not None and (cost := objective.cost(step.config, objective.ladder.max)) < lowest:
+            lowest, reached = cost, float(objective.expected([step.config])[0])
+    return {"regrets": regrets, "notes": notes}
 
 
 def interval(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
@@ -169,16 +196,43 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
-def print_table(
-    arguments: argparse.Namespace, measured: Mapping[str, list[list[list[float]]]], *, at: Sequence[int]
-) -> None:
-    """Print the mean of each arm at each checkpoint, with its interval."""
-    num_tasks = len(next(iter(measured.values())))
-    table = Table(title=f"normalised regret, {num_tasks} tasks x {arguments.seeds} seeds")
+def print_table(measured: Mapping[str, Any], *, at: Sequence[int]) -> None:
+    """Print the mean of each arm at some of the checkpoints, with its interval."""
+    num_seeds = len(next(iter(measured["regrets"].values()))[0])
+    table = Table(title=f"normalised regret, {len(measured['tasks'])} tasks x {num_seeds} seeds")
     for column in ("arm", *(f"after {number} trainings" for number in at)):
         table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm, values in measured.items():
+    for arm, values in measured["regrets"].items():
         rows = np.array(values)
-        cells = [interval(rows[:, :, index]) for index in range(len(at))]
+        cells = [interval(rows[:, :, measured["at"].index(number)]) for number in at]
         table.add_row(arm, *(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells))
-    Console().print(table)
+    Console(width=120).print(table)
+
+
+def plot(measured: Mapping[str, Any], path: Path) -> None:
+    """Draw the mean of each arm against full trainings, with its interval."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for arm, values in measured["regrets"].items():
+        rows = np.array(values)
+        means, lows, highs = zip(*(interval(rows[:, :, index]) for index in range(rows.shape[2])), strict=True)
+        (line,) = axes.plot(measured["at"], means, marker="o", markersize=3, label=arm)
+        axes.fill_between(measured["at"], lows, highs, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set(xlabel="epochs spent, in full trainings", ylabel="normalised regret", yscale="log")
+    axes.set_xlim(0, None)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def report(arguments: argparse.Namespace, measured: Mapping[str, Any], *, at: Sequence[int]) -> None:
+    """Print the table, and write what the options ask for."""
+    keep(arguments, **measured)
+    print_table(measured, at=at)
+    if arguments.plot is not None:
+        plot(measured, arguments.plot)

@@ -1,13 +1,15 @@
 """Warm start on LCBench: what a search gains from the results of a task that agrees, and loses by those of one that does not.
 
     python -m benchmarks.warm_start [--data FOLDER] [--tasks 8] [--seeds 20] [--earlier 60] [--evaluations 50]
+                                   [--into FILE]
 
 LCBench's seven hyperparameters are on a grid of 28,800 configurations, whose costs after 50 epochs are all known. For each task,
 the results of a search of `--earlier` trainings on another one are what a search starts from: of the task whose costs have the
 highest Spearman correlation with its own, and of the one that has the lowest. Against a search without a start, the table holds
 the rank of the best configuration so far as a share of the grid (median; the goal after 10 evaluations is 0.1 % with a task that
 agrees), its normalised regret (mean; 1 is the grid's median, 0 its best), and the paired difference in regret from the search without
-a start at the end, each with the 95 % bootstrap interval over seeds.
+a start at the end, each with the 95 % bootstrap interval over seeds. With --into, the same command goes on where an interrupted one
+ended, or with more seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from benchmarks import spaces_lcbench as lcbench
+from benchmarks.cells import add_cell_options, measured_cells
 from benchmarks.results import add_json_option, keep
 from naxcli.search_space.contract import Space
 from naxcli.search_space.earlier import EarlierResult, EarlierResults
@@ -36,6 +41,7 @@ from naxcli.searchers import FidelityRange, make_searcher
 
 EPOCHS = 50.0
 CHECKPOINTS = (10, 20, 50)
+ARMS = ("cold", "agreeing", "misleading")
 NUM_RESAMPLES = 2_000
 SOURCE_SEEDS = 1_000  # the search on the other task has other seeds
 GRID = {
@@ -118,42 +124,73 @@ def arguments_given() -> argparse.Namespace:
     parser.add_argument("--earlier", type=int, default=60, help="evaluations of the search on the other task")
     parser.add_argument("--evaluations", type=int, default=max(CHECKPOINTS))
     add_json_option(parser)
+    add_cell_options(parser)
     return parser.parse_args()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """What is known of all tasks.
+
+    Args:
+        enumeration: Of the grid.
+        costs: Per task, (num_configs,), by row of the enumeration.
+        agreement: Spearman's correlation of two tasks, (num_tasks, num_tasks), NaN on the diagonal.
+    """
+
+    enumeration: Enumeration
+    costs: Values
+    agreement: Values
+
+    def source(self, task: int, arm: str) -> int:
+        """Return the task whose results a search starts from."""
+        row = self.agreement[task]
+        return int(np.nanargmin(row) if arm == "misleading" else np.nanargmax(row))
+
+
+@cache
+def tables(data: Path | None) -> Tables:
+    if data is not None:
+        os.environ["LCBENCH"] = str(data)
+    enumeration = enumerate_configurations(configspace())
+    assert enumeration is not None
+    configs = [enumeration.config(row) for row in range(len(enumeration))]
+    costs = np.stack([lcbench.costs(configs, epochs=EPOCHS, task=task) for task in lcbench.tasks()])
+    agreement = np.array(spearmanr(costs, axis=1).statistic)
+    np.fill_diagonal(agreement, np.nan)
+    return Tables(enumeration=enumeration, costs=costs, agreement=agreement)
+
+
+def search(cell: tuple[str, str, int, int, int], *, data: Path | None) -> tuple[list[float], list[float]]:
+    """Return the shares and the regrets of a task, a start and a seed, with so many earlier evaluations and new ones."""
+    name, arm, seed, num_earlier, number = cell
+    known = tables(data)
+    names = list(lcbench.tasks())
+    task, earlier = names.index(name), []
+    if arm != "cold":
+        source = known.source(task, arm)
+        results = searched(known.enumeration, known.costs[source], seed=SOURCE_SEEDS + seed, number=num_earlier)
+        earlier = [EarlierResults(source=names[source], results=tuple(results))]
+    results = searched(known.enumeration, known.costs[task], seed=seed, number=number, earlier=earlier)
+    return ranks_and_regrets(results, known.costs[task])
 
 
 def main() -> None:
     """Measure and print the table."""
     arguments = arguments_given()
-    if arguments.data is not None:
-        os.environ["LCBENCH"] = str(arguments.data)
-    everything = list(lcbench.tasks())
+    known = tables(arguments.data)
+    everything, seeds = list(lcbench.tasks()), range(arguments.seeds)
     tasks = everything[:: len(everything) // arguments.tasks][: arguments.tasks]
-    table = enumerate_configurations(configspace())
-    assert table is not None
-    configs = [table.config(row) for row in range(len(table))]
-    costs = np.stack([lcbench.costs(configs, epochs=EPOCHS, task=task) for task in everything])
-    agreement = np.array(spearmanr(costs, axis=1).statistic)
-    np.fill_diagonal(agreement, np.nan)
-    ranks: dict[str, list[list[list[float]]]] = {"cold": [], "agreeing": [], "misleading": []}
-    regrets: dict[str, list[list[list[float]]]] = {arm: [] for arm in ranks}
-    for task, arm in itertools.product(map(everything.index, tasks), ranks):
-        source = int(np.nanargmin(agreement[task]) if arm == "misleading" else np.nanargmax(agreement[task]))
-        found = []
-        for seed in range(arguments.seeds):
-            earlier = []
-            if arm != "cold":
-                results = searched(table, costs[source], seed=SOURCE_SEEDS + seed, number=arguments.earlier)
-                earlier = [EarlierResults(source=everything[source], results=tuple(results))]
-            results = searched(table, costs[task], seed=seed, number=arguments.evaluations, earlier=earlier)
-            found.append(ranks_and_regrets(results, costs[task]))
-        ranks[arm].append([shares for shares, _ in found])
-        regrets[arm].append([values for _, values in found])
-        correlation = "" if arm == "cold" else f" (correlation {agreement[task, source]:.2f})"
-        print(
-            f"task {everything[task]}, {arm}{correlation}: median shares {np.median(ranks[arm][-1], axis=0).round(5).tolist()}, "
-            f"mean regrets {np.mean(regrets[arm][-1], axis=0).round(4).tolist()}",
-            file=sys.stderr,
-        )
+    numbers = (arguments.earlier, arguments.evaluations)
+    cells = [(task, arm, seed, *numbers) for seed in seeds for task in tasks for arm in ARMS]
+    found = measured_cells(arguments, cells, partial(search, data=arguments.data))
+    ranks, regrets = (
+        {arm: [[found[task, arm, seed, *numbers][index] for seed in seeds] for task in tasks] for arm in ARMS}
+        for index in (0, 1)
+    )
+    for task, arm in itertools.product(tasks, ARMS[1:]):
+        row = everything.index(task)
+        print(f"task {task}, {arm}: correlation {known.agreement[row, known.source(row, arm)]:.2f}", file=sys.stderr)
     keep(arguments, tasks=tasks, ranks=ranks, regrets=regrets)
     print_table(ranks, regrets, num_tasks=len(tasks), num_seeds=arguments.seeds)
 
