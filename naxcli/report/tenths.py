@@ -31,11 +31,11 @@ def table(data: ReportData) -> Table:
         caption="The best, the middle and the worst 10 % of the configurations",
         columns=[
             Column(title="Tenth", text=lambda row: row["tenth"].capitalize()),
-            Column(title="Configurations", text=lambda row: whole(row["num_configs"]), is_numeric=True),
+            Column(title="n", text=lambda row: whole(row["num_configs"]), is_numeric=True),
             *(Column(title=_QUANTITIES[name][0], text=_cell(name), is_numeric=True) for name in shown),
         ],
         rows=rows,
-        note="Mean ± standard deviation over the configurations, by cost at the highest fidelity; repeats of one are averaged first.",
+        note="Mean ± standard deviation over n configurations, by cost at the highest fidelity; repeats of one are averaged first.",
         empty="n/a: fewer than ten configurations have succeeded at the highest fidelity",
         empty_on=MARKDOWN,
     )

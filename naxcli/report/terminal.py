@@ -19,6 +19,7 @@ from naxcli.report.text import plain, sentence
 
 WIDE_COLUMNS = 100
 BAR_WIDTH = 12
+SHORT_TEXT = 12  # characters that a cell never folds
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -111,7 +112,8 @@ def print_table(console: Console, table: Table) -> None:
         expand=False,
     )
     for column in columns:
-        _add_column(shown, column)
+        longest = max(len(column.text(row)) for row in table.rows)
+        _add_column(shown, column, is_whole=column.is_numeric or longest <= SHORT_TEXT)
         if is_wide and column.has_bar:
             shown.add_column(RichText(""), no_wrap=True)
     for row in table.rows:
@@ -127,11 +129,11 @@ def print_table(console: Console, table: Table) -> None:
     console.print()
 
 
-def _add_column(shown: RichTable, column: Column) -> None:
+def _add_column(shown: RichTable, column: Column, *, is_whole: bool) -> None:
     shown.add_column(
         _safe(column.title),
         justify="right" if column.is_numeric else "left",
-        no_wrap=column.is_numeric,
+        no_wrap=is_whole,
         overflow="fold",
     )
 

@@ -46,6 +46,17 @@ def with_summary(data: ReportData, **changes: object) -> ReportData:
     return dataclasses.replace(data, summary={**data.summary, **changes})
 
 
+def test_short_texts_are_whole_words_in_a_table_as_wide_as_the_terminal(data: ReportData) -> None:
+    spread = {"mean": 0.1774, "std": 0.0013}
+    sizes = {"num_params": {"mean": 307_000, "std": 73_900}, "flops": {"mean": 3_660_000, "std": 1_060_000}}
+    tenths = [
+        {"tenth": tenth, "num_configs": 10, "val_accuracy": spread, "cost": spread, **sizes, "profiles": {}}
+        for tenth in ("top", "middle", "bottom")
+    ]
+    lines = printed(with_summary(data, tenths=tenths), width=80).splitlines()
+    assert [line.split()[0] for line in lines if "307k ± 73.9k" in line] == ["Top", "Middle", "Bottom"]
+
+
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_line_is_wider_than_the_terminal(run: str, width: int) -> None:
