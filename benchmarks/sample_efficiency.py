@@ -17,6 +17,7 @@ import random
 import sys
 import tempfile
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -155,11 +156,10 @@ def measure(names: Sequence[str], *, num_seeds: int, num_workers: int) -> dict[s
         return float(objective(config, fidelity=1.0, seed=0)["cost"])  # type: ignore[index]
 
     costs = {identity(config): evaluate(config) for config in all_configs(space.configuration_space(0))}
-    in_order = sorted(costs, key=costs.__getitem__)
-    ranks = {config: rank for rank, config in enumerate(in_order)}
+    in_order = sorted(costs.values())
 
     def rank_of(config: Config) -> int:
-        return ranks[identity(config)]
+        return bisect_left(in_order, costs[identity(config)])  # of equals, that of the first
 
     measured = {}
     for name in names:

@@ -21,7 +21,7 @@ from pathlib import Path
 from naxcli import {imports}
 
 SPACE = space_from_trials(
-    Path(__file__).parent / {path},
+    {path},
     name={name},{space}
     content_hash={content_hash},
 )
@@ -45,6 +45,7 @@ def write_space_from_trials(trials: Path, out: Path, *, name: str, space: Space 
     check_target(out, is_folder=False)
     benchmark = read_benchmark(trials, space=space)
     benchmark.as_space(name, like=space)  # refuses a name that no space may have
+    folder = out.resolve().parent
     text = _TEMPLATE.format(
         name=json.dumps(name),
         num_configs=benchmark.num_configs,
@@ -52,9 +53,20 @@ def write_space_from_trials(trials: Path, out: Path, *, name: str, space: Space 
         fidelities=", ".join(f"{fidelity:g}" for fidelity in benchmark.fidelities),
         ladder=benchmark.ladder,
         imports="space_from_trials" if space is None else "load_space, space_from_trials",
-        path=json.dumps(os.path.relpath(trials.resolve(), out.resolve().parent)),
-        space="" if space is None else f"\n    space=load_space({json.dumps(space.origin)}),",
+        path=_path_in_file(trials, folder),
+        space="" if space is None else f"\n    space=load_space({_reference_in_file(space, folder)}),",
         content_hash=json.dumps(benchmark.content_hash),
     )
     write_file(out, text)
     return benchmark
+
+
+def _path_in_file(path: Path, folder: Path) -> str:
+    """Return the code for a path, as seen from the folder of the file, so that both can move together."""
+    return f"Path(__file__).parent / {json.dumps(os.path.relpath(path.resolve(), folder))}"
+
+
+def _reference_in_file(space: Space, folder: Path) -> str:
+    """Return the code for what a space is loaded by."""
+    is_file = space.origin.endswith(".py")
+    return f"str({_path_in_file(Path(space.origin), folder)})" if is_file else json.dumps(space.origin)

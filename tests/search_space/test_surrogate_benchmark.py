@@ -106,6 +106,29 @@ def test_the_written_file_is_a_space_wherever_its_folder_goes(tmp_path: Path) ->
     assert space_digest(load_space(str(moved / "bench.py"))) == digest
 
 
+def test_a_space_of_a_file_beside_the_trials_moves_with_them(tmp_path: Path) -> None:
+    trials = write_trials(tmp_path / "run")
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from pathlib import Path\n"
+        "from ConfigSpace import ConfigurationSpace\n"
+        "from naxcli import Space\n\n\n"
+        "def configspace(seed=None):\n"
+        "    space = ConfigurationSpace.from_json(Path(__file__).parent / 'run' / 'space.json')\n"
+        "    space.seed(seed)\n"
+        "    return space\n\n\n"
+        "def evaluate(config, *, fidelity, seed):\n"
+        "    return 0.0\n\n\n"
+        'SPACE = Space(name="own", configspace=configspace, evaluate=evaluate)\n'
+    )
+    write_space_from_trials(trials, tmp_path / "bench.py", name="bench", space=load_space(str(own)))
+    assert str(tmp_path) not in (tmp_path / "bench.py").read_text()
+    (other := tmp_path / "other").mkdir()
+    for name in ("own.py", "bench.py", "run"):
+        (tmp_path / name).rename(other / name)
+    assert load_space(str(other / "bench.py")).name == "bench"
+
+
 def test_the_space_of_the_trials_keeps_what_it_knows_beside_its_configurations(trials: Path) -> None:
     def build(config: Any, **sizes: Any) -> None:
         """No network is needed."""
