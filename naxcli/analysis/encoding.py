@@ -122,6 +122,13 @@ class Encoding:
             start += width
         return domains
 
+    def uniform_rows(self, number: int, rng: np.random.Generator) -> Floats:
+        """Return rows of vectors, (number, num_hyperparameters), drawn from the uniform product of all domains, repaired."""
+        rows = np.repeat(self.defaults[None], number, axis=0)
+        for domain in self.domains:
+            rows[:, domain.index] = rng.random(number) if domain.values is None else rng.choice(domain.values, number)
+        return self.repair(rows)
+
     def varied(self, vectors: Floats, *, incumbent: Floats) -> Encoding:
         """Return the encoding of the hyperparameters that had at least two values in some trials; the others are constants.
 

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
 
-from naxcli.analysis.encoding import Encoding, Floats
+from naxcli.analysis.encoding import Floats
 from naxcli.analysis.importance import Estimate, Key, Question
 from naxcli.analysis.shares import Decomposer, Decomposition, SampledDecomposer
 from naxcli.analysis.surrogate import Functions, Scales, Surrogate
@@ -70,7 +70,7 @@ def posterior_intervals(
     rng = np.random.default_rng(seed)
     rows = _rows(question)
     decompose = _decomposition(question, surrogate, rows, seed=seed)
-    space = space_rows(question.encoding, rng)
+    space = question.encoding.uniform_rows(NUM_SPACE_ROWS, rng)
     num_scales = -(-num_draws // DRAWS_PER_SCALES)
     num_functions = FUNCTIONS_PER_DRAW * DRAWS_PER_SCALES
     draws = list(zip(surrogate.draw_scales(num_scales, rng), rng.spawn(num_scales), strict=True))
@@ -131,16 +131,6 @@ def _rows(question: Question) -> dict[str, Floats]:
     if question.tuning is not None:
         rows["tunability"] = question.tuning.rows
     return rows
-
-
-def space_rows(encoding: Encoding, rng: np.random.Generator) -> Floats:
-    """Return rows drawn from the uniform product of all domains, repaired."""
-    rows = np.repeat(encoding.defaults[None], NUM_SPACE_ROWS, axis=0)
-    for domain in encoding.domains:
-        rows[:, domain.index] = (
-            rng.random(NUM_SPACE_ROWS) if domain.values is None else rng.choice(domain.values, NUM_SPACE_ROWS)
-        )
-    return encoding.repair(rows)
 
 
 def _local(question: Question, predictions: Mapping[str, Floats], decoys: Decoys) -> dict[Key, Interval]:

@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 
 from naxcli.analysis.basis import Basis, basis
 from naxcli.analysis.cost_scale import CostScale, scales_of
+from naxcli.analysis.crowding import spread_out
 from naxcli.analysis.encoding import Encoding, Floats, Parts
 from naxcli.analysis.forest import COST_DIGITS
 
@@ -127,7 +128,7 @@ class Surrogate:
         self.bases = tuple(basis(domain) for domain in encoding.domains)
         taken = _taken(len(costs), MAX_TRIALS, rng)
         self.features = self.features_of(vectors[taken])
-        fitted = _taken(len(taken), MAX_FITTED_TRIALS, rng)
+        fitted = spread_out(encoding, vectors[taken], at_most=MAX_FITTED_TRIALS, rng=rng)
         self.fitted_features = [columns[fitted] for columns in self.features]
         self._kernels = np.stack([_kernel(b, x, x) for b, x in zip(self.bases, self.fitted_features, strict=True)])
         with_interactions, without = (

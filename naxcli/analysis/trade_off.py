@@ -22,12 +22,12 @@ from naxcli.analysis.intervals import (
     DRAWS_PER_SCALES,
     FUNCTIONS_PER_DRAW,
     MIN_TRIALS,
+    NUM_SPACE_ROWS,
     SPACE,
     Decoys,
     Interval,
     interval_of,
     is_away,
-    space_rows,
     with_interval,
 )
 from naxcli.analysis.request import Request
@@ -128,7 +128,7 @@ class _Posterior:
         # A stream of random numbers for each objective: of the same one, their functions would err together.
         streams = np.random.default_rng(seed).spawn(len(surrogates))
         drawn = [
-            _drawn(surrogate, decomposer.rows, space_rows(encoding, rng), num_draws=num_draws, rng=rng)
+            _drawn(surrogate, decomposer.rows, encoding.uniform_rows(NUM_SPACE_ROWS, rng), num_draws=num_draws, rng=rng)
             for surrogate, rng in zip(surrogates, streams, strict=True)
         ]
         decoys = [Decoys(surrogate, rng) for surrogate, rng in zip(surrogates, streams, strict=True)]
