@@ -6,7 +6,7 @@ hyperparameter is log (numeric), NaN where inactive. All work on many configurat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,7 @@ class Encoding:
         configuration_space: the space.
         fixed: hyperparameter -> the only code it ever has; it counts as a constant.
         defaults: (num_hyperparameters,) codes that `repair` gives to what becomes active; the space's defaults if None.
+        left_out: hyperparameter -> codes that it never has; they are no values of its domain.
     """
 
     def __init__(
@@ -87,10 +88,12 @@ class Encoding:
         *,
         fixed: Mapping[str, float] | None = None,
         defaults: Floats | None = None,
+        left_out: Mapping[str, Floats] | None = None,
     ) -> None:
         self.configuration_space = configuration_space
         self.names: tuple[str, ...] = tuple(configuration_space)
         self.fixed: Mapping[str, float] = fixed or {}
+        self.left_out: Mapping[str, Floats] = left_out or {}
         self.defaults: Floats = _default_codes(configuration_space) if defaults is None else defaults
         self.domains: tuple[Domain, ...] = tuple(self._domains())
         self.num_columns = self.domains[-1].columns.stop if self.domains else 0
@@ -105,10 +108,12 @@ class Encoding:
             is_conditional = bool(self.configuration_space.parents_of[name])
             kind = _kind(hyperparameter)
             values = legal_codes(hyperparameter)
+            if values is not None and name in self.left_out:
+                values = np.setdiff1d(values, self.left_out[name])
             width = 1
-            if kind == "categorical" and (len(hyperparameter.choices) > 2 or is_conditional):
+            if kind == "categorical" and values is not None and (len(values) > 2 or is_conditional):
                 # Two choices that are always active need one column only: a second would say the same.
-                width = len(hyperparameter.choices) + is_conditional
+                width = len(values) + is_conditional
             domains.append(
                 Domain(
                     name=name,
@@ -129,7 +134,7 @@ class Encoding:
             rows[:, domain.index] = rng.random(number) if domain.values is None else rng.choice(domain.values, number)
         return self.repair(rows)
 
-    def varied(self, vectors: Floats, *, incumbent: Floats) -> Encoding:
+    def varied(self, vectors: Floats, *, incumbent: Floats, merged: Collection[str] = ()) -> Encoding:
         """Return the encoding of the hyperparameters that had at least two values in some trials; the others are constants.
 
         Nothing can be learned about what never varied. A child that was switched on and off, always with the same value, never varied
@@ -138,6 +143,7 @@ class Encoding:
         Args:
             vectors: (num_trials, num_hyperparameters) rows of the trials.
             incumbent: the row that neighbours and paths are about, whose values the constants have there.
+            merged: choices (`name=value`) that are other names of what another choice names; those that no trial had are left out.
         """
         fixed = {}
         for domain in self.domains:
@@ -147,7 +153,19 @@ class Encoding:
                 fixed[domain.name] = float(seen[0]) if len(seen) else float(self.defaults[domain.index])
         is_taken = np.isin(self.names, list(fixed)) & ~np.isnan(incumbent)
         seen_defaults = np.array([fixed.get(name, code) for name, code in zip(self.names, self.defaults, strict=True)])
-        return Encoding(self.configuration_space, fixed=fixed, defaults=np.where(is_taken, incumbent, seen_defaults))
+        defaults = np.where(is_taken, incumbent, seen_defaults)
+        left_out = {
+            domain.name: self._unseen(domain, np.vstack([vectors, incumbent, defaults]), merged)
+            for domain in self.domains
+        }
+        return Encoding(self.configuration_space, fixed=fixed, defaults=defaults, left_out=left_out)
+
+    def _unseen(self, domain: Domain, vectors: Floats, merged: Collection[str]) -> Floats:
+        """Return the codes of merged choices that none of the rows has."""
+        if domain.kind != "categorical" or domain.values is None:
+            return np.empty(0)
+        unseen = np.setdiff1d(domain.values, vectors[:, domain.index])
+        return np.array([code for code in unseen if f"{domain.name}={self.value(domain.name, code)}" in merged])
 
     def start(self, default: Floats) -> Floats:
         """Return the default (a vector row) with the encoding's values for all that is fixed, repaired."""

@@ -89,7 +89,7 @@ def answer(
     """
     order = np.lexsort([costs, *np.nan_to_num(vectors, nan=-1.0).T])
     vectors, costs = vectors[order], costs[order]
-    encoding = request.encoding.varied(vectors, incumbent=request.incumbent)
+    encoding = request.encoding.varied(vectors, incumbent=request.incumbent, merged=request.merged)
     entry = {"fidelity": fidelity, **_basis(vectors, costs, request, encoding, failures), "survivors_of": survivors_of}
     if entry["note"] is not None:
         nothing = Measured(fidelity=fidelity, estimates={}, draws={})

@@ -210,7 +210,7 @@ def _grid(encoding: Encoding, domain: Domain, codes: Floats) -> tuple[int, Count
     """Return the number of steps of a hyperparameter's grid, and the step of each vector code."""
     if domain.kind != "numeric":
         assert domain.values is not None
-        return len(domain.values), codes.astype(np.intp)
+        return len(domain.values), np.searchsorted(domain.values, codes)
     hyperparameter = encoding.configuration_space[domain.name]
     assert isinstance(hyperparameter, NumericalHyperparameter)
     num_values = hyperparameter.size

@@ -70,7 +70,7 @@ def _scaled(values: Floats) -> Floats:
 
 
 def _by_weight(vectors: Floats, objectives: list[Floats], request: Request) -> list[dict[str, Any]]:
-    encoding = request.encoding.varied(vectors, incumbent=request.incumbent)
+    encoding = request.encoding.varied(vectors, incumbent=request.incumbent, merged=request.merged)
     measure = make_measure(encoding, {}, seed=request.seed)
     posterior = None
     if request.num_draws > 0 and not request.is_exact:

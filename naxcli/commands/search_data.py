@@ -67,7 +67,7 @@ def data_of_run(
     Args:
         run: Directory of the run.
         space: Its space.
-        on_test: Whether the test set is measured on, and everything else trained on.
+        on_test: Whether the test set is measured on, and everything else trained on, or as many images of every class as in the run.
         data_root: Folder of the data sets; None is the run's.
         skip_corrupt: Whether image files that cannot be read are left out, as the run may do.
     """

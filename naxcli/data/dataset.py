@@ -97,22 +97,27 @@ class Dataset:
                 parts[f"{name}_labels"] = labels[indices]
         return dataclasses.replace(self, **parts)
 
-    def with_test_as_validation(self) -> Dataset:
+    def with_test_as_validation(self, *, trains_on_validation: bool = True) -> Dataset:
         """Return the dataset that trains on training and validation images and validates on the test split.
 
         For confirmation and final training only: a search never sees it.
+
+        Args:
+            trains_on_validation: Whether the validation images join the training images. Where a study limits these, they
+                would be many more than the search trained on.
 
         Raises:
             NaxcliError: If the test split was not loaded.
         """
         if self.test_images is None or self.test_labels is None:
             raise NaxcliError(f"the test split of {self.name} was not loaded")
+        measured = dataclasses.replace(self, validation_images=self.test_images, validation_labels=self.test_labels)
+        if not trains_on_validation:
+            return measured
         return dataclasses.replace(
-            self,
+            measured,
             train_images=_joined(self.train_images, self.validation_images),
             train_labels=torch.cat([self.train_labels, self.validation_labels]),
-            validation_images=self.test_images,
-            validation_labels=self.test_labels,
         )
 
 

@@ -450,4 +450,6 @@ def load_data(request: DataRequest) -> Any:
         skip_corrupt=request.skip_corrupt,
         is_streaming=request.is_streaming,
     )
-    return dataset.with_test_as_validation() if request.on_test else dataset
+    if not request.on_test:
+        return dataset
+    return dataset.with_test_as_validation(trains_on_validation=request.images_per_class is None)

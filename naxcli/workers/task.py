@@ -23,7 +23,8 @@ class DataRequest:
         validation_fraction: Share of every class held out for validation.
         images_per_class: Training images of every class; None is all.
         image_size: Side in pixels that images are resized to; None keeps the source's own.
-        on_test: Whether to train on training and validation images together and measure on the test split; a search
+        on_test: Whether to train on training and validation images together (where `images_per_class` limits them, on the
+            training images alone) and measure on the test split; a search
             never does.
         skip_corrupt: Whether unreadable image files are left out rather than refused.
         is_streaming: Whether images are read each time they are used rather than kept in memory.

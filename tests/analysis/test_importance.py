@@ -286,6 +286,37 @@ def test_a_value_whose_trials_all_failed_is_told_from_one_that_was_never_tried()
     assert "at fidelity 9: never tried: c=s" in summary["warnings"]
 
 
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_another_name_of_a_choice_is_no_choice(position: int) -> None:
+    """A choice that no trial can have would make every interval of its hyperparameter as wide as if it were unknown."""
+    choices = ["relu", "gelu", "elu"]
+
+    def space_with(names: list[str]) -> ConfigurationSpace:
+        space = ConfigurationSpace()
+        space.add(
+            Categorical("activation", names, default="relu"), Categorical("other", [0, 1, 2]), Float("lr", (0, 1))
+        )
+        return space
+
+    def cost(config: dict[str, Any]) -> float:
+        return float(0.5 - 0.1 * (config["activation"] == "elu") + 0.05 * config["other"] * config["lr"])
+
+    frame = sample(space_with(choices), 60, cost)
+    kept = {"bootstrap": 20, "at": 9.0}
+    without = summarise(frame, space_with(choices), **kept)
+    named = [*choices[:position], "celu", *choices[position:]]
+    merged = summarise(frame, space_with(named), merged=["activation=celu"], **kept)
+    unknown = summarise(frame, space_with(named), **kept)
+
+    def widths(summary: dict[str, Any]) -> float:
+        row = next(row for row in at_highest(summary)["lpi"] if row["name"] == "activation")
+        return float(row["high"] - row["low"])
+
+    for method in ("lpi", "fanova", "ped_anova", "tunability", "shapley"):
+        assert at_highest(merged)[method] == at_highest(without)[method], method
+    assert widths(merged) < widths(unknown)
+
+
 def test_partial_dependence_stops_where_the_trials_do() -> None:
     space = ConfigurationSpace()
     space.add(
