@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from naxcli.commands.network_sizes import NetworkSizes, network_sizes
-from naxcli.commands.select import Selection, select
+from naxcli.commands.select import BEST, Selection, select
 from naxcli.errors import NaxcliError
 from naxcli.export import FORMATS, Exported, ExportRequest, check_export, export_network
 from naxcli.export.provenance import describe_speed
+from naxcli.records.database import Records
+from naxcli.records.directory import RunDirectory
+from naxcli.records.incumbent import find_incumbent
+from naxcli.records.trial import ConfigValue
 from naxcli.search_space.networks import REDUCED
 from naxcli.settings.units import counted, format_count, parse_count
 
@@ -24,7 +28,7 @@ class ExportCommand:
     """What the user asked for; None is left to the selection. The fields are the flags of `naxcli export`."""
 
     run: str | None = None
-    trial: str = "best"
+    trial: str = BEST
     config: str | None = None
     space: str | None = None
     out: str | None = None
@@ -88,8 +92,22 @@ def _lines(command: ExportCommand, selection: Selection, exported: Exported, cha
         )
     if exported.max_difference is not None:
         yield f"loaded back: outputs agree within {exported.max_difference:.1e}"
+    if selection.run is not None and command.trial == BEST:
+        yield from _better_confirmed(selection.run, selection.config)
     for path in exported.files:
         yield f"wrote {path}"
+
+
+def _better_confirmed(run: RunDirectory, config: Mapping[str, ConfigValue]) -> Iterator[str]:
+    """Yield which other trial is the best one that `naxcli confirm` retrained, if that is so."""
+    verdict = run.read_json(run.confirmation_file).get("verdict") or {}
+    better = verdict.get("config")
+    if better is None or better == dict(config):
+        return
+    with Records.open(run) as records:
+        incumbent = find_incumbent(item for item in records.finished() if dict(item.trial.config) == better)
+    if incumbent is not None:
+        yield f"note: retrained by naxcli confirm, trial {incumbent.trial.trial_id} came out better: --trial {incumbent.trial.trial_id}"
 
 
 def _check_flags(command: ExportCommand) -> None:

@@ -21,6 +21,7 @@ from naxcli.search_space.recorded import load_recorded_space
 from naxcli.settings.units import counted
 
 PROGRAM_SUFFIXES = (".onnx", ".pt2")
+BEST = "best"  # the trial that is the incumbent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +209,7 @@ def _select_trial(run: RunDirectory, trial: str, named_space: str | None) -> Sel
 
 def _find_trial(run: RunDirectory, finished: list[FinishedTrial], trial: str) -> FinishedTrial:
     by_id = {item.trial.trial_id: item for item in finished}
-    if trial == "best":
+    if trial == BEST:
         incumbent = find_incumbent(finished)
         if incumbent is None:
             raise NaxcliError(

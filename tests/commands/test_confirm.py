@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,31 @@ def test_winners_and_references_are_trained_with_the_same_fresh_seeds(run: Path,
 def test_a_run_from_elsewhere_needs_its_space_named(run: Path) -> None:
     done = naxcli("confirm", run)
     assert done.returncode == 2 and "--space" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_export_of_the_best_says_which_trial_was_confirmed_to_be_better(
+    run: Path, tiny_space: Path, tmp_path: Path
+) -> None:
+    done = naxcli("confirm", run, "--space", tiny_space, "--top", "2", "--seeds", "2", "--workers", "1", "--json")
+    found = json.loads(done.stdout)
+    configs = {row["name"]: row["config"] for row in found["results"]}
+    export = [
+        "export",
+        run,
+        "--space",
+        tiny_space,
+        "--format",
+        "config",
+        "--overwrite",
+        "--out",
+        tmp_path / "network.json",
+    ]
+    for winner, is_told in (("top 1", False), ("top 2", True)):
+        found["verdict"] = {**found["verdict"], "winner": winner, "config": configs[winner]}
+        (run / "confirmation.json").write_text(json.dumps(found))
+        exported = naxcli(*export)
+        assert exported.returncode == 0, exported.stderr
+        told = re.findall(r"trial (\d+) came out better: --trial \1", exported.stdout + exported.stderr)
+        assert bool(told) == is_told
+    assert naxcli(*export, "--trial", told[0]).returncode == 0
+    assert json.loads((tmp_path / "network.json").read_text())["config"] == configs["top 2"]
