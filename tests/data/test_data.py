@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -20,6 +21,8 @@ from naxcli.data.dataset import Dataset, channel_statistics, load_dataset
 from naxcli.data.sources import describe_dataset, known_names, load_split
 from naxcli.data.splits import stratified_split
 from naxcli.errors import ExitCode, NaxcliError
+from naxcli.workers.evaluate import load_data
+from naxcli.workers.task import DataRequest
 from tests.command_line import naxcli
 
 
@@ -78,6 +81,21 @@ def test_confirmation_trains_on_everything_but_the_test_part(tmp_path: Path) -> 
     dataset = load("digits", tmp_path, with_test=True).with_test_as_validation()
     assert len(dataset.train_labels) == 1438
     assert dataset.validation_images is dataset.test_images
+
+
+@pytest.mark.parametrize(("images_per_class", "num_training"), [(None, 1438), (5, 50)])
+def test_confirmation_trains_on_no_more_images_than_a_limited_search(
+    tmp_path: Path, images_per_class: int | None, num_training: int
+) -> None:
+    request = DataRequest(
+        name="digits", root=str(tmp_path), split_seed=0, validation_fraction=0.2, images_per_class=images_per_class
+    )
+    searched = load_data(request)
+    confirmed = load_data(dataclasses.replace(request, on_test=True))
+    assert len(confirmed.train_labels) == num_training
+    assert confirmed.validation_images is confirmed.test_images
+    if images_per_class is not None:
+        assert torch.equal(confirmed.train_images, searched.train_images)
 
 
 def test_another_split_seed_gives_another_split_of_the_same_content(tmp_path: Path) -> None:
