@@ -13,7 +13,7 @@ from scipy.linalg import cho_solve, cholesky
 from naxcli.analysis.encoding import Floats
 from naxcli.analysis.importance import Estimate, Key, Question
 from naxcli.analysis.shares import Decomposer, Decomposition, SampledDecomposer
-from naxcli.analysis.surrogate import Functions, Scales, Surrogate
+from naxcli.analysis.surrogate import Functions, Scales, Surrogate, fit_surrogates
 
 CONFIDENCE = 0.95
 # Of a hundred draws that are asked for, ten share their scales; each stands for four functions, which cost next to nothing.
@@ -66,19 +66,19 @@ def posterior_intervals(
     """
     if len(costs) < MIN_TRIALS:
         return {}
-    surrogate = Surrogate(question.encoding, vectors, costs, seed=seed)
+    surrogates = fit_surrogates(question.encoding, vectors, costs, seed=seed)
     rng = np.random.default_rng(seed)
     rows = _rows(question)
-    decompose = _decomposition(question, surrogate, rows, seed=seed)
+    decompose = _decomposition(question, surrogates, rows, seed=seed)
     space = question.encoding.uniform_rows(NUM_SPACE_ROWS, rng)
-    num_scales = -(-num_draws // DRAWS_PER_SCALES)
     num_functions = FUNCTIONS_PER_DRAW * DRAWS_PER_SCALES
-    draws = list(zip(surrogate.draw_scales(num_scales, rng), rng.spawn(num_scales), strict=True))
+    draws = _draws(surrogates, -(-num_draws // DRAWS_PER_SCALES), rng)
 
-    def draw(given: tuple[Scales, np.random.Generator]) -> tuple[Functions, Decomposition | None]:
-        scales = surrogate.draw_pairs(given[0], given[1])
-        functions = surrogate.draw(scales, rows, space, num_draws=num_functions, rng=given[1])
-        return functions, decompose(functions)
+    def draw(given: tuple[Surrogate, Scales, np.random.Generator]) -> tuple[dict[str, Floats], Decomposition | None]:
+        surrogate, scales, rng = given
+        functions = surrogate.draw(surrogate.draw_pairs(scales, rng), rows, space, num_draws=num_functions, rng=rng)
+        costs = {name: surrogate.cost_scale.costs(values) for name, values in functions.predictions.items()}
+        return costs, decompose(functions, costs)
 
     drawn = []
     # Array arithmetic lets go of the interpreter, so threads are enough, and the order of results is that of the draws.
@@ -90,32 +90,42 @@ def posterior_intervals(
                     progress(min(number * DRAWS_PER_SCALES, num_draws), num_draws)
         finally:
             pool.shutdown(cancel_futures=True)
-    predictions = {
-        name: surrogate.cost_scale.costs(np.concatenate([functions.predictions[name] for functions, _ in drawn]))
-        for name in rows
-        if name != SPACE
-    }
-    decoys = Decoys(surrogate, rng)
+    predictions = {name: np.concatenate([costs[name] for costs, _ in drawn]) for name in rows if name != SPACE}
+    decoys = Decoys(surrogates[0], rng)
     intervals = _local(question, predictions, decoys) | _along_paths(question, predictions)
     intervals |= _of_tuning(question, predictions, decoys)
     return intervals | _global([found for _, found in drawn if found is not None], question, decoys)
 
 
+def _draws(
+    surrogates: Sequence[Surrogate], number: int, rng: np.random.Generator
+) -> list[tuple[Surrogate, Scales, np.random.Generator]]:
+    """Return surrogates with scales drawn for them, each with random numbers of its own.
+
+    Every second one is of the most probable scale of the costs, and the others share the rest: which scale fits is known from the many
+    costs, but shares of the variance are those of the few that lie far above them.
+    """
+    others = surrogates[1:] or surrogates
+    turns = [surrogates[0] if turn % 2 == 0 else others[turn // 2 % len(others)] for turn in range(number)]
+    scales = {id(each): iter(each.draw_scales(turns.count(each), rng)) for each in surrogates}
+    return [(each, next(scales[id(each)]), stream) for each, stream in zip(turns, rng.spawn(number), strict=True)]
+
+
 def _decomposition(
-    question: Question, surrogate: Surrogate, rows: dict[str, Floats], *, seed: int
-) -> Callable[[Functions], Decomposition | None]:
-    """Return what finds the effects of drawn functions; where it needs their values all over the space, these join the rows."""
+    question: Question, surrogates: Sequence[Surrogate], rows: dict[str, Floats], *, seed: int
+) -> Callable[[Functions, Mapping[str, Floats]], Decomposition | None]:
+    """Return what finds the effects of drawn functions; where it needs their costs all over the space, these join the rows."""
     if question.measure is None:
-        return lambda functions: None
-    scale = surrogate.cost_scale
-    if scale.below is None:
-        return Decomposer(question.encoding, surrogate.bases, seed=seed)
-    sampled = SampledDecomposer(question.encoding, surrogate.bases, seed=seed)
+        return lambda functions, costs: None
+    bases = surrogates[0].bases
+    if all(each.cost_scale.below is None for each in surrogates):
+        exact = Decomposer(question.encoding, bases, seed=seed)
+        return lambda functions, costs: exact(functions)
+    sampled = SampledDecomposer(question.encoding, bases, seed=seed)
     rows[SPACE] = sampled.rows
 
-    def decompose(functions: Functions) -> Decomposition:
-        values = functions.predictions[SPACE]
-        return sampled(scale.costs(values), functions.triples / values.var(axis=1))
+    def decompose(functions: Functions, costs: Mapping[str, Floats]) -> Decomposition:
+        return sampled(costs[SPACE], functions.triples / functions.predictions[SPACE].var(axis=1))
 
     return decompose
 

@@ -113,8 +113,8 @@ class _Fit:
         return -self.loss - float(np.log(self.prior.std).sum() + np.log(np.diag(root)).sum())
 
 
-class Surrogate:
-    """The process fitted to trials.
+def fit_surrogates(encoding: Encoding, vectors: Floats, costs: Floats, *, seed: int) -> list[Surrogate]:
+    """Return the process fitted to trials on each scale that their costs may have, the most probable first.
 
     Args:
         encoding: of the space.
@@ -122,8 +122,22 @@ class Surrogate:
         costs: (num_trials,), finite, not all equal.
         seed: of which trials are taken where they are many.
     """
+    found = [Surrogate(encoding, vectors, costs, scale, seed=seed) for scale in scales_of(costs)]
+    return sorted(found, key=lambda each: each.loss)
 
-    def __init__(self, encoding: Encoding, vectors: Floats, costs: Floats, *, seed: int) -> None:
+
+class Surrogate:
+    """The process fitted to trials.
+
+    Args:
+        encoding: of the space.
+        vectors: (num_trials, num_hyperparameters) rows of ConfigSpace vectors.
+        costs: (num_trials,), finite, not all equal.
+        cost_scale: on which effects add up.
+        seed: of which trials are taken where they are many.
+    """
+
+    def __init__(self, encoding: Encoding, vectors: Floats, costs: Floats, cost_scale: CostScale, *, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.bases = tuple(basis(domain) for domain in encoding.domains)
         taken = _taken(len(costs), MAX_TRIALS, rng)
@@ -134,20 +148,13 @@ class Surrogate:
         with_interactions, without = (
             _Prior.of(len(self.bases), **structure) for structure in (WITH_INTERACTIONS, WITHOUT_INTERACTIONS)
         )
-        candidates: list[tuple[float, int, CostScale, _Fit]] = []
-        for scale in scales_of(costs):
-            self._measure(scale, costs[taken], fitted)
-            fit = self._fit(with_interactions)
-            slopes = float(scale.slopes(costs[taken][fitted]).sum())
-            candidates.append((fit.loss + slopes, len(candidates), scale, fit))
-        _, _, self.cost_scale, fit = min(candidates)
-        self._measure(self.cost_scale, costs[taken], fitted)
-        self._fits = (fit, self._fit(without))
-        self.best = self._scales(fit.best)
-
-    def _measure(self, scale: CostScale, costs: Floats, fitted: Parts) -> None:
-        self.costs: Floats = scale.standardise(costs).round(COST_DIGITS)
+        self.cost_scale = cost_scale
+        self.costs: Floats = cost_scale.standardise(costs[taken]).round(COST_DIGITS)
         self.fitted_costs: Floats = self.costs[fitted]
+        self._fits = (self._fit(with_interactions), self._fit(without))
+        self.best = self._scales(self._fits[0].best)
+        # Minus the logarithm of the density of the costs themselves, to compare scales.
+        self.loss = self._fits[0].loss + float(cost_scale.slopes(costs[taken][fitted]).sum())
 
     def _fit(self, prior: _Prior) -> _Fit:
         """Return the most probable scales."""

@@ -32,7 +32,7 @@ from naxcli.analysis.intervals import (
 )
 from naxcli.analysis.request import Request
 from naxcli.analysis.shares import SampledDecomposer
-from naxcli.analysis.surrogate import Surrogate
+from naxcli.analysis.surrogate import Surrogate, fit_surrogates
 
 # Of the cost; the rest is that of the size.
 WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -123,7 +123,7 @@ class _Posterior:
     def of(
         cls, encoding: Encoding, vectors: Floats, objectives: list[Floats], *, num_draws: int, seed: int
     ) -> _Posterior:
-        surrogates = [Surrogate(encoding, vectors, each, seed=seed) for each in objectives]
+        surrogates = [fit_surrogates(encoding, vectors, each, seed=seed)[0] for each in objectives]
         decomposer = SampledDecomposer(encoding, surrogates[0].bases, seed=seed)
         # A stream of random numbers for each objective: of the same one, their functions would err together.
         streams = np.random.default_rng(seed).spawn(len(surrogates))

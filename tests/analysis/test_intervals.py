@@ -18,7 +18,7 @@ from naxcli.analysis.importance import Estimate
 from naxcli.analysis.intervals import Interval, with_interval
 from naxcli.analysis.shares import Decomposer, SampledDecomposer
 from naxcli.analysis.summary import summarise
-from naxcli.analysis.surrogate import Surrogate
+from naxcli.analysis.surrogate import Surrogate, fit_surrogates
 from naxcli.analysis.table import check_table
 
 
@@ -51,7 +51,7 @@ def sample(
 def fitted(space: ConfigurationSpace, frame: pd.DataFrame) -> tuple[Encoding, Surrogate]:
     table, vectors = check_table(frame, space)
     encoding = Encoding(space)
-    return encoding, Surrogate(encoding, vectors, table["cost"].to_numpy(dtype=float), seed=0)
+    return encoding, fit_surrogates(encoding, vectors, table["cost"].to_numpy(dtype=float), seed=0)[0]
 
 
 def product_rows(encoding: Encoding) -> tuple[Floats, list[int]]:
