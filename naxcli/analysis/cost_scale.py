@@ -1,6 +1,7 @@
 """The scale on which effects add up: the cost itself, or a logarithm of it.
 
-Very skewed costs are modelled on a logarithmic scale where that is more probable (Snelson, Rasmussen, Ghahramani, NeurIPS 2003).
+Very skewed costs are modelled on several scales, logarithmic ones too (Snelson, Rasmussen, Ghahramani, NeurIPS 2003), of which the most
+probable counts for half.
 """
 
 from __future__ import annotations

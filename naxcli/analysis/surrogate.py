@@ -7,7 +7,7 @@ that a drawn function's shares of variance are sums of squares. Functions are dr
 scales of the kernel are drawn too, from a normal approximation around their most probable values, and a factor for each pair from its
 posterior. Two structures are averaged by their evidence (Hoeting et al., Statistical Science 1999), one with interactions and one that
 hardly has any, which counts for half at most: few or noisy trials cannot tell a large single effect from many small interactions. A
-posterior does not ask how the configurations were chosen, so that it holds for trials that a searcher crowded around good ones.
+posterior does not ask how the configurations were chosen, but the scales of a kernel are those of the trials it is fitted to (`crowding`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WITH_INTERACTIONS = {"pairs": (0.0, 1.0), "triples": (-1.0, 1.5)}
 WITHOUT_INTERACTIONS = {"pairs": (-4.0, 1.5), "triples": (-5.0, 1.5)}
 # Factors of single pairs that are tried, and mean and standard deviation of their logarithm a priori.
 PAIR_FACTORS = np.exp(np.linspace(-6.0, 8.0, 57))
-PAIR_PRIOR = (1.5, 2.0)
+PAIR_PRIOR = (2.5, 2.0)
 BOUND = 10.0
 CONSTANT = 1.0
 JITTER = 1e-6
