@@ -74,13 +74,17 @@ def posterior_intervals(
     num_functions = FUNCTIONS_PER_DRAW * DRAWS_PER_SCALES
     draws = _draws(surrogates, -(-num_draws // DRAWS_PER_SCALES), rng)
 
-    def draw(given: tuple[Surrogate, Scales, np.random.Generator]) -> tuple[dict[str, Floats], Decomposition | None]:
+    def draw(given: tuple[Surrogate, Scales, np.random.Generator]) -> _Drawn:
         surrogate, scales, rng = given
         functions = surrogate.draw(surrogate.draw_pairs(scales, rng), rows, space, num_draws=num_functions, rng=rng)
         costs = {name: surrogate.cost_scale.costs(values) for name, values in functions.predictions.items()}
-        return costs, decompose(functions, costs)
+        shares = decompose(functions, costs)
+        if surrogate is not surrogates[0]:
+            return _Drawn(costs=costs, shares=shares, values=None, effects=None)
+        own = functions.predictions
+        return _Drawn(costs=costs, shares=shares, values=own, effects=decompose(functions, own))
 
-    drawn = []
+    drawn: list[_Drawn] = []
     # Array arithmetic lets go of the interpreter, so threads are enough, and the order of results is that of the draws.
     with ThreadPoolExecutor(max_workers=NUM_THREADS) as pool:
         try:
@@ -90,11 +94,31 @@ def posterior_intervals(
                     progress(min(number * DRAWS_PER_SCALES, num_draws), num_draws)
         finally:
             pool.shutdown(cancel_futures=True)
-    predictions = {name: np.concatenate([costs[name] for costs, _ in drawn]) for name in rows if name != SPACE}
+    predictions = {name: np.concatenate([each.costs[name] for each in drawn]) for name in rows if name != SPACE}
+    values = {
+        name: np.concatenate([each.values[name] for each in drawn if each.values is not None]) for name in predictions
+    }
     decoys = Decoys(surrogates[0], rng)
-    intervals = _local(question, predictions, decoys) | _along_paths(question, predictions)
-    intervals |= _of_tuning(question, predictions, decoys)
-    return intervals | _global([found for _, found in drawn if found is not None], question, decoys)
+    intervals = _local(question, predictions, values, decoys) | _along_paths(question, predictions)
+    intervals |= _of_tuning(question, predictions, values, decoys)
+    return intervals | _global(drawn, question, decoys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """Functions that were drawn together.
+
+    Args:
+        costs: name of rows -> (num_draws, num_rows).
+        shares: effects on the cost, if shares of its variance are asked for.
+        values: as `costs`, on the most probable scale of the costs; None where the functions are of another.
+        effects: on that scale, on which they are told from none: of costs with a long tail a few draws outweigh all others.
+    """
+
+    costs: Mapping[str, Floats]
+    shares: Decomposition | None
+    values: Mapping[str, Floats] | None
+    effects: Decomposition | None
 
 
 def _draws(
@@ -143,8 +167,10 @@ def _rows(question: Question) -> dict[str, Floats]:
     return rows
 
 
-def _local(question: Question, predictions: Mapping[str, Floats], decoys: Decoys) -> dict[Key, Interval]:
-    """Return the intervals of local importance."""
+def _local(
+    question: Question, predictions: Mapping[str, Floats], values: Mapping[str, Floats], decoys: Decoys
+) -> dict[Key, Interval]:
+    """Return the intervals of local importance, from costs and from values on the scale on which effects are told from none."""
     if question.neighbours is None or "lpi" not in predictions:
         return {}
     drawn = predictions["lpi"]
@@ -156,7 +182,7 @@ def _local(question: Question, predictions: Mapping[str, Floats], decoys: Decoys
         if name not in numbers:
             found["group lpi", name.removeprefix("group:")] = interval_of(shares)
             continue
-        is_shown = _is_shown(drawn[:, question.neighbours.parts[name]], numbers[name], decoys)
+        is_shown = _is_shown(values["lpi"][:, question.neighbours.parts[name]], numbers[name], decoys)
         found["lpi", name] = interval_of(shares, matters=is_shown)
     return found
 
@@ -172,8 +198,10 @@ def _along_paths(question: Question, predictions: Mapping[str, Floats]) -> dict[
     return found
 
 
-def _of_tuning(question: Question, predictions: Mapping[str, Floats], decoys: Decoys) -> dict[Key, Interval]:
-    """Return the intervals of what tuning single hyperparameters gains over the default."""
+def _of_tuning(
+    question: Question, predictions: Mapping[str, Floats], values: Mapping[str, Floats], decoys: Decoys
+) -> dict[Key, Interval]:
+    """Return the intervals of what tuning single hyperparameters gains over the default, from the same as `_local`."""
     if question.tuning is None:
         return {}
     drawn = predictions["tunability"]
@@ -182,34 +210,35 @@ def _of_tuning(question: Question, predictions: Mapping[str, Floats], decoys: De
     for name, gains in question.tuning.gains(drawn).items():
         found_gain = interval_of(gains)
         # A hyperparameter may have an effect, and the default its best value.
-        is_shown = found_gain.low > 0 and _is_shown(drawn[:, question.tuning.parts[name]], numbers[name], decoys)
+        own = values["tunability"][:, question.tuning.parts[name]]
+        is_shown = found_gain.low > 0 and _is_shown(own, numbers[name], decoys)
         found["tunability", name] = replace(found_gain, low=found_gain.low if is_shown else 0.0, matters=is_shown)
     return found
 
 
-def _is_shown(costs: Floats, number: int, decoys: Decoys) -> bool:
-    """Return whether costs at a hyperparameter's values, (num_draws, num_values), differ by more than its decoys and the draws do."""
-    return decoys.anywhere(number) and is_away((costs - costs.mean(axis=1, keepdims=True)).T)
+def _is_shown(drawn: Floats, number: int, decoys: Decoys) -> bool:
+    """Return whether functions at a hyperparameter's values, (num_draws, num_values), differ by more than its decoys and the draws do."""
+    return decoys.anywhere(number) and is_away((drawn - drawn.mean(axis=1, keepdims=True)).T)
 
 
-def _global(drawn: Sequence[Decomposition], question: Question, decoys: Decoys) -> dict[Key, Interval]:
+def _global(drawn: Sequence[_Drawn], question: Question, decoys: Decoys) -> dict[Key, Interval]:
     """Return the intervals of shares of the variance over the whole space."""
-    if not drawn:
+    parts = [each.shares for each in drawn if each.shares is not None]
+    if not parts:
         return {}
+    own = [each.effects for each in drawn if each.effects is not None]
     names = [domain.name for domain in question.encoding.domains]
-    total = np.concatenate([each.total for each in drawn])
+    total = np.concatenate([each.total for each in parts])
     found: dict[Key, Interval] = {}
     shares: dict[tuple[int, ...], Floats] = {}
     for number, name in enumerate(names):
-        effect = np.hstack([each.mains[number] for each in drawn])
-        shares[(number,)] = (effect**2).sum(axis=0) / total
-        found["fanova", name] = interval_of(shares[(number,)], matters=decoys.alone((number,)) and is_away(effect))
+        shares[(number,)] = (np.hstack([each.mains[number] for each in parts]) ** 2).sum(axis=0) / total
+        is_shown = decoys.alone((number,)) and is_away(np.hstack([each.mains[number] for each in own]))
+        found["fanova", name] = interval_of(shares[(number,)], matters=is_shown)
     for i, j in combinations(range(len(names)), 2):
-        effect = np.hstack([each.pairs[i, j] for each in drawn])
-        shares[i, j] = (effect**2).sum(axis=0) / total
-        found["fanova", names[i], names[j]] = interval_of(
-            shares[i, j], matters=decoys.alone((i, j)) and is_away(effect)
-        )
+        shares[i, j] = (np.hstack([each.pairs[i, j] for each in parts]) ** 2).sum(axis=0) / total
+        is_shown = decoys.alone((i, j)) and is_away(np.hstack([each.pairs[i, j] for each in own]))
+        found["fanova", names[i], names[j]] = interval_of(shares[i, j], matters=is_shown)
     assert question.measure is not None
     for group in question.measure.groups:
         members = {names.index(name) for factor in question.measure.groups[group].factors for name in factor[1]}

@@ -137,6 +137,27 @@ def test_what_does_nothing_is_not_shown_and_its_interval_reaches_zero() -> None:
         assert rows["none"]["rank_group"] == rows["nothing"]["rank_group"] > rows["a"]["rank_group"]
 
 
+def test_what_decides_alone_is_shown_where_costs_have_a_long_tail() -> None:
+    """On the cost itself a few draws outweigh all others, so that nothing could be told from nothing."""
+    space = ConfigurationSpace()
+    space.add(Float("lr", (1e-5, 1.0), log=True), Categorical("kind", [0, 1]), Categorical("none", [0, 1, 2]))
+
+    def cost(config: dict[str, Any]) -> float:
+        return float(np.exp(2 * abs(np.log10(config["lr"]) + 3)) - 0.7 + 0.05 * config["kind"])
+
+    frame = sample(space, 80, cost, noise=0)
+    rng = np.random.default_rng(0)
+    crowd = frame.index >= 20  # as a searcher's
+    frame.loc[crowd, "config.lr"] = 10 ** rng.normal(-3, 0.1, crowd.sum())
+    frame["cost"] = [
+        cost({"lr": lr, "kind": kind}) for lr, kind in zip(frame["config.lr"], frame["config.kind"], strict=True)
+    ]
+    (entry,) = summarise(frame, space, methods=("lpi",))["importance"]
+    lpi = {row["name"]: row for row in entry["lpi"]}
+    assert lpi["lr"]["matters"] and lpi["lr"]["low"] > 0.5
+    assert not lpi["none"]["matters"] and lpi["none"]["low"] == 0
+
+
 def test_without_draws_nothing_is_said_about_what_is_shown() -> None:
     space = free_space()
     entry = summarise(sample(space, 30, lambda config: config["a"], noise=0), space, bootstrap=0)["importance"][-1]
