@@ -279,21 +279,21 @@ class Decoys:
 
     def __init__(self, surrogate: Surrogate, rng: np.random.Generator) -> None:
         self._surrogate = surrogate
-        self._covariance = surrogate.covariance(surrogate.best)
-        self._factor = cholesky(self._covariance, lower=True)
-        self._weights: Floats = cho_solve((self._factor, True), surrogate.fitted_costs)
-        self._parts = surrogate.parts(surrogate.best)
-        num = len(surrogate.fitted_costs)
+        # Of all trials: those that are spread over the space may be too few to tell an effect from none.
+        self._sample = surrogate.sample()
+        self._factor = cholesky(self._sample.covariance, lower=True)
+        self._weights: Floats = cho_solve((self._factor, True), self._sample.costs)
+        num = len(self._sample.costs)
         self._orders = np.stack([rng.permutation(num) for _ in range(NUM_DECOYS)], axis=1)
         self._anywhere: dict[int, bool] = {}
 
     def alone(self, numbers: tuple[int, ...]) -> bool:
         """Return whether the effect of one hyperparameter alone, or of two beyond what each explains, exceeds its decoys."""
         scales = self._surrogate.best
-        columns, variances = self._surrogate.fitted_features[numbers[0]], self._surrogate.bases[numbers[0]].variances
+        columns, variances = self._sample.features[numbers[0]], self._surrogate.bases[numbers[0]].variances
         size = scales.hyperparameters[numbers[0]]
         if len(numbers) == 2:
-            other = self._surrogate.fitted_features[numbers[1]]
+            other = self._sample.features[numbers[1]]
             columns = (columns[:, :, None] * other[:, None, :]).reshape(len(columns), -1)
             variances = np.multiply.outer(variances, self._surrogate.bases[numbers[1]].variances).reshape(-1)
             size = size * scales.hyperparameters[numbers[1]] * scales.pairs
@@ -310,10 +310,10 @@ class Decoys:
         return self._anywhere[number]
 
     def _is_anywhere(self, number: int) -> bool:
-        kernel, beside = self._parts[number]
-        factor = cholesky(self._covariance - kernel * beside, lower=True)
-        left = cho_solve((factor, True), self._surrogate.fitted_costs)
-        columns, variances = self._surrogate.fitted_features[number], self._surrogate.bases[number].variances
+        kernel, beside = self._sample.parts[number]
+        factor = cholesky(self._sample.covariance - kernel * beside, lower=True)
+        left = cho_solve((factor, True), self._sample.costs)
+        columns, variances = self._sample.features[number], self._surrogate.bases[number].variances
         orders = np.column_stack([np.arange(len(left)), self._orders])
         scores = np.zeros(orders.shape[1])
         for column, variance in zip(columns.T, variances, strict=True):

@@ -113,6 +113,23 @@ class _Fit:
         return -self.loss - float(np.log(self.prior.std).sum() + np.log(np.diag(root)).sum())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Some trials under the most probable scales.
+
+    Args:
+        features: (num_trials, num_functions) of each hyperparameter's basis.
+        costs: (num_trials,), standardised.
+        covariance: of the trials, noise included.
+        parts: kernel of each hyperparameter, and what it is multiplied with in the covariance.
+    """
+
+    features: Sequence[Floats]
+    costs: Floats
+    covariance: Floats
+    parts: Sequence[tuple[Floats, Floats]]
+
+
 def fit_surrogates(encoding: Encoding, vectors: Floats, costs: Floats, *, seed: int) -> list[Surrogate]:
     """Return the process fitted to trials on each scale that their costs may have, the most probable first.
 
@@ -144,13 +161,15 @@ class Surrogate:
         self.features = self.features_of(vectors[taken])
         fitted = spread_out(encoding, vectors[taken], at_most=MAX_FITTED_TRIALS, rng=rng)
         self.fitted_features = [columns[fitted] for columns in self.features]
-        self._kernels = np.stack([_kernel(b, x, x) for b, x in zip(self.bases, self.fitted_features, strict=True)])
+        self._kernels = self._kernels_of(self.fitted_features)
         with_interactions, without = (
             _Prior.of(len(self.bases), **structure) for structure in (WITH_INTERACTIONS, WITHOUT_INTERACTIONS)
         )
         self.cost_scale = cost_scale
         self.costs: Floats = cost_scale.standardise(costs[taken]).round(COST_DIGITS)
         self.fitted_costs: Floats = self.costs[fitted]
+        is_thinned = len(fitted) < min(len(taken), MAX_FITTED_TRIALS)
+        self._sample = _taken(len(taken), MAX_FITTED_TRIALS, rng) if is_thinned else fitted
         self._fits = (self._fit(with_interactions), self._fit(without))
         self.best = self._scales(self._fits[0].best)
         # Minus the logarithm of the density of the costs themselves, to compare scales.
@@ -179,16 +198,25 @@ class Surrogate:
             hyperparameters=np.exp(logarithms[:-3]), pairs=float(pairs), triples=float(triples), noise=float(noise)
         )
 
+    def _kernels_of(self, features: Sequence[Floats]) -> Floats:
+        return np.stack([_kernel(each, columns, columns) for each, columns in zip(self.bases, features, strict=True)])
+
     def covariance(self, scales: Scales) -> Floats:
         """Return the covariance of the trials that the scales were fitted to, noise included."""
         sums = _Sums.of(scales.hyperparameters[:, None, None] * self._kernels)
         return _with_noise(sums.covariance(scales), scales.noise)
 
-    def parts(self, scales: Scales) -> list[tuple[Floats, Floats]]:
-        """Return the kernel of each hyperparameter, and what it is multiplied with in the covariance."""
-        scaled = scales.hyperparameters[:, None, None] * self._kernels
+    def sample(self) -> Sample:
+        """Return trials that are drawn of all, crowded ones too, with what the most probable scales make of them."""
+        features = [columns[self._sample] for columns in self.features]
+        scaled = self.best.hyperparameters[:, None, None] * self._kernels_of(features)
         sums = _Sums.of(scaled)
-        return [(kernel, sums.beside(kernel, scales)) for kernel in scaled]
+        return Sample(
+            features=features,
+            costs=self.costs[self._sample],
+            covariance=_with_noise(sums.covariance(self.best), self.best.noise),
+            parts=[(kernel, sums.beside(kernel, self.best)) for kernel in scaled],
+        )
 
     def _derivatives(self, scales: Scales, scaled: Floats, sums: _Sums) -> Iterator[Floats]:
         """Yield the derivative of the covariance by the logarithm of each scale."""
