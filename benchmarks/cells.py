@@ -52,7 +52,8 @@ def measured_cells(
 
 def read(path: Path) -> dict[Cell, Any]:
     """Return what a file holds, and drop a last line that a kill has cut."""
-    complete, newline, _ = path.read_text().rpartition("\n")
-    path.write_text(complete + newline)
+    complete, newline, cut = path.read_text().rpartition("\n")
+    if cut:
+        path.write_text(complete + newline)
     rows = map(json.loads, complete.splitlines())
     return {tuple(row["cell"]): row["measured"] for row in rows}

@@ -17,6 +17,11 @@ CLOSE = 0.05
 UNCROWDED = 0.75
 
 
+def drawn(num: int, at_most: int, rng: np.random.Generator) -> Parts:
+    """Return numbers of trials, ascending: all, or as many as are allowed, at random."""
+    return np.arange(num) if num <= at_most else np.sort(rng.choice(num, at_most, replace=False))
+
+
 def spread_out(encoding: Encoding, vectors: Floats, *, at_most: int, rng: np.random.Generator) -> Parts:
     """Return the numbers, ascending, of trials that lie over the space about as random ones do; of random trials all.
 
@@ -32,10 +37,8 @@ def spread_out(encoding: Encoding, vectors: Floats, *, at_most: int, rng: np.ran
     weights = _room(_distances(encoding, vectors), reach)
     share = _worth(weights) / _worth(_room(random, reach))
     if share >= UNCROWDED:
-        weights, share = np.ones(num), 1.0
+        return drawn(num, at_most, rng)
     number = min(at_most, max(1, round(share * num)))
-    if number == num:
-        return np.arange(num)
     return np.sort(rng.choice(num, number, replace=False, p=weights / weights.sum()))
 
 

@@ -154,18 +154,20 @@ class Encoding:
         is_taken = np.isin(self.names, list(fixed)) & ~np.isnan(incumbent)
         seen_defaults = np.array([fixed.get(name, code) for name, code in zip(self.names, self.defaults, strict=True)])
         defaults = np.where(is_taken, incumbent, seen_defaults)
+        known = np.vstack([vectors, incumbent, defaults])
         left_out = {
-            domain.name: self._unseen(domain, np.vstack([vectors, incumbent, defaults]), merged)
+            domain.name: np.array([code for text, code in self.unseen(domain, known).items() if text in merged])
             for domain in self.domains
+            if domain.kind == "categorical"
         }
         return Encoding(self.configuration_space, fixed=fixed, defaults=defaults, left_out=left_out)
 
-    def _unseen(self, domain: Domain, vectors: Floats, merged: Collection[str]) -> Floats:
-        """Return the codes of merged choices that none of the rows has."""
-        if domain.kind != "categorical" or domain.values is None:
-            return np.empty(0)
-        unseen = np.setdiff1d(domain.values, vectors[:, domain.index])
-        return np.array([code for code in unseen if f"{domain.name}={self.value(domain.name, code)}" in merged])
+    def unseen(self, domain: Domain, vectors: Floats) -> dict[str, float]:
+        """Return the listed values of a hyperparameter that none of the rows has, as `name=value`, with their codes."""
+        if domain.values is None:
+            return {}
+        codes = np.setdiff1d(domain.values, vectors[:, domain.index])
+        return {f"{domain.name}={self.value(domain.name, code)}": float(code) for code in codes}
 
     def start(self, default: Floats) -> Floats:
         """Return the default (a vector row) with the encoding's values for all that is fixed, repaired."""

@@ -169,10 +169,7 @@ def _never_varied(whole: Encoding, varied: Encoding, vectors: Floats, failures: 
 
 def _failed_values(encoding: Encoding, domain: Domain, vectors: Floats, failures: Failures) -> dict[str, str]:
     """Return each listed value that no trial with a cost had because all its trials failed, and how they did."""
-    if domain.values is None:
-        return {}
-    codes = np.setdiff1d(domain.values, vectors[:, domain.index])
-    hows = {f"{domain.name}={encoding.value(domain.name, code)}": failures.how(domain.index, code) for code in codes}
+    hows = {text: failures.how(domain.index, code) for text, code in encoding.unseen(domain, vectors).items()}
     return {value: how for value, how in hows.items() if how is not None}
 
 
@@ -211,7 +208,8 @@ def _warnings(
     for domain in request.encoding.domains:
         if domain.kind != "numeric":
             failed |= _failed_values(request.encoding, domain, vectors, failures)
-        untried += _untried(request.encoding, domain, vectors)
+        if domain.kind == "categorical":
+            untried += request.encoding.unseen(domain, vectors)
     if failed:
         found.append(f"{at}: without a result: {_first([f'{value} ({how})' for value, how in failed.items()])}")
     untried = [text for text in untried if text not in request.merged and text not in failed]
@@ -226,11 +224,3 @@ def _warnings(
 def _first(texts: Sequence[str]) -> str:
     more = f" and {len(texts) - MAX_NAMED} more" if len(texts) > MAX_NAMED else ""
     return ", ".join(texts[:MAX_NAMED]) + more
-
-
-def _untried(encoding: Encoding, domain: Domain, vectors: Floats) -> list[str]:
-    """Return the choices of a categorical hyperparameter that no trial with a cost had."""
-    if domain.kind != "categorical" or domain.values is None:
-        return []
-    codes = np.setdiff1d(domain.values, vectors[:, domain.index])
-    return [f"{domain.name}={encoding.value(domain.name, code)}" for code in codes]

@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 
 from naxcli.analysis.basis import Basis, basis
 from naxcli.analysis.cost_scale import CostScale, scales_of
-from naxcli.analysis.crowding import spread_out
+from naxcli.analysis.crowding import drawn, spread_out
 from naxcli.analysis.encoding import Encoding, Floats, Parts
 from naxcli.analysis.forest import COST_DIGITS
 
@@ -139,44 +139,73 @@ def fit_surrogates(encoding: Encoding, vectors: Floats, costs: Floats, *, seed: 
         costs: (num_trials,), finite, not all equal.
         seed: of which trials are taken where they are many.
     """
-    found = [Surrogate(encoding, vectors, costs, scale, seed=seed) for scale in scales_of(costs)]
+    trials = _Trials.of(encoding, vectors, seed=seed)
+    found = [Surrogate(trials, costs[trials.taken], scale) for scale in scales_of(costs)]
     return sorted(found, key=lambda each: each.loss)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trials:
+    """The configurations of trials, whatever the scale of their costs.
+
+    Args:
+        bases: of the hyperparameters.
+        taken: numbers of the trials that functions are conditioned on.
+        features: (num_taken, num_functions) of each basis.
+        fitted: numbers, of those taken, that the scales are fitted to.
+        kernels: (num_hyperparameters, num_fitted, num_fitted) of these.
+        sample: numbers, of those taken, of the trials in which effects are looked for.
+    """
+
+    bases: tuple[Basis, ...]
+    taken: Parts
+    features: list[Floats]
+    fitted: Parts
+    kernels: Floats
+    sample: Parts
+
+    @classmethod
+    def of(cls, encoding: Encoding, vectors: Floats, *, seed: int) -> _Trials:
+        rng = np.random.default_rng(seed)
+        bases = tuple(basis(domain) for domain in encoding.domains)
+        taken = drawn(len(vectors), MAX_TRIALS, rng)
+        features = _features(bases, vectors[taken])
+        fitted = spread_out(encoding, vectors[taken], at_most=MAX_FITTED_TRIALS, rng=rng)
+        is_thinned = len(fitted) < min(len(taken), MAX_FITTED_TRIALS)
+        return cls(
+            bases=bases,
+            taken=taken,
+            features=features,
+            fitted=fitted,
+            kernels=_kernels(bases, [columns[fitted] for columns in features]),
+            sample=drawn(len(taken), MAX_FITTED_TRIALS, rng) if is_thinned else fitted,
+        )
 
 
 class Surrogate:
     """The process fitted to trials.
 
     Args:
-        encoding: of the space.
-        vectors: (num_trials, num_hyperparameters) rows of ConfigSpace vectors.
-        costs: (num_trials,), finite, not all equal.
+        trials: their configurations.
+        costs: (num_trials,) of those that are taken.
         cost_scale: on which effects add up.
-        seed: of which trials are taken where they are many.
     """
 
-    def __init__(self, encoding: Encoding, vectors: Floats, costs: Floats, cost_scale: CostScale, *, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        self.bases = tuple(basis(domain) for domain in encoding.domains)
-        taken = _taken(len(costs), MAX_TRIALS, rng)
-        self.features = self.features_of(vectors[taken])
-        fitted = spread_out(encoding, vectors[taken], at_most=MAX_FITTED_TRIALS, rng=rng)
-        self.fitted_features = [columns[fitted] for columns in self.features]
-        self._kernels = self._kernels_of(self.fitted_features)
-        with_interactions, without = (
-            _Prior.of(len(self.bases), **structure) for structure in (WITH_INTERACTIONS, WITHOUT_INTERACTIONS)
-        )
+    def __init__(self, trials: _Trials, costs: Floats, cost_scale: CostScale) -> None:
+        self.bases, self.features = trials.bases, trials.features
         self.cost_scale = cost_scale
-        self.costs: Floats = cost_scale.standardise(costs[taken]).round(COST_DIGITS)
-        self.fitted_costs: Floats = self.costs[fitted]
-        is_thinned = len(fitted) < min(len(taken), MAX_FITTED_TRIALS)
-        self._sample = _taken(len(taken), MAX_FITTED_TRIALS, rng) if is_thinned else fitted
-        self._fits = (self._fit(with_interactions), self._fit(without))
-        self.best = self._scales(self._fits[0].best)
+        self.costs: Floats = cost_scale.standardise(costs).round(COST_DIGITS)
+        self.fitted_features = [columns[trials.fitted] for columns in trials.features]
+        self.fitted_costs: Floats = self.costs[trials.fitted]
+        self._kernels, self._sample = trials.kernels, trials.sample
+        self._with_interactions = self._fit(WITH_INTERACTIONS)
+        self.best = self._scales(self._with_interactions.best)
         # Minus the logarithm of the density of the costs themselves, to compare scales.
-        self.loss = self._fits[0].loss + float(cost_scale.slopes(costs[taken][fitted]).sum())
+        self.loss = self._with_interactions.loss + float(cost_scale.slopes(costs[trials.fitted]).sum())
 
-    def _fit(self, prior: _Prior) -> _Fit:
-        """Return the most probable scales."""
+    def _fit(self, structure: Mapping[str, tuple[float, float]]) -> _Fit:
+        """Return the most probable scales of a structure."""
+        prior = _Prior.of(len(self.bases), **structure)
         found = minimize(
             self._loss,
             prior.mean,
@@ -188,18 +217,11 @@ class Surrogate:
         )
         return _Fit(prior=prior, loss=float(found.fun), best=found.x)
 
-    def features_of(self, vectors: Floats) -> list[Floats]:
-        """Return the functions of each hyperparameter's basis at rows of ConfigSpace vectors."""
-        return [each.at(vectors[:, each.domain.index]) for each in self.bases]
-
     def _scales(self, logarithms: Floats) -> Scales:
         *_, pairs, triples, noise = np.exp(logarithms)
         return Scales(
             hyperparameters=np.exp(logarithms[:-3]), pairs=float(pairs), triples=float(triples), noise=float(noise)
         )
-
-    def _kernels_of(self, features: Sequence[Floats]) -> Floats:
-        return np.stack([_kernel(each, columns, columns) for each, columns in zip(self.bases, features, strict=True)])
 
     def covariance(self, scales: Scales) -> Floats:
         """Return the covariance of the trials that the scales were fitted to, noise included."""
@@ -209,7 +231,7 @@ class Surrogate:
     def sample(self) -> Sample:
         """Return trials that are drawn of all, crowded ones too, with what the most probable scales make of them."""
         features = [columns[self._sample] for columns in self.features]
-        scaled = self.best.hyperparameters[:, None, None] * self._kernels_of(features)
+        scaled = self.best.hyperparameters[:, None, None] * _kernels(self.bases, features)
         sums = _Sums.of(scaled)
         return Sample(
             features=features,
@@ -246,14 +268,15 @@ class Surrogate:
 
         The one without interactions is drawn at most every second time: small ones would be lost where it explains the trials as well.
         """
-        roots = [self._root_of_precision(fit) for fit in self._fits]
-        with_interactions, without = (fit.evidence(root) for fit, root in zip(self._fits, roots, strict=True))
+        fits = self._with_interactions, self._fit(WITHOUT_INTERACTIONS)
+        roots = [self._root_of_precision(fit) for fit in fits]
+        with_interactions, without = (fit.evidence(root) for fit, root in zip(fits, roots, strict=True))
         share = np.exp(min(0.0, without - with_interactions))
-        drawn = []
+        found = []
         for index in (rng.random(num_draws) < share / (1 + share)).astype(int):
             step = solve_triangular(roots[index], rng.standard_normal(len(roots[index])), lower=True, trans=1)
-            drawn.append(self._scales(np.clip(self._fits[index].best + step, -BOUND, BOUND / 3)))
-        return drawn
+            found.append(self._scales(np.clip(fits[index].best + step, -BOUND, BOUND / 3)))
+        return found
 
     def _root_of_precision(self, fit: _Fit) -> Floats:
         """Return the root of the precision of the logarithms of scales around the most probable ones, by Fisher's information."""
@@ -309,9 +332,9 @@ class Surrogate:
             rng: draws them.
         """
         num = len(self.costs)
-        features = {name: self.features_of(vectors) for name, vectors in rows.items()}
+        features = {name: _features(self.bases, vectors) for name, vectors in rows.items()}
         joint = [name for name, vectors in rows.items() if len(vectors) <= MAX_JOINT_ROWS]
-        blocks = [self.features, self.features_of(space), *(features[name] for name in joint)]
+        blocks = [self.features, _features(self.bases, space), *(features[name] for name in joint)]
         everything = [np.concatenate(columns) for columns in zip(*blocks, strict=True)]
         first, third = _single_and_triple(self.bases, scales, everything)
         third *= scales.triples
@@ -397,8 +420,14 @@ class _Sums:
         return 1 + scales.pairs * others + scales.triples * (self.second - kernel * others)
 
 
-def _taken(num: int, at_most: int, rng: np.random.Generator) -> Parts:
-    return np.arange(num) if num <= at_most else np.sort(rng.choice(num, at_most, replace=False))
+def _features(bases: Sequence[Basis], vectors: Floats) -> list[Floats]:
+    """Return the functions of each hyperparameter's basis at rows of ConfigSpace vectors."""
+    return [each.at(vectors[:, each.domain.index]) for each in bases]
+
+
+def _kernels(bases: Sequence[Basis], features: Sequence[Floats]) -> Floats:
+    """Return the kernel of each hyperparameter between rows, (num_hyperparameters, num_rows, num_rows)."""
+    return np.stack([_kernel(each, columns, columns) for each, columns in zip(bases, features, strict=True)])
 
 
 def _kernel(each: Basis, left: Floats, right: Floats) -> Floats:
@@ -436,8 +465,8 @@ def _prior_draws(covariance: Floats, num_draws: int, rng: np.random.Generator) -
     if size < JITTER:
         return np.zeros((len(covariance), num_draws))
     root = cholesky(_with_noise(covariance, 0.0), lower=True)
-    drawn: Floats = root @ rng.standard_normal((len(covariance), num_draws))
-    return drawn
+    functions: Floats = root @ rng.standard_normal((len(covariance), num_draws))
+    return functions
 
 
 def _products(left: Floats, right: Floats) -> Floats:
