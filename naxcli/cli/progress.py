@@ -23,6 +23,7 @@ from naxcli.cli.output import stderr_console
 from naxcli.commands.progress import done_by, format_score, seconds_left, share_done, trials_per_second
 from naxcli.errors import printable
 from naxcli.records.trial import NO_FAILURES, Result, Status, Trial
+from naxcli.report.text import with_unit
 from naxcli.search.loop import EndReason
 from naxcli.settings.units import counted, format_config, format_duration
 
@@ -66,6 +67,8 @@ class SearchProgress:
         self._search: Search | None = None
         self._next_line_at = 0.0
         self._is_accuracy = session.space.is_trained
+        # Results of several fidelities are no better or worse than each other.
+        self._has_rungs = not session.experiment.fidelity.is_single
 
     def __enter__(self) -> SearchProgress:
         return self
@@ -104,8 +107,9 @@ class SearchProgress:
             return
         self._next_line_at = now + (0.0 if self._num_finished() < 20 else PLAIN_INTERVAL_SECONDS)
         marker = "  <- best" if is_new_incumbent else ""
+        rung = f" {with_unit(trial.fidelity, self._unit):<10}" if self._has_rungs else ""
         self.notice(
-            f"trial {trial.trial_id:>5}  {self._outcome(result):<16} {format_duration(result.seconds):>7}   "
+            f"trial {trial.trial_id:>5}  {self._outcome(result):<16}{rung} {format_duration(result.seconds):>7}   "
             f"{self._num_finished():,} done, {self._time_left()}{marker}"
         )
         if result.reason:
@@ -153,6 +157,10 @@ class SearchProgress:
         if experiment.budget_evaluations is not None:
             goals.append(f"the cost of {experiment.budget_evaluations:g} full evaluations")
         return goals
+
+    @property
+    def _unit(self) -> str:
+        return "epochs" if self._session.space.is_trained else "fidelity"
 
     def _num_finished(self) -> int:
         return 0 if self._search is None else len(self._search.finished)
@@ -315,13 +323,14 @@ class LiveProgress(SearchProgress):
 
     def _results_table(self, number: int) -> Table:
         assert self._search is not None
-        table = _table("last results", "result", "time", "searcher")
+        table = _table("last results", "result", "time", "searcher", *([self._unit] if self._has_rungs else []))
         best = None if self._search.incumbent is None else self._search.incumbent.trial.trial_id
         for trial, result in list(reversed(self._last))[:number]:
             is_best = trial.trial_id == best
             style = "green" if is_best else "red" if result.status not in NO_FAILURES else ""
             outcome = Text(self._outcome(result) + (" ★" if is_best else ""), style=style)
-            table.add_row(f"trial {trial.trial_id}", outcome, format_duration(result.seconds), trial.searcher)
+            rung = [f"{trial.fidelity:g}"] if self._has_rungs else []
+            table.add_row(f"trial {trial.trial_id}", outcome, format_duration(result.seconds), trial.searcher, *rung)
         return table
 
     def _configuration(self) -> Sequence[Text]:
@@ -336,7 +345,7 @@ class LiveProgress(SearchProgress):
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=False)
-    for name, width in zip(columns, (12, 18, 7, 0), strict=False):
+    for name, width in zip(columns, (12, 18, 7, 0, 0), strict=False):
         table.add_column(name, min_width=width, no_wrap=True)
     return table
 

@@ -40,7 +40,7 @@ def read_space(path: Path) -> ConfigurationSpace:
     from ConfigSpace import ConfigurationSpace
 
     if not path.is_file():
-        raise NaxcliError(f"there is no file {path}")
+        raise NaxcliError(f"there is no file {path}", hint="a search writes it into its run, beside the trials")
     try:
         return ConfigurationSpace.from_serialized_dict(json.loads(path.read_text(encoding="utf-8")))
     # json's and ConfigSpace's ways to refuse

@@ -292,6 +292,22 @@ def test_one_trial_is_one_and_many_have_separators(tiny_space: Path, tmp_path: P
     assert (counted(1, "worker"), counted(0, "worker")) == ("1 worker", "0 workers")
 
 
+@pytest.mark.parametrize(("fidelity", "rung"), [("1:9:3", " fidelity 9 "), ("9", "")])
+def test_a_result_is_shown_with_its_fidelity_where_a_search_has_several(
+    fidelity: str, rung: str, tiny_space: Path, tmp_path: Path
+) -> None:
+    session = _a_session(tiny_space, tmp_path / "run", fidelity=fidelity)
+    result = Result(status=Status.SUCCESS, cost=0.25, seconds=1.0)
+    line = _notices(session, lambda progress: progress.finished(_trial(7, {}, 9.0), result, None))
+    assert line.startswith("trial     7  cost 0.25")
+    assert ("fidelity" in line) == bool(rung) and rung in line
+    for width in (60, 80):
+        shown = _live_lines(session, width=width, height=24)
+        assert max(map(len, shown)) <= width
+        heading = next(text for text in shown if "last results" in text)
+        assert ("fidelity" in heading) == bool(rung)
+
+
 # -- the live display -----------------------------------------------------------------------------------------------------
 
 
