@@ -323,14 +323,14 @@ class LiveProgress(SearchProgress):
 
     def _results_table(self, number: int) -> Table:
         assert self._search is not None
-        table = _table("last results", "result", "time", "searcher", *([self._unit] if self._has_rungs else []))
+        table = _table("last results", "result", *([self._unit] if self._has_rungs else []), "time", "searcher")
         best = None if self._search.incumbent is None else self._search.incumbent.trial.trial_id
         for trial, result in list(reversed(self._last))[:number]:
             is_best = trial.trial_id == best
             style = "green" if is_best else "red" if result.status not in NO_FAILURES else ""
             outcome = Text(self._outcome(result) + (" ★" if is_best else ""), style=style)
             rung = [f"{trial.fidelity:g}"] if self._has_rungs else []
-            table.add_row(f"trial {trial.trial_id}", outcome, format_duration(result.seconds), trial.searcher, *rung)
+            table.add_row(f"trial {trial.trial_id}", outcome, *rung, format_duration(result.seconds), trial.searcher)
         return table
 
     def _configuration(self) -> Sequence[Text]:
