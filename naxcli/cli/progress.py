@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 NUM_LAST_RESULTS = 8
 # Of the live display: borders, and the line that the cursor stands on below it.
 NUM_FRAME_LINES = 3
+WIDTH_OF_ALL_COLUMNS = 70  # characters; the searcher of a result is left out on fewer
 PLAIN_INTERVAL_SECONDS = 30.0
 SECONDS_PER_DAY = 86_400.0
 
@@ -323,14 +324,20 @@ class LiveProgress(SearchProgress):
 
     def _results_table(self, number: int) -> Table:
         assert self._search is not None
-        table = _table("last results", "result", *([self._unit] if self._has_rungs else []), "time", "searcher")
+        rung = [self._unit] if self._has_rungs else []
+        has_searcher = not rung or self._console.width >= WIDTH_OF_ALL_COLUMNS
+        table = _table("last results", "result", *rung, "time", *(["searcher"] if has_searcher else []))
         best = None if self._search.incumbent is None else self._search.incumbent.trial.trial_id
         for trial, result in list(reversed(self._last))[:number]:
             is_best = trial.trial_id == best
             style = "green" if is_best else "red" if result.status not in NO_FAILURES else ""
             outcome = Text(self._outcome(result) + (" ★" if is_best else ""), style=style)
-            rung = [f"{trial.fidelity:g}"] if self._has_rungs else []
-            table.add_row(f"trial {trial.trial_id}", outcome, *rung, format_duration(result.seconds), trial.searcher)
+            cells: list[Text | str] = [
+                outcome,
+                *([f"{trial.fidelity:g}"] if rung else []),
+                format_duration(result.seconds),
+            ]
+            table.add_row(f"trial {trial.trial_id}", *cells, *([trial.searcher] if has_searcher else []))
         return table
 
     def _configuration(self) -> Sequence[Text]:
