@@ -4,10 +4,10 @@
     python -m benchmarks.importance_coverage --only nas-bench-macro --searches 5 --first-seed 1000
 
 The truth is enumerated: for NAS-Bench-Macro from its full table, for the made-up functions from their noise-free cost at every value
-(16 cells of a number). LPI's truth is that around the incumbent that the search found. Every cell, a function with a noise and a number of
-trials, prints how many of the intervals held, how many truths lay above (+) and below (-), and the mean width: for LPI, fANOVA mains and
-pairs, and for those of hyperparameters and pairs that have no effect at all (each also counted among the others). Noise is in units of the
-standard deviation of the noise-free cost.
+(16 cells of a number). LPI's truth is that around the incumbent that the search found. For every cell, a function with a noise and a number
+of trials, for all of a function, a noise or a number of trials, and for everything it prints of how many samples how many intervals held,
+how many truths lay above (+) and below (-), and the mean width: for LPI, fANOVA mains and pairs, and for those of hyperparameters and pairs
+that have no effect at all (each also counted among the others). Noise is in units of the standard deviation of the noise-free cost.
 
 With `--all`, the made-up functions have a second, lower fidelity, at which one hyperparameter has no effect, and three kinds more are
 counted: tunability (truth enumerated), PED-ANOVA (truth from 20,000 noisy trials) and the difference of fANOVA mains between fidelities.
@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
-import platform
-import time
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ import pandas as pd
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer, OrdinalHyperparameter
 
 from benchmarks import spaces_nas_bench_macro
+from benchmarks.cells import Cell, add_cell_options, measured_cells
 from benchmarks.results import add_json_option, keep
 from naxcli.analysis.components import part_codes
 from naxcli.analysis.encoding import Encoding, Floats
@@ -47,7 +46,10 @@ from naxcli.searchers import FidelityRange, make_searcher
 NO_EFFECT = 1e-9
 NUM_TRUTH_TRIALS = 20_000
 
+SEARCHERS = ("random", "smac")  # of NAS-Bench-Macro
+
 Columns = Mapping[str, Floats]
+Interval = tuple[str, float, float, float]  # its kind, the truth, its lower and its upper end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,6 +131,7 @@ def nas_bench_macro() -> Problem:
 PROBLEMS = {"additive": additive, "interaction": interaction, "conditional": conditional, "mixed": mixed}
 
 
+@functools.cache
 def fanova_truth(problem: Problem) -> dict[tuple[str, ...], float]:
     """Return the exact shares of variance of all hyperparameters and pairs, over the uniform product of all domains."""
     encoding = Encoding(problem.space)
@@ -175,6 +178,7 @@ def separation_truth(problem: Problem, noise: float) -> dict[str, float]:
     return {name: row.estimate.mean or 0.0 for name, row in found.rows.items()}
 
 
+@functools.cache
 def at_low_fidelity(problem: Problem) -> Problem:
     """Return a problem in which the first hyperparameter has no effect."""
     first = Encoding(problem.space).domains[0].name
@@ -192,16 +196,11 @@ def two_fidelities(problem: Problem, num_trials: int, noise: float, *, seed: int
     return pd.concat([low, high], ignore_index=True).assign(trial_id=range(2 * num_trials))
 
 
-def further_intervals(
-    summary: Mapping[str, Any], problem: Problem, noise: float, fanova: Mapping[tuple[str, ...], float]
-) -> Iterator[tuple[str, float, float, float]]:
-    """Yield what `intervals` does, of tunability, PED-ANOVA and differences between fidelities."""
+def further_intervals(summary: Mapping[str, Any], problem: Problem, noise: float) -> Iterator[Interval]:
+    """Yield those of tunability, PED-ANOVA and differences between fidelities."""
     entry = summary["importance"][-1]
-    gains, shares, low = (
-        tunability_truth(problem),
-        separation_truth(problem, noise),
-        fanova_truth(at_low_fidelity(problem)),
-    )
+    gains, shares = tunability_truth(problem), separation_truth(problem, noise)
+    fanova, low = fanova_truth(problem), fanova_truth(at_low_fidelity(problem))
     for row in entry["tunability"]:
         yield "tunability", gains[row["name"]], row["low"], row["high"]
     for row in entry["ped_anova"]:
@@ -249,40 +248,81 @@ def searched_trials(searcher_name: str, num_trials: int, *, seed: int) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, Problem, float, Callable[[int], pd.DataFrame]]]:
-    """Yield the name of each cell, its problem and noise, and what makes the trials of a search with a seed."""
-    make_trials = two_fidelities if arguments.all else made_up_trials
+@functools.cache
+def problem_of(truth: str) -> Problem:
+    return nas_bench_macro() if truth not in PROBLEMS else PROBLEMS[truth]()
+
+
+def cells(arguments: argparse.Namespace) -> list[Cell]:
+    """Return what is counted: a truth, a noise, a number of trials and a seed, each with a seed of its own."""
     wanted = arguments.only.split(",")
     sizes = [int(number) for number in arguments.trials.split(",")]
-    for name, make in PROBLEMS.items():
-        for noise in (float(number) for number in arguments.noise.split(",")):
-            for size in sizes if name in wanted else []:
-                problem = make()
-
-                def trials(seed: int, *, p: Problem = problem, n: int = size, s: float = noise) -> pd.DataFrame:
-                    return make_trials(p, n, s, seed=seed)
-
-                yield f"{name}, noise {noise:g}, {size} trials", problem, noise, trials
-    for searcher in ("random", "smac") if "nas-bench-macro" in wanted else ():
-        for size in sizes:
-
-            def trials(seed: int, *, s: str = searcher, n: int = size) -> pd.DataFrame:
-                return searched_trials(s, n, seed=seed)
-
-            yield f"nas-bench-macro, {searcher}, {size} trials", nas_bench_macro(), 0.0, trials
+    noises = [float(number) for number in arguments.noise.split(",")]
+    kinds: list[Cell] = [*product([name for name in PROBLEMS if name in wanted], noises, sizes)]
+    if "nas-bench-macro" in wanted:
+        kinds += product([f"nas-bench-macro, {searcher}" for searcher in SEARCHERS], [0.0], sizes)
+    # An unlucky sample does not count in all of them.
+    seeds = itertools.count(arguments.first_seed)
+    return [(*kind, next(seeds)) for kind in kinds for _ in range(arguments.searches)]
 
 
-def intervals(
-    entry: Mapping[str, Any], problem: Problem, fanova: Mapping[tuple[str, ...], float], incumbent: Mapping[str, Any]
-) -> Iterator[tuple[str, float, float, float]]:
-    """Yield the kind, truth, and lower and upper end of every interval of a report's entry."""
-    lpi = lpi_truth(problem, incumbent)
+def measure(cell: tuple[str, float, int, int], *, bootstrap: int, everything: bool) -> list[Interval]:
+    """Return the kind, truth, and lower and upper end of every interval of one sample or search.
+
+    Args:
+        cell: of `cells`.
+        bootstrap: draws.
+        everything: of tunability, PED-ANOVA and differences between fidelities too.
+    """
+    truth, noise, num_trials, seed = cell
+    problem = problem_of(truth)
+    if truth not in PROBLEMS:
+        trials = searched_trials(truth.rpartition(" ")[2], num_trials, seed=seed)
+    else:
+        trials = (two_fidelities if everything else made_up_trials)(problem, num_trials, noise, seed=seed)
+    methods = ("lpi", "fanova", "tunability", "ped_anova") if everything else ("lpi", "fanova")
+    summary = summarise(trials, problem.space, bootstrap=bootstrap, methods=methods, seed=seed)
+    found = list(intervals(summary, problem))
+    return found + list(further_intervals(summary, problem, noise)) if len(summary["importance"]) > 1 else found
+
+
+def intervals(summary: Mapping[str, Any], problem: Problem) -> Iterator[Interval]:
+    """Yield those of LPI and fANOVA."""
+    entry, fanova = summary["importance"][-1], fanova_truth(problem)
+    lpi = lpi_truth(problem, summary["incumbent"]["config"])
     for row in entry["lpi"]:
         if row["name"] in lpi and row["low"] is not None:
             yield "LPI", lpi[row["name"]], row["low"], row["high"]
     for row in entry["fanova"]:
         if row["low"] is not None:
             yield "mains" if len(row["names"]) == 1 else "pairs", fanova[tuple(row["names"])], row["low"], row["high"]
+
+
+def held(found: Sequence[Interval]) -> dict[str, dict[str, float]]:
+    """Return of each kind how many intervals hold, how many truths lie above, of how many, and the mean width."""
+    kinds = defaultdict[str, list[Interval]](list)
+    for interval in found:
+        kind, truth, *_ = interval
+        for group in (kind, f"{kind} without effect") if abs(truth) < NO_EFFECT else (kind,):
+            kinds[group].append(interval)
+    return {
+        kind: {
+            "held": sum(low - NO_EFFECT <= truth <= high + NO_EFFECT for _, truth, low, high in of_kind),
+            "above": sum(truth > high + NO_EFFECT for _, truth, _, high in of_kind),
+            "all": len(of_kind),
+            "width": float(np.mean([high - low for *_, low, high in of_kind])),
+        }
+        for kind, of_kind in sorted(kinds.items())
+    }
+
+
+def describe(counts: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the intervals that held of each kind, with how many truths were above and below and the mean width."""
+    return "; ".join(
+        f"{kind} {count['held']}/{count['all']} "
+        f"(+{count['above']} -{count['all'] - count['held'] - count['above']}, {count['width']:.3f})"
+        for kind, count in counts.items()
+    )
 
 
 def main() -> None:
@@ -299,50 +339,21 @@ def main() -> None:
         "--all", action="store_true", help="tunability, PED-ANOVA and differences between fidelities too"
     )
     add_json_option(parser)
+    add_cell_options(parser)
     arguments = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.searches} searches a cell")
-    totals: dict[str, Counter[str]] = defaultdict(Counter)
-    measured = {}
-    methods = ("lpi", "fanova", "tunability", "ped_anova") if arguments.all else ("lpi", "fanova")
-    for number, (cell, problem, noise, make_trials) in enumerate(cells(arguments)):
-        fanova, counts, widths = (
-            fanova_truth(problem),
-            defaultdict[str, Counter[str]](Counter),
-            defaultdict[str, list[float]](list),
-        )
-        started = time.perf_counter()
-        # Every cell has seeds of its own, so that one unlucky sample does not count in all of them.
-        first = arguments.first_seed + number * arguments.searches
-        for seed in range(first, first + arguments.searches):
-            summary = summarise(
-                make_trials(seed), problem.space, bootstrap=arguments.bootstrap, methods=methods, seed=seed
-            )
-            incumbent = summary["incumbent"]["config"]
-            found = list(intervals(summary["importance"][-1], problem, fanova, incumbent))
-            if len(summary["importance"]) > 1:
-                found += further_intervals(summary, problem, noise, fanova)
-            for kind, truth, low, high in found:
-                for group in (kind, f"{kind} without effect") if abs(truth) < NO_EFFECT else (kind,):
-                    held = low - NO_EFFECT <= truth <= high + NO_EFFECT
-                    counts[group].update(held=int(held), all=1, above=int(not held and truth > high))
-                    widths[group].append(high - low)
-        seconds = (time.perf_counter() - started) / arguments.searches
-        print(f"{cell:<40} {describe(counts, widths)}  {seconds:.1f} s", flush=True)
-        measured[cell] = {k: {**count, "width": float(np.mean(widths[k]))} for k, count in counts.items()}
-        for group, count in counts.items():
-            totals[group].update(count)
-    print("all:", "; ".join(f"{group} {count['held']}/{count['all']}" for group, count in sorted(totals.items())))
-    keep(arguments, cells=measured)
-
-
-def describe(counts: Mapping[str, Counter[str]], widths: Mapping[str, Sequence[float]]) -> str:
-    """Return the intervals that held of each kind, with how many truths were above and below and the mean width."""
-    texts = []
-    for kind, count in sorted(counts.items()):
-        below = count["all"] - count["held"] - count["above"]
-        width = float(np.mean(widths[kind]))
-        texts.append(f"{kind} {count['held']}/{count['all']} (+{count['above']} -{below}, {width:.3f})")
-    return "; ".join(texts)
+    asked = functools.partial(measure, bootstrap=arguments.bootstrap, everything=arguments.all)
+    found = measured_cells(arguments, cells(arguments), asked)
+    groups = defaultdict[str, list[Interval]](list)
+    samples: Counter[str] = Counter()
+    for (truth, noise, num_trials, _), intervals_of_cell in found.items():
+        made_up = () if truth not in PROBLEMS else (truth, f"noise {noise:g}", f"{num_trials} trials")
+        for group in (f"{truth}, noise {noise:g}, {num_trials} trials", *made_up, "all"):
+            groups[group] += intervals_of_cell
+            samples[group] += 1
+    counts = {group: held(of_group) for group, of_group in groups.items()}
+    for group, count in sorted(counts.items(), key=lambda item: samples[item[0]]):
+        print(f"{group} ({samples[group]}): {describe(count)}")
+    keep(arguments, groups=counts)
 
 
 if __name__ == "__main__":

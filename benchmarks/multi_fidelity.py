@@ -10,9 +10,10 @@ the mean over tasks and seeds with its 95 % bootstrap interval after 5, 10 and 2
 command goes on where an interrupted one ended, or with more seeds.
 
 Arms: `smac` (the default, a Gaussian process of all rungs), `smac-forest` (a forest of one rung), `smac-hyperband` (its brackets,
-which promote fewer), `ensemble`, all over LCBench's 2, 10 and 50 epochs or the recorded ones; `random`, in full; `random-top`, as many
-random configurations at the lowest rung as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE with its Hyperband
-pruner, which is left out where Optuna is not installed (`pip install naxcli[bench]`).
+which promote fewer), `smac-forest-hyperband` (both, what the default was at first), `ensemble`, all over LCBench's 2, 10 and 50 epochs
+or the recorded ones; `random`, in full; `random-top`, as many random configurations at the lowest rung as half of the budget pays, and
+then the best in full; `tpe`, Optuna's TPE with its Hyperband pruner, which is left out where Optuna is not installed
+(`pip install naxcli[bench]`).
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS
 
 CHECKPOINTS = (1, 2, 3, 5, 7, 10, 14, 20)  # full trainings
 SHOWN = (5, 10, 20)
+OURS = ("smac", "smac-hyperband", "smac-forest", "smac-forest-hyperband", "ensemble")
+ARMS = (*OURS, "random", "random-top", "tpe")
 
 
 def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
     """Yield the trials of one of naxcli's searchers."""
-    searcher, _, variant = name.partition("-")
+    searcher, *variants = name.split("-")
     highest = objective.ladder.max
     asking = make_searcher(
         searcher,
@@ -46,8 +49,8 @@ def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
         configuration_space=objective.space.configuration_space(seed),
         fidelity=objective.ladder,
         seed=seed,
-        model=variant if variant in SEARCHER_MODELS else SEARCHER_MODELS[0],
-        promotion=variant if variant in PROMOTIONS else PROMOTIONS[0],
+        model=next((model for model in SEARCHER_MODELS if model in variants), SEARCHER_MODELS[0]),
+        promotion=next((promotion for promotion in PROMOTIONS if promotion in variants), PROMOTIONS[0]),
     )
     trained: dict[str, float] = {}
     while True:
@@ -128,7 +131,7 @@ def steps(arm: str, objective: Objective, seed: int) -> Iterator[Step]:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = regret.parser(__doc__, seeds=20, arms="smac,smac-hyperband,smac-forest,ensemble,random,random-top,tpe")
+    parser = regret.parser(__doc__, seeds=20, arms=",".join(ARMS))
     arguments = parser.parse_args()
     arms = arguments.arms.split(",")
     if "tpe" in arms and importlib.util.find_spec("optuna") is None:

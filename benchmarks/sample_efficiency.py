@@ -1,9 +1,10 @@
 """Sample efficiency on NAS-Bench-Macro: rank of the best configuration after 50, 100 and 200 evaluations.
 
-    python -m benchmarks.sample_efficiency [--data FOLDER] [--seeds 20] [--workers 1] [--searchers smac,random,tpe]
+    python -m benchmarks.sample_efficiency [--data FOLDER] [--seeds 20] [--in-flight 1,8] [--searchers smac,random,tpe]
 
-Every searcher sees the same objective, one result at a time, or with `--workers N` N trials in flight that end in random
-order. Rank 0 is the best of the 6,561 networks; the table holds the median over seeds and the quartiles. `tpe` is Optuna's
+Every searcher sees the same objective, one result at a time, or with several trials in flight, which end in random
+order. Rank 0 is the best of the 6,561 networks; the table holds the median over seeds and the quartiles. How much
+accuracy each searcher lacks of the first has an interval over the seeds. `tpe` is Optuna's
 default sampler and is left out where Optuna is not installed (`pip install naxcli[bench]`). `smac-facade` is SMAC's own
 HyperparameterOptimizationFacade with its defaults, driven by ask and tell; it takes minutes a seed.
 """
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +30,7 @@ from ConfigSpace import ConfigurationSpace
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cells import Cell, add_cell_options, measured_cells
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space, load_space, plain_config
 from naxcli.searchers import FidelityRange, make_searcher
@@ -126,52 +129,45 @@ def make_arm(name: str, space: Space, seed: int, num_workers: int) -> Arm:
     return OurSearcher(name, space, seed, num_workers)
 
 
-def best_ranks(
-    arm: Arm, *, evaluate: Callable[[Config], float], rank_of: Callable[[Config], int], num_workers: int, seed: int
-) -> list[int]:
-    """Return the rank of the best evaluated configuration after each evaluation."""
-    order = random.Random(seed)
-    running: list[tuple[Any, Config]] = []
-    best_cost, best_rank = float("inf"), -1
-    ranks: list[int] = []
-    while len(ranks) < max(CHECKPOINTS):
-        while len(running) < num_workers:
-            running.append(arm.ask())
-        handle, config = running.pop(order.randrange(num_workers))
-        cost = evaluate(config)
-        arm.tell(handle, cost)
-        if cost < best_cost:
-            best_cost, best_rank = cost, rank_of(config)
-        ranks.append(best_rank)
-    return ranks
-
-
-def measure(names: Sequence[str], *, num_seeds: int, num_workers: int) -> dict[str, tuple[npt.NDArray[np.int_], float]]:
-    """Return per searcher the ranks, (num_seeds, evaluations), and seconds per evaluation."""
+@cache
+def table_of_costs(data: Path | None) -> tuple[Space, dict[tuple[Any, ...], float]]:
+    """Return the space, and the cost of each of its configurations by `identity`."""
+    if data is not None:
+        os.environ["NAS_BENCH_MACRO"] = str(data)
     space = load_space(str(SPACE_FILE))
     assert space.evaluate is not None
     objective = space.evaluate
+    configs = all_configs(space.configuration_space(0))
+    return space, {identity(config): float(objective(config, fidelity=1.0, seed=0)["cost"]) for config in configs}  # type: ignore[index]
 
-    def evaluate(config: Config) -> float:
-        return float(objective(config, fidelity=1.0, seed=0)["cost"])  # type: ignore[index]
 
-    costs = {identity(config): evaluate(config) for config in all_configs(space.configuration_space(0))}
+def search(cell: tuple[str, int, int], *, data: Path | None) -> dict[str, Any]:
+    """Return the rank and the accuracy missing of the best configuration at each checkpoint, and seconds per evaluation.
+
+    Args:
+        cell: name of a searcher, trials in flight and a seed.
+        data: folder of the table; None for the one that `spaces_nas_bench_macro` finds.
+    """
+    name, num_in_flight, seed = cell
+    space, costs = table_of_costs(data)
     in_order = sorted(costs.values())
-
-    def rank_of(config: Config) -> int:
-        return bisect_left(in_order, costs[identity(config)])  # of equals, that of the first
-
-    measured = {}
-    for name in names:
-        started = time.perf_counter()
-        rows = []
-        for seed in range(num_seeds):
-            arm = make_arm(name, space, seed, num_workers)
-            rows.append(best_ranks(arm, evaluate=evaluate, rank_of=rank_of, num_workers=num_workers, seed=seed))
-            print(f"{name}: seed {seed + 1} of {num_seeds}", end="\r", file=sys.stderr)
-        seconds = time.perf_counter() - started
-        measured[name] = (np.array(rows), seconds / (num_seeds * max(CHECKPOINTS)))
-    return measured
+    arm, order = make_arm(name, space, seed, num_in_flight), random.Random(seed)
+    running: list[tuple[Any, Config]] = []
+    best: list[float] = []
+    started = time.perf_counter()
+    while len(best) < max(CHECKPOINTS):
+        while len(running) < num_in_flight:
+            running.append(arm.ask())
+        handle, config = running.pop(order.randrange(num_in_flight))
+        cost = costs[identity(config)]
+        arm.tell(handle, cost)
+        best.append(min(cost, best[-1]) if best else cost)
+    at = [best[number - 1] for number in CHECKPOINTS]
+    return {
+        "ranks": [bisect_left(in_order, cost) for cost in at],  # of equals, that of the first
+        "missing": [cost - in_order[0] for cost in at],
+        "seconds": (time.perf_counter() - started) / len(best),
+    }
 
 
 def identity(config: Config) -> tuple[Any, ...]:
@@ -188,30 +184,58 @@ def all_configs(configuration_space: ConfigurationSpace) -> list[Config]:
     return [everything.config(row) for row in range(len(everything))]
 
 
+def difference(values: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the mean difference of the same seeds, and its 95 % bootstrap interval."""
+    differences = values - others
+    drawn = np.random.default_rng(0).choice(differences, size=(2_000, len(differences)))
+    low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
+    return float(differences.mean()), float(low), float(high)
+
+
+def print_tables(found: Mapping[Cell, Mapping[str, Any]], names: Sequence[str], num_in_flight: int) -> None:
+    """Print the ranks of each searcher, and what each lacks of the accuracy of the first."""
+    of_name = {
+        name: [row for (n, flight, _), row in found.items() if (n, flight) == (name, num_in_flight)] for name in names
+    }
+    num_seeds = len(of_name[names[0]])
+    table = Table(title=f"rank of the best of 6,561, {num_seeds} seeds, {num_in_flight} in flight")
+    table.add_column("searcher")
+    for column in (*(f"after {number}" for number in CHECKPOINTS), "seconds per evaluation"):
+        table.add_column(column, justify="right")
+    for name, rows in of_name.items():
+        at = np.quantile([row["ranks"] for row in rows], [0.5, 0.25, 0.75], axis=0).T
+        cells = [f"{median:g} ({low:g} to {high:g})" for median, low, high in at]
+        table.add_row(name, *cells, f"{np.mean([row['seconds'] for row in rows]):.3f}")
+    Console(width=120).print(table)
+    missing = {name: 100 * np.array([row["missing"] for row in rows]) for name, rows in of_name.items()}
+    for name in names[1:]:
+        at = [difference(missing[name][:, index], missing[names[0]][:, index]) for index in range(len(CHECKPOINTS))]
+        texts = (f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in at)
+        print(
+            f"{name} lacks of the accuracy of {names[0]}, points of the test set, mean and 95 % interval: {', '.join(texts)}"
+        )
+
+
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of nas-bench-macro_cifar10.json")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=1, help="trials in flight")
+    parser.add_argument("--in-flight", default="1", help="trials in flight, separated by commas")
     parser.add_argument(
         "--searchers", default="", help=f"of {', '.join(SEARCHERS)}, tpe, smac-facade; separated by commas"
     )
+    add_cell_options(parser)
     arguments = parser.parse_args()
-    if arguments.data is not None:
-        os.environ["NAS_BENCH_MACRO"] = str(arguments.data)
     names = arguments.searchers.split(",") if arguments.searchers else [*SEARCHERS, "tpe"]
     if "tpe" in names and importlib.util.find_spec("optuna") is None:
         print("tpe is left out: Optuna is not installed (pip install naxcli[bench])", file=sys.stderr)
         names.remove("tpe")
-    table = Table(title=f"rank of the best of 6,561, {arguments.seeds} seeds, {arguments.workers} in flight")
-    for column in ("searcher", *(f"after {number}" for number in CHECKPOINTS), "seconds per evaluation"):
-        table.add_column(column, justify="left" if column == "searcher" else "right")
-    for name, (ranks, seconds) in measure(names, num_seeds=arguments.seeds, num_workers=arguments.workers).items():
-        at = [np.quantile(ranks[:, number - 1], [0.5, 0.25, 0.75]) for number in CHECKPOINTS]
-        cells = [f"{median:g} ({low:g} to {high:g})" for median, low, high in at]
-        table.add_row(name, *cells, f"{seconds:.3f}")
-    Console().print(table)
+    flights = [int(number) for number in arguments.in_flight.split(",")]
+    cells = [(name, flight, seed) for seed in range(arguments.seeds) for flight in flights for name in names]
+    found = measured_cells(arguments, cells, partial(search, data=arguments.data))
+    for flight in flights:
+        print_tables(found, names, flight)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ MAX_PAIR_NAMES = 16
 # Share of variance of the darkest colour, at the least: rounding errors are no interaction.
 LEAST_SHARE = 0.01
 MAX_VALUE_LENGTH = 16
+BAR_OPACITY = 0.6  # so that error bars are seen on the darkest, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,6 +143,7 @@ def paint_bars(figure: Figure, bars: importance_charts.Bars) -> None:
             np.nan_to_num(bars.mean[index]),
             thickness,
             color=COLOURS[charts.level(index, count)],
+            alpha=importance_charts.BAR_OPACITY,
             xerr=np.nan_to_num(np.vstack([bars.below[index], bars.above[index]])),
             error_kw={"elinewidth": 0.6, "capsize": 1},
             label=with_unit(fidelity, bars.unit),
@@ -200,6 +201,7 @@ def _paint_gains(axes: Axes, found: importance_charts.Steps) -> None:
         found.values,
         0.7,
         color=[MIDDLE if value >= 0 else ACCENT for value in found.values],
+        alpha=importance_charts.BAR_OPACITY,
         xerr=[found.below, found.above],
         error_kw={"elinewidth": 0.6, "capsize": 2},
     )

@@ -31,7 +31,7 @@ def draw_bars(bars: importance_charts.Bars) -> Drawing:
             x=bars.mean[index],
             orientation="h",
             name=with_unit(fidelity, bars.unit),
-            marker={"color": level(index, len(bars.fidelities))},
+            marker={"color": level(index, len(bars.fidelities)), "opacity": importance_charts.BAR_OPACITY},
             error_x={
                 "type": "data",
                 "symmetric": False,
@@ -132,6 +132,7 @@ def _gains(found: importance_charts.Steps) -> Drawing:
         marker={
             "color": ["var(--level-4)" if value >= 0 else ACCENT for value in found.values],
             "pattern": {"shape": ["" if value >= 0 else "/" for value in found.values]},
+            "opacity": importance_charts.BAR_OPACITY,
         },
         error_x=_error_bars(found),
         hovertemplate="%{text}: %{x:+.4f}<extra></extra>",
