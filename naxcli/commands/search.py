@@ -381,7 +381,7 @@ def _refuse_another_space(session: Session, configuration_space: ConfigurationSp
             f"the space of {run.path} has other configurations than when the run started",
             why=f"its file is the same, but not its {' and '.join(changed)}, which come from elsewhere:\n"
             + "\n".join(lines[:MAX_DIFF_LINES]),
-            hint="undo the change to resume, or start another run with --run DIR",
+            hint=f"undo the change to resume, or {_begin_with(run)}",
         )
 
 
@@ -396,8 +396,12 @@ def _refuse_edited(run: RunDirectory, kind: str, recorded: str, current: str) ->
     raise NaxcliError(
         f"the {kind} file of {run.path} was edited since the run started",
         why=f"{why}:\n" + "\n".join(list(diff)[:MAX_DIFF_LINES]),
-        hint="undo the edit to resume, or start another run with --run DIR",
+        hint=f"undo the edit, or install the release that the run was started with, to resume; or {_begin_with(run)}",
     )
+
+
+def _begin_with(run: RunDirectory) -> str:
+    return f"start another run that begins with what this one found: --run DIR --from {run.path}"
 
 
 def _reread(configuration_space: ConfigurationSpace) -> ConfigurationSpace:

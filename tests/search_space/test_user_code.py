@@ -80,6 +80,13 @@ def test_an_edit_is_refused_where_the_objective_is_not_a_function_of_the_file(tm
     refused = search(file, trials=5)
     assert refused.returncode == ExitCode.USAGE
     assert "was edited since the run started" in refused.stderr and "factor=7" in refused.stderr
+    assert "--from" in refused.stderr
+    # What was found by the first version still says where to look with the second.
+    begun = naxcli(
+        *("search", "--space", file, "--run", tmp_path / "second", "--from", tmp_path / "run"),
+        *("--trials", "3", "--workers", "1"),
+    )
+    assert begun.returncode == ExitCode.DONE, begun.stderr
 
 
 @pytest.mark.usefixtures("inline")
