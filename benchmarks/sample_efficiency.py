@@ -211,9 +211,7 @@ def print_tables(found: Mapping[Cell, Mapping[str, Any]], names: Sequence[str], 
     for name in names[1:]:
         at = [difference(missing[name][:, index], missing[names[0]][:, index]) for index in range(len(CHECKPOINTS))]
         texts = (f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in at)
-        print(
-            f"{name} lacks of the accuracy of {names[0]}, points of the test set, mean and 95 % interval: {', '.join(texts)}"
-        )
+        print(f"{name}: points of accuracy below {names[0]}, mean and 95 % interval: {', '.join(texts)}")
 
 
 def main() -> None:
