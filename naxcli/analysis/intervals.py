@@ -1,16 +1,21 @@
-"""95 % intervals of importance from functions drawn given the trials, and what is not shown to matter."""
+"""95 % intervals of importance from functions drawn given the trials, and what is not shown to matter.
+
+Where two priors explain the trials about as well, an interval holds what each of them gives (robust Bayesian analysis; Berger, Test 1994):
+an average of both would say less than either where the trials say little.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
 
-from naxcli.analysis.encoding import Floats
+from naxcli.analysis.encoding import Flags, Floats
 from naxcli.analysis.importance import Estimate, Key, Question
 from naxcli.analysis.shares import Decomposer, Decomposition, SampledDecomposer
 from naxcli.analysis.surrogate import Functions, Scales, Surrogate, fit_surrogates
@@ -99,9 +104,11 @@ def posterior_intervals(
         name: np.concatenate([each.values[name] for each in drawn if each.values is not None]) for name in predictions
     }
     decoys = Decoys(surrogates[0], rng)
-    intervals = _local(question, predictions, values, decoys) | _along_paths(question, predictions)
-    intervals |= _of_tuning(question, predictions, values, decoys)
-    return intervals | _global(drawn, question, decoys)
+    structures = np.repeat([scales.has_interactions for _, scales, _ in draws], num_functions)
+    interval = partial(interval_of, structures=structures)
+    intervals = _local(question, predictions, values, decoys, interval) | _along_paths(question, predictions, interval)
+    intervals |= _of_tuning(question, predictions, values, decoys, interval)
+    return intervals | _global(drawn, question, decoys, interval)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +175,11 @@ def _rows(question: Question) -> dict[str, Floats]:
 
 
 def _local(
-    question: Question, predictions: Mapping[str, Floats], values: Mapping[str, Floats], decoys: Decoys
+    question: Question,
+    predictions: Mapping[str, Floats],
+    values: Mapping[str, Floats],
+    decoys: Decoys,
+    interval: Callable[..., Interval],
 ) -> dict[Key, Interval]:
     """Return the intervals of local importance, from costs and from values on the scale on which effects are told from none."""
     if question.neighbours is None or "lpi" not in predictions:
@@ -180,26 +191,32 @@ def _local(
         if len(shares) == 0:
             continue
         if name not in numbers:
-            found["group lpi", name.removeprefix("group:")] = interval_of(shares)
+            found["group lpi", name.removeprefix("group:")] = interval(shares)
             continue
         is_shown = _is_shown(values["lpi"][:, question.neighbours.parts[name]], numbers[name], decoys)
-        found["lpi", name] = interval_of(shares, matters=is_shown)
+        found["lpi", name] = interval(shares, matters=is_shown)
     return found
 
 
-def _along_paths(question: Question, predictions: Mapping[str, Floats]) -> dict[Key, Interval]:
+def _along_paths(
+    question: Question, predictions: Mapping[str, Floats], interval: Callable[..., Interval]
+) -> dict[Key, Interval]:
     """Return the intervals of predicted costs along the ablation path and of Shapley values."""
     found: dict[Key, Interval] = {}
     for number, costs in enumerate(predictions["ablation"].T if "ablation" in predictions else []):
-        found["ablation", str(number)] = interval_of(costs)
+        found["ablation", str(number)] = interval(costs)
     if question.game is not None:
         values = question.game.values_of(-predictions["shapley"])
-        found |= {("shapley", name): interval_of(values[:, n]) for n, name in enumerate(question.game.players)}
+        found |= {("shapley", name): interval(values[:, n]) for n, name in enumerate(question.game.players)}
     return found
 
 
 def _of_tuning(
-    question: Question, predictions: Mapping[str, Floats], values: Mapping[str, Floats], decoys: Decoys
+    question: Question,
+    predictions: Mapping[str, Floats],
+    values: Mapping[str, Floats],
+    decoys: Decoys,
+    interval: Callable[..., Interval],
 ) -> dict[Key, Interval]:
     """Return the intervals of what tuning single hyperparameters gains over the default, from the same as `_local`."""
     if question.tuning is None:
@@ -208,7 +225,7 @@ def _of_tuning(
     numbers = {domain.name: number for number, domain in enumerate(question.encoding.domains)}
     found: dict[Key, Interval] = {}
     for name, gains in question.tuning.gains(drawn).items():
-        found_gain = interval_of(gains)
+        found_gain = interval(gains)
         # A hyperparameter may have an effect, and the default its best value.
         own = values["tunability"][:, question.tuning.parts[name]]
         is_shown = found_gain.low > 0 and _is_shown(own, numbers[name], decoys)
@@ -221,7 +238,9 @@ def _is_shown(drawn: Floats, number: int, decoys: Decoys) -> bool:
     return decoys.anywhere(number) and is_away((drawn - drawn.mean(axis=1, keepdims=True)).T)
 
 
-def _global(drawn: Sequence[_Drawn], question: Question, decoys: Decoys) -> dict[Key, Interval]:
+def _global(
+    drawn: Sequence[_Drawn], question: Question, decoys: Decoys, interval: Callable[..., Interval]
+) -> dict[Key, Interval]:
     """Return the intervals of shares of the variance over the whole space."""
     parts = [each.shares for each in drawn if each.shares is not None]
     if not parts:
@@ -234,23 +253,34 @@ def _global(drawn: Sequence[_Drawn], question: Question, decoys: Decoys) -> dict
     for number, name in enumerate(names):
         shares[(number,)] = (np.hstack([each.mains[number] for each in parts]) ** 2).sum(axis=0) / total
         is_shown = decoys.alone((number,)) and is_away(np.hstack([each.mains[number] for each in own]))
-        found["fanova", name] = interval_of(shares[(number,)], matters=is_shown)
+        found["fanova", name] = interval(shares[(number,)], matters=is_shown)
     for i, j in combinations(range(len(names)), 2):
         shares[i, j] = (np.hstack([each.pairs[i, j] for each in parts]) ** 2).sum(axis=0) / total
         is_shown = decoys.alone((i, j)) and is_away(np.hstack([each.pairs[i, j] for each in own]))
-        found["fanova", names[i], names[j]] = interval_of(shares[i, j], matters=is_shown)
+        found["fanova", names[i], names[j]] = interval(shares[i, j], matters=is_shown)
     assert question.measure is not None
     for group in question.measure.groups:
         members = {names.index(name) for factor in question.measure.groups[group].factors for name in factor[1]}
         joint = sum(share for numbers, share in shares.items() if members.issuperset(numbers))
-        found["group fanova", group] = interval_of(np.asarray(joint))
+        found["group fanova", group] = interval(np.asarray(joint))
     return found
 
 
-def interval_of(values: Floats, *, matters: bool | None = None) -> Interval:
-    """Return the interval that holds 95 % of draws; that of what is not shown to matter begins at 0."""
-    low, high = np.percentile(values, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return Interval(low=0.0 if matters is False else float(low), high=float(high), draws=values, matters=matters)
+def interval_of(values: Floats, *, structures: Flags | None = None, matters: bool | None = None) -> Interval:
+    """Return the interval that holds 95 % of draws, of each structure if they are of two; that of what is not shown begins at 0.
+
+    Args:
+        values: (num_draws,).
+        structures: (num_draws,) of which of two structures each is; None for one.
+        matters: whether an effect was shown, None where that is not asked.
+    """
+    parts = [values] if structures is None else [values[structures == each] for each in np.unique(structures)]
+    lows, highs = zip(
+        *(np.percentile(part, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]) for part in parts), strict=True
+    )
+    return Interval(
+        low=0.0 if matters is False else float(min(lows)), high=float(max(highs)), draws=values, matters=matters
+    )
 
 
 def with_interval(found: Estimate, interval: Interval | None, *, is_share: bool = False) -> Estimate:

@@ -5,9 +5,10 @@ every hyperparameter has functions that average 0 over its domain, and the cost 
 pairs and of triples, each with a variance that is the product of those of its members. Mains and pairs are held by their coefficients, so
 that a drawn function's shares of variance are sums of squares. Functions are drawn by Matheron's rule (Wilson et al., ICML 2020); the
 scales of the kernel are drawn too, from a normal approximation around their most probable values, and a factor for each pair from its
-posterior. Two structures are averaged by their evidence (Hoeting et al., Statistical Science 1999), one with interactions and one that
-hardly has any, which counts for half at most: few or noisy trials cannot tell a large single effect from many small interactions. A
-posterior does not ask how the configurations were chosen, but the scales of a kernel are those of the trials it is fitted to (`crowding`).
+posterior. Few or noisy trials cannot tell a large single effect from many small interactions, and what is drawn then depends on the prior:
+there are two, a structure with interactions and one that hardly has any, and scales are drawn from each, unless the trials refute the
+latter (Occam's window; Madigan and Raftery, JASA 1994). A posterior does not ask how the configurations were chosen, but the scales of a
+kernel are those of the trials it is fitted to (`crowding`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ NOISE_PRIOR = (-2.5, 2.5)
 # Those of pairs and of triples, in a structure with interactions and in one that hardly has any.
 WITH_INTERACTIONS = {"pairs": (0.0, 1.0), "triples": (-1.0, 1.5)}
 WITHOUT_INTERACTIONS = {"pairs": (-4.0, 1.5), "triples": (-5.0, 1.5)}
+# The latter is left out where the logarithm of its evidence is less by this than that of the former.
+OCCAMS_WINDOW = np.log(20.0)
 # Factors of single pairs that are tried, and mean and standard deviation of their logarithm a priori.
 PAIR_FACTORS = np.exp(np.linspace(-6.0, 8.0, 57))
 PAIR_PRIOR = (2.5, 2.0)
@@ -51,7 +54,8 @@ JITTER = 1e-6
 class Scales:
     """Prior variances: (num_hyperparameters,) of the hyperparameters, factors of pairs and triples, and that of the noise.
 
-    `each_pair` are factors of single pairs, in the order of `combinations`; all 1 if None.
+    `each_pair` are factors of single pairs, in the order of `combinations`; all 1 if None. `has_interactions` says of which structure
+    they are.
     """
 
     hyperparameters: Floats
@@ -59,6 +63,7 @@ class Scales:
     triples: float
     noise: float
     each_pair: Floats | None = None
+    has_interactions: bool = True
 
     def pair(self, number: int, i: int, j: int) -> float:
         """Return the prior variance of a pair, the `number`-th."""
@@ -217,10 +222,14 @@ class Surrogate:
         )
         return _Fit(prior=prior, loss=float(found.fun), best=found.x)
 
-    def _scales(self, logarithms: Floats) -> Scales:
+    def _scales(self, logarithms: Floats, *, has_interactions: bool = True) -> Scales:
         *_, pairs, triples, noise = np.exp(logarithms)
         return Scales(
-            hyperparameters=np.exp(logarithms[:-3]), pairs=float(pairs), triples=float(triples), noise=float(noise)
+            hyperparameters=np.exp(logarithms[:-3]),
+            pairs=float(pairs),
+            triples=float(triples),
+            noise=float(noise),
+            has_interactions=has_interactions,
         )
 
     def covariance(self, scales: Scales) -> Floats:
@@ -264,18 +273,17 @@ class Surrogate:
         return float(loss), np.array(gradient) + away / prior.std
 
     def draw_scales(self, num_draws: int, rng: np.random.Generator) -> list[Scales]:
-        """Return scales drawn from normal approximations of their posterior, of each structure as often as its evidence says.
-
-        The one without interactions is drawn at most every second time: small ones would be lost where it explains the trials as well.
-        """
+        """Return scales drawn from normal approximations of their posterior, of the structures in turn that the trials do not refute."""
         fits = self._with_interactions, self._fit(WITHOUT_INTERACTIONS)
         roots = [self._root_of_precision(fit) for fit in fits]
         with_interactions, without = (fit.evidence(root) for fit, root in zip(fits, roots, strict=True))
-        share = np.exp(min(0.0, without - with_interactions))
+        num_structures = 2 if without > with_interactions - OCCAMS_WINDOW else 1
         found = []
-        for index in (rng.random(num_draws) < share / (1 + share)).astype(int):
+        for turn in range(num_draws):
+            index = turn % num_structures
             step = solve_triangular(roots[index], rng.standard_normal(len(roots[index])), lower=True, trans=1)
-            found.append(self._scales(np.clip(fits[index].best + step, -BOUND, BOUND / 3)))
+            logarithms = np.clip(fits[index].best + step, -BOUND, BOUND / 3)
+            found.append(self._scales(logarithms, has_interactions=index == 0))
         return found
 
     def _root_of_precision(self, fit: _Fit) -> Floats:
@@ -293,10 +301,12 @@ class Surrogate:
         return root
 
     def draw_pairs(self, scales: Scales, rng: np.random.Generator) -> Scales:
-        """Return scales with a factor drawn for each pair, from its posterior given the other scales.
+        """Return scales with a factor drawn for each pair, from its posterior given the other scales; without interactions, the same.
 
         Two that hardly matter alone may matter together: without factors of their own, such pairs would be drawn too small.
         """
+        if not scales.has_interactions:
+            return scales
         factor = cholesky(self.covariance(scales), lower=True)
         factors = []
         for number, (i, j) in enumerate(combinations(range(len(self.bases)), 2)):

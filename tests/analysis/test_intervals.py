@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, OrdinalHyperparameter
 
+from naxcli.analysis import surrogate as surrogate_module
 from naxcli.analysis.components import part_codes
 from naxcli.analysis.encoding import Encoding, Floats
 from naxcli.analysis.importance import Estimate
-from naxcli.analysis.intervals import Interval, with_interval
+from naxcli.analysis.intervals import Interval, interval_of, with_interval
 from naxcli.analysis.shares import Decomposer, SampledDecomposer
 from naxcli.analysis.summary import summarise
 from naxcli.analysis.surrogate import Surrogate, fit_surrogates
@@ -235,3 +236,25 @@ def test_a_share_whose_interval_begins_next_to_nothing_is_not_shown() -> None:
     clear = replace(tiny, low=0.1)
     assert with_interval(estimate, clear, is_share=True) == replace(estimate, low=0.1, high=0.4, matters=True)
     assert with_interval(Estimate(mean=1e-4, std=0.0), clear, is_share=True).matters is False
+
+
+def test_interactions_are_left_out_only_where_the_trials_do_not_refute_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surrogate_module, "OCCAMS_WINDOW", 1.0)
+
+    def structures(cost: Callable[[dict[str, Any]], float], *, noise: float) -> set[bool]:
+        space = free_space()
+        _, surrogate = fitted(space, sample(space, 60, cost, noise=noise))
+        return {scales.has_interactions for scales in surrogate.draw_scales(4, np.random.default_rng(0))}
+
+    assert structures(lambda config: float(config["a"] == config["b"]), noise=0.05) == {True}
+    assert structures(lambda config: config["a"] + config["b"], noise=1.0) == {True, False}
+
+
+def test_an_interval_holds_that_of_each_structure_and_not_of_their_average() -> None:
+    values = np.concatenate([np.linspace(0.0, 1.0, 401), np.linspace(10.0, 11.0, 401)])
+    structures = np.repeat([True, False], 401)
+    interval = interval_of(values, structures=structures)
+    assert (interval.low, interval.high) == pytest.approx((0.025, 10.975))
+    assert interval_of(values, structures=structures, matters=False).low == 0
+    average = interval_of(values)
+    assert (average.low, average.high) == pytest.approx((0.05, 10.95), abs=0.002)
