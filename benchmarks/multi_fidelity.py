@@ -2,12 +2,13 @@
 
     python -m benchmarks.multi_fidelity [--data FOLDER] [--tasks 8] [--seeds 20] [--arms smac,random-top,tpe] [--into FILE] [--plot FILE]
     python -m benchmarks.multi_fidelity --trials experiments/nexception-cpu/records/trials.parquet --space nexception
+    python -m benchmarks.multi_fidelity --noise 1
 
-On LCBench's learning curves, or on recorded trials as `naxcli space from-trials` makes a space of them. An arm spends epochs: a promoted
-trial only those that its lower rung has not trained. Regret is that of the configuration with the least cost of those that have run to
-the highest fidelity, 1 being the median of 2,000 random configurations and 0 their best or better; without any it is 1. The table holds
-the mean over tasks and seeds with its 95 % bootstrap interval after 5, 10 and 20 full trainings' worth of epochs; with --into, the same
-command goes on where an interrupted one ended, or with more seeds.
+On LCBench's learning curves, on recorded trials as `naxcli space from-trials` makes a space of them, or on NAS-Bench-Macro with noise for
+shorter trainings. An arm spends epochs: a promoted trial only those that its lower rung has not trained. Regret is that of the
+configuration with the least cost of those that have run to the highest fidelity, 1 being the median of 2,000 random configurations and 0
+their best or better; without any it is 1. The table holds the mean over tasks and seeds with its 95 % bootstrap interval after 5, 10 and
+20 full trainings' worth of epochs; with --into, the same command goes on where an interrupted one ended, or with more seeds.
 
 Arms: `smac` (the default, a Gaussian process of all rungs), `smac-forest` (a forest of one rung), `smac-hyperband` (its brackets,
 which promote fewer), `smac-forest-hyperband` (both, what the default was at first), `ensemble`, all over LCBench's 2, 10 and 50 epochs
@@ -58,7 +59,7 @@ def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
         assert suggestion is not None
         spent = suggestion.fidelity - trained.get(suggestion.config_id, 0.0)
         trained[suggestion.config_id] = suggestion.fidelity
-        asking.tell(suggestion, cost=objective.cost(suggestion.config, suggestion.fidelity))
+        asking.tell(suggestion, cost=objective.cost(suggestion.config, suggestion.fidelity, seed))
         yield Step(spent, suggestion.config if suggestion.fidelity == highest else None)
 
 
@@ -73,7 +74,7 @@ def random_top(objective: Objective, seed: int) -> Iterator[Step]:
     low, high = objective.ladder.min, objective.ladder.max
     number = int(max(CHECKPOINTS) / 2 * high / low)
     configs = sample_configs(objective.space.configuration_space(seed), number, seed)
-    short = [objective.cost(config, low) for config in configs]
+    short = [objective.cost(config, low, seed) for config in configs]
     yield from itertools.repeat(Step(low), number)
     for index in np.argsort(short, kind="stable"):
         yield Step(high - low, configs[index])
@@ -94,7 +95,7 @@ def tpe(objective: Objective, seed: int) -> Iterator[Step]:
         config = objective.space.canonicalise(suggested(trial, configspace))
         trained, cost = 0.0, 0.0
         for fidelity in ladder.rungs():
-            cost = objective.cost(config, fidelity)
+            cost = objective.cost(config, fidelity, seed)
             yield Step(fidelity - trained, config if fidelity == ladder.max else None)
             trained = fidelity
             trial.report(cost, int(fidelity))

@@ -1,5 +1,5 @@
-"""Regret against epochs, for the benchmarks of searches that do not train everything to its end: on LCBench's learning curves, and on
-recorded trials.
+"""Regret against epochs, for the benchmarks of searches that do not train everything to its end: on LCBench's learning curves, on recorded
+trials, and on NAS-Bench-Macro, whose table holds full trainings alone, with noise for what fewer epochs would do.
 
 An arm yields its trials as `Step`. Regret is that of the configuration with the least cost of those that have run to the highest
 fidelity, by the cost that is expected of it: 1 is the median of 2,000 random configurations or worse, and 0 their best or better. It is 1
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import spaces_lcbench as lcbench
+from benchmarks import spaces_nas_bench_macro as nas_bench_macro
 from benchmarks.cells import add_cell_options, measured_cells
 from benchmarks.results import add_json_option, keep
 from naxcli.records.trial import Config
@@ -61,21 +62,21 @@ class Objective:
         name: What tables call it.
         space: Of its configurations.
         ladder: Fidelities, in epochs.
-        cost: Returns what a training of a configuration to a fidelity gives.
+        cost: Returns what a training of a configuration to a fidelity gives, in a search with a seed.
         expected: Returns the costs that are expected of configurations at the highest fidelity.
     """
 
     name: str
     space: Space
     ladder: FidelityRange
-    cost: Callable[[Config, float], float]
+    cost: Callable[[Config, float, int], float]
     expected: Callable[[Sequence[Config]], npt.NDArray[np.float64]]
 
 
 def lcbench_objectives(number: int) -> list[Objective]:
     """Return tasks of LCBench, evenly chosen."""
 
-    def cost(config: Config, fidelity: float, *, task: str) -> float:
+    def cost(config: Config, fidelity: float, seed: int, *, task: str) -> float:
         return float(lcbench.costs([config], epochs=fidelity, task=task)[0])
 
     everything = list(lcbench.tasks())
@@ -103,7 +104,34 @@ def recorded_objective(trials: Path, space: Space | None) -> Objective:
         name=str(trials),
         space=own,
         ladder=ladder,
-        cost=lambda config, fidelity: benchmark.cost(own.canonicalise(config), fidelity=fidelity, seed=0),
+        cost=lambda config, fidelity, seed: benchmark.cost(own.canonicalise(config), fidelity=fidelity, seed=0),
+        expected=expected,
+    )
+
+
+def noisy_objective(noise: float) -> Objective:
+    """Return NAS-Bench-Macro over LCBench's ladder: the full result, and below it normal noise whose variance falls as one over the epochs.
+
+    Args:
+        noise: standard deviation at the lowest rung, in points of accuracy.
+    """
+    low, high = LCBENCH_LADDER.min, LCBENCH_LADDER.max
+
+    def expected(configs: Sequence[Config]) -> npt.NDArray[np.float64]:
+        return np.array(
+            [1 - nas_bench_macro.table()[nas_bench_macro.key(config)]["mean_acc"] / 100 for config in configs]
+        )
+
+    def cost(config: Config, fidelity: float, seed: int) -> float:
+        rng = np.random.default_rng([int(nas_bench_macro.key(config), 3), int(fidelity), seed])
+        deviation = noise / 100 * np.sqrt((1 / fidelity - 1 / high) / (1 / low - 1 / high))
+        return float(expected([config])[0] + deviation * rng.standard_normal())
+
+    return Objective(
+        name=f"nas-bench-macro, noise {noise:g}",
+        space=nas_bench_macro.SPACE,
+        ladder=LCBENCH_LADDER,
+        cost=cost,
         expected=expected,
     )
 
@@ -115,6 +143,11 @@ def parser(description: str | None, *, seeds: int, arms: str) -> argparse.Argume
     options.add_argument("--tasks", type=int, default=8)
     options.add_argument("--trials", type=Path, help="a run's trials.parquet, instead of LCBench")
     options.add_argument("--space", help="space that --trials are of (default: the space.json beside them)")
+    options.add_argument(
+        "--noise",
+        type=float,
+        help="of the shortest trainings in points of accuracy: NAS-Bench-Macro instead of LCBench",
+    )
     options.add_argument("--seeds", type=int, default=seeds)
     options.add_argument("--arms", default=arms)
     options.add_argument("--plot", type=Path, help="picture that is drawn (needs matplotlib)")
@@ -124,15 +157,16 @@ def parser(description: str | None, *, seeds: int, arms: str) -> argparse.Argume
 
 
 @cache
-def objectives(data: Path | None, tasks: int, trials: Path | None, space: str | None) -> dict[str, Objective]:
+def objectives(
+    data: Path | None, tasks: int, trials: Path | None, space: str | None, noise: float | None
+) -> dict[str, Objective]:
     """Return what the options of the same names ask for, by name."""
     if data is not None:
         os.environ["LCBENCH"] = str(data)
-    searched = (
-        lcbench_objectives(tasks)
-        if trials is None
-        else [recorded_objective(trials, load_space(space) if space else None)]
-    )
+    if trials is not None:
+        searched = [recorded_objective(trials, load_space(space) if space else None)]
+    else:
+        searched = lcbench_objectives(tasks) if noise is None else [noisy_objective(noise)]
     return {objective.name: objective for objective in searched}
 
 
@@ -152,7 +186,7 @@ def measure(arguments: argparse.Namespace, arms: Sequence[str], steps: Steps, *,
         steps: returns the trials of an arm for an objective and a seed; of a module, as worker processes call it.
         at: full trainings whose worth of epochs is spent.
     """
-    where = (arguments.data, arguments.tasks, arguments.trials, arguments.space)
+    where = (arguments.data, arguments.tasks, arguments.trials, arguments.space, arguments.noise)
     names, seeds = list(objectives(*where)), range(arguments.seeds)
     cells = [(name, arm, seed) for seed in seeds for name in names for arm in arms]
     found = measured_cells(arguments, cells, partial(search, where=where, steps=steps, at=tuple(at)))
@@ -182,7 +216,7 @@ def search(cell: tuple[str, str, int], *, where: Any, steps: Steps, at: Sequence
             break
         if step.note is not None:
             notes.append(step.note)
-        if step.config is not None and (cost := objective.cost(step.config, objective.ladder.max)) < lowest:
+        if step.config is not None and (cost := objective.cost(step.config, objective.ladder.max, seed)) < lowest:
             lowest, reached = cost, float(objective.expected([step.config])[0])
     return {"regrets": regrets, "notes": notes}
 
