@@ -8,9 +8,8 @@ of trials is filled in as records, from which the searcher is rebuilt as after a
 for, recorded, given a result, recorded and told, one after another. What is timed includes both transactions; the
 first ask of a session, which also enumerates the space, has a column of its own; trials.parquet is written by the
 search loop now and then, and is timed on its own. Seconds of CPU stand beside those of the clock, which other
-processes lengthen. Memory is the largest resident size of the process so far, all imports included; as in a search,
-nexception is loaded as an outline, without its networks. The last line says what a search with limits on the network's
-size adds, which has to build them.
+processes lengthen. Memory is the largest resident size of the process so far, all imports included: the file
+of nexception imports torch and timm, as it does in a search.
 """
 
 from __future__ import annotations
@@ -88,6 +87,7 @@ def main() -> None:
     parser.add_argument("--numbers", default=",".join(map(str, NUMBERS)))
     arguments = parser.parse_args()
     space = load_space(arguments.space)
+    print(f"memory once the space is loaded: {peak_memory_mb():.0f} MB")
     rng = np.random.default_rng(SEED)
     build(arguments.searcher, space, []).ask()  # imports and the enumeration
     table = Table(title=f"{arguments.searcher} on {space.name}, medians of {arguments.repeats} (maximum)")
@@ -137,11 +137,6 @@ def main() -> None:
             f"{peak_memory_mb():.0f}",
         )
     Console().print(table)
-    before = peak_memory_mb()
-    from naxcli.search_space.sizes import measure_config
-
-    measure_config(space, space.default_config(), num_classes=100, in_channels=3, image_size=32)
-    print(f"counting a network's parameters, which imports torch and timm, adds {peak_memory_mb() - before:.0f} MB")
 
 
 if __name__ == "__main__":
