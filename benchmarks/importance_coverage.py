@@ -254,7 +254,7 @@ def problem_of(truth: str) -> Problem:
 
 
 def cells(arguments: argparse.Namespace) -> list[Cell]:
-    """Return what is counted: a truth, a noise, a number of trials and a seed, each with a seed of its own."""
+    """Return what is counted: a truth, a noise, a number of trials, and a seed that no other has."""
     wanted = arguments.only.split(",")
     sizes = [int(number) for number in arguments.trials.split(",")]
     noises = [float(number) for number in arguments.noise.split(",")]

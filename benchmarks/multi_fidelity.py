@@ -89,7 +89,8 @@ def tpe(objective: Objective, seed: int) -> Iterator[Step]:
     pruner = optuna.pruners.HyperbandPruner(
         min_resource=int(ladder.min), max_resource=int(ladder.max), reduction_factor=ladder.eta
     )
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
+    # The pruner deals trials to its brackets by the study's name, which is random where none is given.
+    study = optuna.create_study(study_name=str(seed), sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
     while True:
         trial = study.ask()
         config = objective.space.canonicalise(suggested(trial, configspace))

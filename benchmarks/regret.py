@@ -118,9 +118,7 @@ def noisy_objective(noise: float) -> Objective:
     low, high = LCBENCH_LADDER.min, LCBENCH_LADDER.max
 
     def expected(configs: Sequence[Config]) -> npt.NDArray[np.float64]:
-        return np.array(
-            [1 - nas_bench_macro.table()[nas_bench_macro.key(config)]["mean_acc"] / 100 for config in configs]
-        )
+        return np.array([nas_bench_macro.evaluate(config, fidelity=high, seed=0)["cost"] for config in configs])
 
     def cost(config: Config, fidelity: float, seed: int) -> float:
         rng = np.random.default_rng([int(nas_bench_macro.key(config), 3), int(fidelity), seed])

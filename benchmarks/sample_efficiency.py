@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from ConfigSpace import ConfigurationSpace
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cells import Cell, add_cell_options, measured_cells
+from benchmarks.regret import interval
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space, load_space, plain_config
 from naxcli.searchers import FidelityRange, make_searcher
@@ -184,14 +184,6 @@ def all_configs(configuration_space: ConfigurationSpace) -> list[Config]:
     return [everything.config(row) for row in range(len(everything))]
 
 
-def difference(values: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the mean difference of the same seeds, and its 95 % bootstrap interval."""
-    differences = values - others
-    drawn = np.random.default_rng(0).choice(differences, size=(2_000, len(differences)))
-    low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
-    return float(differences.mean()), float(low), float(high)
-
-
 def print_tables(found: Mapping[Cell, Mapping[str, Any]], names: Sequence[str], num_in_flight: int) -> None:
     """Print the ranks of each searcher, and what each lacks of the accuracy of the first."""
     of_name = {
@@ -209,7 +201,8 @@ def print_tables(found: Mapping[Cell, Mapping[str, Any]], names: Sequence[str], 
     Console(width=120).print(table)
     missing = {name: 100 * np.array([row["missing"] for row in rows]) for name, rows in of_name.items()}
     for name in names[1:]:
-        at = [difference(missing[name][:, index], missing[names[0]][:, index]) for index in range(len(CHECKPOINTS))]
+        # Of the same seeds, at each checkpoint.
+        at = [interval(behind[None]) for behind in (missing[name] - missing[names[0]]).T]
         texts = (f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in at)
         print(f"{name}: points of accuracy below {names[0]}, mean and 95 % interval: {', '.join(texts)}")
 

@@ -396,7 +396,7 @@ def _refuse_edited(run: RunDirectory, kind: str, recorded: str, current: str) ->
     raise NaxcliError(
         f"the {kind} file of {run.path} was edited since the run started",
         why=f"{why}:\n" + "\n".join(list(diff)[:MAX_DIFF_LINES]),
-        hint=f"undo the edit, or install the release that the run was started with, to resume; or {_begin_with(run)}",
+        hint=f"undo the edit to resume (a space that ships may change with the release); or {_begin_with(run)}",
     )
 
 
