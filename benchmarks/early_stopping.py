@@ -4,11 +4,11 @@
 
 All arms search with `smac`. `never` trains every configuration for 50 epochs; `early-stop` ends a training after the
 epoch at which its chance to beat the incumbent falls below 5 %, and tells the searcher the cost that it was predicted
-to reach; `halving` is successive halving over 2, 10 and 50 epochs, in which a promoted trial spends only the epochs
-that its lower rung has not. Regret is that of the best configuration that has run all 50 epochs, 1 being the median of
-2,000 random configurations and 0 their best or better; without any it is 1. The table holds the mean over tasks and
-seeds with its 95 % bootstrap interval, and how `early-stop` went: the share of trainings that it ended, the epochs
-that those took, and how many of them would have beaten the incumbent.
+to reach; `halving` is successive halving over 2, 10 and 50 epochs that promotes two fifths of each rung, in which a
+promoted trial spends only the epochs that its lower rung has not. Regret is that of the best configuration that has
+run all 50 epochs, 1 being the median of 2,000 random configurations and 0 their best or better; without any it is 1.
+The table holds the mean over tasks and seeds with its 95 % bootstrap interval, and how `early-stop` went: the share of
+trainings that it ended, the epochs that those took, and how many of them would have beaten the incumbent.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def full_trainings(curve: Curve, seed: int, *, stops: bool) -> Iterator[Step]:
 def steps_of(arm: str, objective: Objective, seed: int) -> Iterator[Step]:
     """Return the trials of an arm."""
     if arm == "halving":
-        return ours("smac", objective, seed)
+        return ours("smac-halving", objective, seed)
     curve = partial(curve_of, task=objective.name)
     return full_trainings(curve, seed, stops=arm == "early-stop")
 

@@ -8,13 +8,14 @@ On LCBench's learning curves, on recorded trials as `naxcli space from-trials` m
 shorter trainings. An arm spends epochs: a promoted trial only those that its lower rung has not trained. Regret is that of the
 configuration with the least cost of those that have run to the highest fidelity, 1 being the median of 2,000 random configurations and 0
 their best or better; without any it is 1. The table holds the mean over tasks and seeds with its 95 % bootstrap interval after 5, 10 and
-20 full trainings' worth of epochs; with --into, the same command goes on where an interrupted one ended, or with more seeds.
+20 full trainings' worth of epochs, and paired differences from the first arm; with --into, the same command goes on where an interrupted
+one ended, or with more seeds.
 
-Arms: `smac` (the default, a Gaussian process of all rungs), `smac-forest` (a forest of one rung), `smac-hyperband` (its brackets,
-which promote fewer), `smac-forest-hyperband` (both, what the default was at first), `ensemble`, all over LCBench's 2, 10 and 50 epochs
-or the recorded ones; `random`, in full; `random-top`, as many random configurations at the lowest rung as half of the budget pays, and
-then the best in full; `tpe`, Optuna's TPE with its Hyperband pruner, which is left out where Optuna is not installed
-(`pip install naxcli[bench]`).
+Arms: `smac` (the default, a Gaussian process of all rungs), `smac-halving` (brackets that promote more to the highest rung),
+`smac-hyperband` (its brackets, which promote fewer), `smac-forest` (a forest of one rung), `smac-forest-hyperband` (both, what the default
+was at first), `ensemble`, all over LCBench's 2, 10 and 50 epochs or the recorded ones; `random`, in full; `random-top`, as many random
+configurations at the lowest rung as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE with its Hyperband pruner,
+which is left out where Optuna is not installed (`pip install naxcli[bench]`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS
 
 CHECKPOINTS = (1, 2, 3, 5, 7, 10, 14, 20)  # full trainings
 SHOWN = (5, 10, 20)
-OURS = ("smac", "smac-hyperband", "smac-forest", "smac-forest-hyperband", "ensemble")
+OURS = ("smac", "smac-halving", "smac-hyperband", "smac-forest", "smac-forest-hyperband", "ensemble")
 ARMS = (*OURS, "random", "random-top", "tpe")
 
 

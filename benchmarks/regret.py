@@ -229,16 +229,27 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def print_table(measured: Mapping[str, Any], *, at: Sequence[int]) -> None:
-    """Print the mean of each arm at some of the checkpoints, with its interval."""
-    num_seeds = len(next(iter(measured["regrets"].values()))[0])
-    table = Table(title=f"normalised regret, {len(measured['tasks'])} tasks x {num_seeds} seeds")
-    for column in ("arm", *(f"after {number} trainings" for number in at)):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm, values in measured["regrets"].items():
-        rows = np.array(values)
-        cells = [interval(rows[:, :, measured["at"].index(number)]) for number in at]
-        table.add_row(arm, *(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells))
-    Console(width=120).print(table)
+    """Print the mean of each arm at some of the checkpoints with its interval, and by how much the others are above the first.
+
+    The differences are paired: arms search the same tasks with the same seeds.
+    """
+    regrets = {
+        arm: np.array(values)[:, :, [measured["at"].index(number) for number in at]]
+        for arm, values in measured["regrets"].items()
+    }
+    first = next(iter(regrets))
+    num_tasks, num_seeds, _ = regrets[first].shape
+    more = {arm: values - regrets[first] for arm, values in regrets.items() if arm != first}
+    titles = (f"normalised regret, {num_tasks} tasks x {num_seeds} seeds", f"normalised regret, less that of {first}")
+    for title, rows in zip(titles, (regrets, more), strict=True):
+        table = Table(title=title)
+        for column in ("arm", *(f"after {number} trainings" for number in at)):
+            table.add_column(column, justify="left" if column == "arm" else "right")
+        for arm, values in rows.items():
+            cells = [interval(values[:, :, index]) for index in range(len(at))]
+            table.add_row(arm, *(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells))
+        if rows:
+            Console(width=120).print(table)
 
 
 def plot(measured: Mapping[str, Any], path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Paper: Li, Jamieson, DeSalvo, Rostamizadeh, Talwalkar, "Hyperband: A Novel Bandit-Based Approach to Hyperparameter
 Optimization", JMLR 18 (2018), Algorithm 1. Fidelities are the paper's, and SMAC's, and so are the sizes of `hyperband`'s
-brackets. `halving` repeats the first bracket, with more survivors on each rung: with a model of all rungs that finds better
-configurations for the same epochs (docs/fidelities.md).
+brackets. `tapered` and `halving` repeat the first bracket, with more survivors on each rung, `tapered` on all but the highest,
+whose epochs cost most: with a model of all rungs that finds better configurations for the same epochs (docs/fidelities.md).
 
 Why not SMAC's own Hyperband class: it is a generator that starts a new batch of the lowest rung wherever it cannot
 compare a rung yet, it stops short of the end of a finite space because a batch has to be full, and a restart has to
@@ -29,7 +29,10 @@ from naxcli.settings.choices import PROMOTIONS
 from naxcli.settings.fidelity import FidelityRange
 
 KEPT = 0.4
-"""Share of a rung that `halving` promotes, at least: measured, see docs/fidelities.md."""
+"""Share of a rung that `tapered` and `halving` promote, at least: measured, see docs/fidelities.md."""
+
+KEPT_AT_LAST = 0.2
+"""Share of the rung below the highest that `tapered` promotes, at least."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,16 +94,16 @@ class Hyperband:
 
     Args:
         fidelity: the ladder.
-        promotion: `halving`, every bracket starts at the lowest rung and promotes two fifths of each, or half where ETA is 2;
-            or `hyperband`, bracket 0 starts at the lowest rung, the next one rung higher, and so on in turns, and one in ETA is
-            promoted.
+        promotion: `tapered`, every bracket starts at the lowest rung and promotes two fifths of each, but a fifth of the rung
+            below the highest, or one in ETA where that is more; `halving`, two fifths of that rung as well; or `hyperband`,
+            bracket 0 starts at the lowest rung, the next one rung higher, and so on in turns, and one in ETA is promoted.
     """
 
     promotes = True
 
     def __init__(self, fidelity: FidelityRange, promotion: str = PROMOTIONS[0]) -> None:
         self._eta = fidelity.eta
-        self._is_halving = promotion == "halving"
+        self._promotion = promotion
         self._ladder = fidelity.rungs()
         self._brackets: list[_Bracket] = []
         self._entries: dict[TrialKey, _Entry] = {}
@@ -179,7 +182,7 @@ class Hyperband:
         self._brackets.append(_Bracket(first_rung=self._first_rung(number), sizes=sizes, rungs=[[] for _ in sizes]))
 
     def _first_rung(self, number: int) -> int:
-        return 0 if self._is_halving else number % len(self._ladder)
+        return number % len(self._ladder) if self._promotion == "hyperband" else 0
 
     def _sizes(self, number: int) -> tuple[int, ...]:
         """Return the configurations on each rung of a bracket.
@@ -193,11 +196,13 @@ class Hyperband:
 
     def _survivors(self, num_configs: int, stage: int) -> int:
         """Return how many of a bracket's configurations reach its rung number `stage`, counted from 0."""
-        if self._is_halving:
-            share: float = max(KEPT, 1 / self._eta) ** stage
-            return round(num_configs * share)
-        divisor: int = self._eta**stage
-        return num_configs // divisor
+        if self._promotion == "hyperband":
+            divisor: int = self._eta**stage
+            return num_configs // divisor
+        shares = [max(KEPT, 1 / self._eta)] * stage
+        if self._promotion == "tapered" and 0 < stage == len(self._ladder) - 1:
+            shares[-1] = max(KEPT_AT_LAST, 1 / self._eta)
+        return round(num_configs * math.prod(shares))
 
 
 def _ranked(entries: list[_Entry]) -> list[_Entry]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 SEARCHERS = ("smac", "random", "evolution", "local", "ensemble")
 SEARCHER_MODELS = ("gp", "forest")
-PROMOTIONS = ("halving", "hyperband")
+PROMOTIONS = ("tapered", "halving", "hyperband")
 _SEARCHER_FILE = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 
 

@@ -67,7 +67,8 @@ class Experiment:
         evolution_population: Results that `evolution` breeds from, and random trials before it does; None, as a new run's own default,
             is 100 as in the paper, or a quarter of the trials (10 at least) where `trials` or `budget_evaluations` allow fewer than 400.
         evolution_sample: Members of the population that a parent is the best of; None is a quarter of the population, as in the paper.
-        promotion: Which trials of a rung go on to the next: `halving`, two fifths of each, or `hyperband`, as its brackets say.
+        promotion: Which trials of a rung go on to the next: `tapered`, two fifths of each and a fifth of the rung below the highest,
+            `halving`, two fifths of each, or `hyperband`, as its brackets say.
         references: Whether the space's reference configurations are the first that `smac` and `ensemble` suggest.
         warm_start: Runs or tables whose results `smac` starts from; what they held is kept in the run's records.
         prior: What is believed of good configurations, which `smac` prefers at first: the path of a TOML file, or what it holds.

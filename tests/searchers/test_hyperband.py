@@ -135,16 +135,25 @@ def test_bracket_sizes_are_those_of_the_papers_algorithm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "sizes"),
+    ("promotion", "text", "sizes"),
     [
-        ("2:50:5", {2: 25, 10: 10, 50: 4}),
-        ("1:9:3", {1: 9, 3: 4, 9: 1}),
-        ("1:8:2", {1: 8, 2: 4, 4: 2, 8: 1}),
-        ("1:27:27", {1: 27, 27: 11}),
+        ("tapered", "2:50:5", {2: 25, 10: 10, 50: 2}),
+        ("tapered", "1:9:3", {1: 9, 3: 4, 9: 1}),
+        ("tapered", "1:27:3", {1: 27, 3: 11, 9: 4, 27: 1}),
+        ("tapered", "1:8:2", {1: 8, 2: 4, 4: 2, 8: 1}),
+        ("tapered", "1:27:27", {1: 27, 27: 5}),
+        ("tapered", "9", {9: 1}),
+        ("halving", "2:50:5", {2: 25, 10: 10, 50: 4}),
+        ("halving", "1:9:3", {1: 9, 3: 4, 9: 1}),
+        ("halving", "1:27:3", {1: 27, 3: 11, 9: 4, 27: 2}),
+        ("halving", "1:8:2", {1: 8, 2: 4, 4: 2, 8: 1}),
+        ("halving", "1:27:27", {1: 27, 27: 11}),
     ],
 )
-def test_halving_promotes_two_fifths_of_a_rung_and_half_where_eta_is_two(text: str, sizes: dict[float, int]) -> None:
-    driver = Driver(text, "halving")
+def test_two_fifths_of_a_rung_go_on_and_half_where_eta_is_two(
+    promotion: str, text: str, sizes: dict[float, int]
+) -> None:
+    driver = Driver(text, promotion)
     while len(driver.sizes()) < 3:
         suggestion = driver.ask()
         assert suggestion is not None
@@ -152,8 +161,9 @@ def test_halving_promotes_two_fifths_of_a_rung_and_half_where_eta_is_two(text: s
     assert [driver.sizes()[bracket] for bracket in range(2)] == [sizes, sizes]
 
 
-def test_halving_makes_do_with_the_configurations_there_are() -> None:
-    driver = Driver("2:50:5", "halving")
+@pytest.mark.parametrize("promotion", ["tapered", "halving"])
+def test_a_bracket_makes_do_with_the_configurations_there_are(promotion: str) -> None:
+    driver = Driver("2:50:5", promotion)
     for _ in range(6):
         suggestion = driver.ask()
         assert suggestion is not None
