@@ -13,9 +13,9 @@ one ended, or with more seeds.
 
 Arms: `smac` (the default, a Gaussian process of all rungs), `smac-halving` (brackets that promote more to the highest rung),
 `smac-hyperband` (its brackets, which promote fewer), `smac-forest` (a forest of one rung), `smac-forest-hyperband` (both, what the default
-was at first), `ensemble`, all over LCBench's 2, 10 and 50 epochs or the recorded ones; `random`, in full; `random-top`, as many random
-configurations at the lowest rung as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE with its Hyperband pruner,
-which is left out where Optuna is not installed (`pip install naxcli[bench]`).
+was at first), `ensemble` (or `ensemble-halving`), all over LCBench's 2, 10 and 50 epochs or the recorded ones; `random`, in full;
+`random-top`, as many random configurations at the lowest rung as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE
+with its Hyperband pruner, which is left out where Optuna is not installed (`pip install naxcli[bench]`).
 """
 
 from __future__ import annotations

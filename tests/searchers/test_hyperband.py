@@ -150,7 +150,7 @@ def test_bracket_sizes_are_those_of_the_papers_algorithm() -> None:
         ("halving", "1:27:27", {1: 27, 27: 11}),
     ],
 )
-def test_two_fifths_of_a_rung_go_on_and_half_where_eta_is_two(
+def test_two_fifths_of_a_rung_go_on_or_half_where_eta_is_two_and_a_fifth_to_the_highest_where_tapered(
     promotion: str, text: str, sizes: dict[float, int]
 ) -> None:
     driver = Driver(text, promotion)

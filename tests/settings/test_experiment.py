@@ -155,6 +155,13 @@ def test_a_run_from_before_a_setting_was_recorded_goes_on_as_it_was() -> None:
     assert (again.searcher_model, again.references) == ("gp", True)
 
 
+def test_a_run_goes_on_promoting_as_it_began() -> None:
+    recorded = {"space": "nexception", "data": "cifar100"}
+    assert from_settings(recorded).promotion == "tapered"
+    assert from_settings(as_recorded(recorded)).promotion == "hyperband", "from before it was recorded"
+    assert from_settings(as_recorded({**recorded, "promotion": "halving"})).promotion == "halving"
+
+
 def test_evolution_has_the_papers_population_where_the_trials_allow_it() -> None:
     def of(**flags: Any) -> tuple[int | None, int | None]:
         found = settings(searcher="evolution", **flags)
