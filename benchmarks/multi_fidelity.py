@@ -1,6 +1,7 @@
 """Regret against epochs: searchers over several fidelities and baselines that are hard to beat.
 
     python -m benchmarks.multi_fidelity [--data FOLDER] [--tasks 8] [--seeds 20] [--arms smac,random-top,tpe] [--into FILE] [--plot FILE]
+    python -m benchmarks.multi_fidelity --ladder 1:27:3 --arms smac,smac-hyperband
     python -m benchmarks.multi_fidelity --trials experiments/nexception-cpu/records/trials.parquet --space nexception
     python -m benchmarks.multi_fidelity --noise 1
 
@@ -13,9 +14,11 @@ one ended, or with more seeds.
 
 Arms: `smac` (the default, a Gaussian process of all rungs), `smac-halving` (brackets that promote more to the highest rung),
 `smac-hyperband` (its brackets, which promote fewer), `smac-forest` (a forest of one rung), `smac-forest-hyperband` (both, what the default
-was at first), `ensemble` (or `ensemble-halving`), all over LCBench's 2, 10 and 50 epochs or the recorded ones; `random`, in full;
-`random-top`, as many random configurations at the lowest rung as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE
-with its Hyperband pruner, which is left out where Optuna is not installed (`pip install naxcli[bench]`).
+was at first), `ensemble` (or `ensemble-halving`), all over LCBench's 2, 10 and 50 epochs, the ladder that is asked for, or the recorded
+one; `smac-agreeing` and `smac-misleading`, which start from what such a search has found on another of LCBench's tasks after 20 full
+trainings' worth: on that whose costs have the highest correlation with those of the task, or the lowest; `random`, in full; `random-top`,
+as many random configurations at the lowest rung as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE with its
+Hyperband pruner, which is left out where Optuna is not installed (`pip install naxcli[bench]`).
 """
 
 from __future__ import annotations
@@ -29,22 +32,29 @@ from typing import Any
 import numpy as np
 
 from benchmarks import regret
-from benchmarks.regret import Objective, Step
+from benchmarks.regret import OTHER_TASKS, Objective, Step
 from naxcli.search_space.domains import choices_of
+from naxcli.search_space.earlier import EarlierResult, EarlierResults
 from naxcli.search_space.enumeration import sample_configs
 from naxcli.searchers import make_searcher
 from naxcli.settings.choices import PROMOTIONS, SEARCHER_MODELS
 
 CHECKPOINTS = (1, 2, 3, 5, 7, 10, 14, 20)  # full trainings
 SHOWN = (5, 10, 20)
+SOURCE_SEEDS = 1_000  # the search on another task has other seeds
 OURS = ("smac", "smac-halving", "smac-hyperband", "smac-forest", "smac-forest-hyperband", "ensemble")
 ARMS = (*OURS, "random", "random-top", "tpe")
 
 
 def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
     """Yield the trials of one of naxcli's searchers."""
+    for epochs, result in results(name, objective, seed):
+        yield Step(epochs, result.config if result.fidelity == objective.ladder.max else None)
+
+
+def results(name: str, objective: Objective, seed: int) -> Iterator[tuple[float, EarlierResult]]:
+    """Yield what one of naxcli's searchers spends and finds, in turn."""
     searcher, *variants = name.split("-")
-    highest = objective.ladder.max
     asking = make_searcher(
         searcher,
         space=objective.space,
@@ -53,15 +63,30 @@ def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
         seed=seed,
         model=next((model for model in SEARCHER_MODELS if model in variants), SEARCHER_MODELS[0]),
         promotion=next((promotion for promotion in PROMOTIONS if promotion in variants), PROMOTIONS[0]),
+        earlier=[earlier(searcher, objective, which, seed) for which in OTHER_TASKS if which in variants],
     )
     trained: dict[str, float] = {}
     while True:
         suggestion = asking.ask()
         assert suggestion is not None
-        spent = suggestion.fidelity - trained.get(suggestion.config_id, 0.0)
+        cost = objective.cost(suggestion.config, suggestion.fidelity, seed)
+        asking.tell(suggestion, cost=cost)
+        epochs = suggestion.fidelity - trained.get(suggestion.config_id, 0.0)
         trained[suggestion.config_id] = suggestion.fidelity
-        asking.tell(suggestion, cost=objective.cost(suggestion.config, suggestion.fidelity, seed))
-        yield Step(spent, suggestion.config if suggestion.fidelity == highest else None)
+        yield epochs, EarlierResult(config=suggestion.config, fidelity=suggestion.fidelity, cost=cost)
+
+
+def earlier(searcher: str, objective: Objective, which: str, seed: int) -> EarlierResults:
+    """Return what a searcher has found on another task when it has spent as much as the last checkpoint."""
+    assert objective.other is not None, f"{objective.name} has no other task to start from"
+    source = objective.other(which)
+    found, spent = [], 0.0
+    for epochs, result in results(searcher, source, SOURCE_SEEDS + seed):
+        spent += epochs
+        if spent > max(CHECKPOINTS) * source.ladder.max:
+            break
+        found.append(result)
+    return EarlierResults(source=source.name, results=tuple(found))
 
 
 def random_search(objective: Objective, seed: int) -> Iterator[Step]:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import spearmanr
 
 from benchmarks import spaces_lcbench as lcbench
 from benchmarks import spaces_nas_bench_macro as nas_bench_macro
@@ -35,6 +36,7 @@ NUM_RANDOM = 2_000
 NUM_RESAMPLES = 2_000
 
 LCBENCH_LADDER = FidelityRange(min=2, max=50, eta=5)
+OTHER_TASKS = {"agreeing": max, "misleading": min}  # of their costs' correlations with a task's
 
 
 class Step(NamedTuple):
@@ -64,6 +66,8 @@ class Objective:
         ladder: Fidelities, in epochs.
         cost: Returns what a training of a configuration to a fidelity gives, in a search with a seed.
         expected: Returns the costs that are expected of configurations at the highest fidelity.
+        other: Returns the objective whose costs there agree with these most (`agreeing`) or least (`misleading`), of all that have
+            the same space; None where there is none.
     """
 
     name: str
@@ -71,25 +75,45 @@ class Objective:
     ladder: FidelityRange
     cost: Callable[[Config, float, int], float]
     expected: Callable[[Sequence[Config]], npt.NDArray[np.float64]]
+    other: Callable[[str], Objective] | None = None
 
 
-def lcbench_objectives(number: int) -> list[Objective]:
+def lcbench_objectives(number: int, ladder: FidelityRange) -> list[Objective]:
     """Return tasks of LCBench, evenly chosen."""
+    everything = list(lcbench.tasks())
+    return [lcbench_objective(task, ladder) for task in everything[:: len(everything) // number][:number]]
 
-    def cost(config: Config, fidelity: float, seed: int, *, task: str) -> float:
+
+def lcbench_objective(task: str, ladder: FidelityRange) -> Objective:
+    """Return a task of LCBench."""
+
+    def cost(config: Config, fidelity: float, seed: int) -> float:
         return float(lcbench.costs([config], epochs=fidelity, task=task)[0])
 
-    everything = list(lcbench.tasks())
-    return [
-        Objective(
-            name=task,
-            space=lcbench.SPACE,
-            ladder=LCBENCH_LADDER,
-            cost=partial(cost, task=task),
-            expected=partial(lcbench.costs, epochs=LCBENCH_LADDER.max, task=task),
-        )
-        for task in everything[:: len(everything) // number][:number]
-    ]
+    def other(which: str) -> Objective:
+        agreements = lcbench_agreements(ladder.max)[task]
+        return lcbench_objective(OTHER_TASKS[which](agreements, key=agreements.__getitem__), ladder)
+
+    return Objective(
+        name=task,
+        space=lcbench.SPACE,
+        ladder=ladder,
+        cost=cost,
+        expected=partial(lcbench.costs, epochs=ladder.max, task=task),
+        other=other,
+    )
+
+
+@cache
+def lcbench_agreements(epochs: float) -> dict[str, dict[str, float]]:
+    """Return Spearman's correlation of each task's costs with those of every other one, over random configurations."""
+    configs = sample_configs(lcbench.SPACE.configuration_space(0), NUM_RANDOM, 2)
+    names = list(lcbench.tasks())
+    correlations = spearmanr([lcbench.costs(configs, epochs=epochs, task=name) for name in names], axis=1).statistic
+    return {
+        name: {other: float(value) for other, value in zip(names, row, strict=True) if other != name}
+        for name, row in zip(names, correlations, strict=True)
+    }
 
 
 def recorded_objective(trials: Path, space: Space | None) -> Objective:
@@ -109,13 +133,13 @@ def recorded_objective(trials: Path, space: Space | None) -> Objective:
     )
 
 
-def noisy_objective(noise: float) -> Objective:
-    """Return NAS-Bench-Macro over LCBench's ladder: the full result, and below it normal noise whose variance falls as one over the epochs.
+def noisy_objective(noise: float, ladder: FidelityRange) -> Objective:
+    """Return NAS-Bench-Macro over a ladder: the full result, and below it normal noise whose variance falls as one over the epochs.
 
     Args:
         noise: standard deviation at the lowest rung, in points of accuracy.
     """
-    low, high = LCBENCH_LADDER.min, LCBENCH_LADDER.max
+    low, high = ladder.min, ladder.max
 
     def expected(configs: Sequence[Config]) -> npt.NDArray[np.float64]:
         return np.array([nas_bench_macro.evaluate(config, fidelity=high, seed=0)["cost"] for config in configs])
@@ -128,7 +152,7 @@ def noisy_objective(noise: float) -> Objective:
     return Objective(
         name=f"nas-bench-macro, noise {noise:g}",
         space=nas_bench_macro.SPACE,
-        ladder=LCBENCH_LADDER,
+        ladder=ladder,
         cost=cost,
         expected=expected,
     )
@@ -146,6 +170,12 @@ def parser(description: str | None, *, seeds: int, arms: str) -> argparse.Argume
         type=float,
         help="of the shortest trainings in points of accuracy: NAS-Bench-Macro instead of LCBench",
     )
+    options.add_argument(
+        "--ladder",
+        type=FidelityRange.parse,
+        default=LCBENCH_LADDER,
+        help="MIN:MAX:ETA in epochs, of LCBench and NAS-Bench-Macro (default: %(default)s)",
+    )
     options.add_argument("--seeds", type=int, default=seeds)
     options.add_argument("--arms", default=arms)
     options.add_argument("--plot", type=Path, help="picture that is drawn (needs matplotlib)")
@@ -154,17 +184,28 @@ def parser(description: str | None, *, seeds: int, arms: str) -> argparse.Argume
     return options
 
 
+class Where(NamedTuple):
+    """The options of the same names, of `parser`."""
+
+    data: Path | None
+    tasks: int
+    trials: Path | None
+    space: str | None
+    noise: float | None
+    ladder: FidelityRange
+
+
 @cache
-def objectives(
-    data: Path | None, tasks: int, trials: Path | None, space: str | None, noise: float | None
-) -> dict[str, Objective]:
-    """Return what the options of the same names ask for, by name."""
-    if data is not None:
-        os.environ["LCBENCH"] = str(data)
-    if trials is not None:
-        searched = [recorded_objective(trials, load_space(space) if space else None)]
+def objectives(where: Where) -> dict[str, Objective]:
+    """Return what the options ask for, by name."""
+    if where.data is not None:
+        os.environ["LCBENCH"] = str(where.data)
+    if where.trials is not None:
+        searched = [recorded_objective(where.trials, load_space(where.space) if where.space else None)]
+    elif where.noise is not None:
+        searched = [noisy_objective(where.noise, where.ladder)]
     else:
-        searched = lcbench_objectives(tasks) if noise is None else [noisy_objective(noise)]
+        searched = lcbench_objectives(where.tasks, where.ladder)
     return {objective.name: objective for objective in searched}
 
 
@@ -184,8 +225,8 @@ def measure(arguments: argparse.Namespace, arms: Sequence[str], steps: Steps, *,
         steps: returns the trials of an arm for an objective and a seed; of a module, as worker processes call it.
         at: full trainings whose worth of epochs is spent.
     """
-    where = (arguments.data, arguments.tasks, arguments.trials, arguments.space, arguments.noise)
-    names, seeds = list(objectives(*where)), range(arguments.seeds)
+    where = Where(*(getattr(arguments, name) for name in Where._fields))
+    names, seeds = list(objectives(where)), range(arguments.seeds)
     cells = [(name, arm, seed) for seed in seeds for name in names for arm in arms]
     found = measured_cells(arguments, cells, partial(search, where=where, steps=steps, at=tuple(at)))
     return {
@@ -198,10 +239,10 @@ def measure(arguments: argparse.Namespace, arms: Sequence[str], steps: Steps, *,
     }
 
 
-def search(cell: tuple[str, str, int], *, where: Any, steps: Steps, at: Sequence[int]) -> dict[str, list[Any]]:
+def search(cell: tuple[str, str, int], *, where: Where, steps: Steps, at: Sequence[int]) -> dict[str, list[Any]]:
     """Return the normalised regrets of a search at each checkpoint, and the notes of its trials."""
     name, arm, seed = cell
-    objective = objectives(*where)[name]
+    objective = objectives(where)[name]
     median, best = scale_of(objective)
     regrets: list[float] = []
     notes = []
