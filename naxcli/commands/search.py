@@ -7,17 +7,19 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from naxcli import __version__
 from naxcli.commands.search_data import USUAL_SHAPE, prepare_data
 from naxcli.commands.session import Session, decided_again
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.directory import RunDirectory
 from naxcli.records.files import guard_disk, write_atomically
 from naxcli.search.feasibility import Feasibility, NetworkShape
-from naxcli.search_space.contract import bare_code, space_text
+from naxcli.search_space.contract import bare_code, shipped_spaces, space_text
 from naxcli.search_space.earlier import EarlierResults, read_earlier
 from naxcli.search_space.prepared import PreparedSpace
 from naxcli.search_space.prior import Prior
@@ -100,8 +102,7 @@ def run_session(session: Session, progress: Progress) -> SearchEnd:
         session = decided_again(session)
         run.stop_file.unlink(missing_ok=True)  # of an earlier session; one made from here on is meant for this one
         run.remove_leftovers()
-        open_records = _create if session.is_new else _reopen
-        with open_records(session, prepared) as records:
+        with _create(session, prepared) if session.is_new else _reopen(session, prepared, progress) as records:
             return _search(session, prepared, records, progress)
 
 
@@ -334,7 +335,7 @@ def _make_checkpoints(run: RunDirectory) -> None:
         run.checkpoints.mkdir(exist_ok=True)
 
 
-def _reopen(session: Session, prepared: _Prepared) -> Records:
+def _reopen(session: Session, prepared: _Prepared, progress: Progress) -> Records:
     """Open the records of an existing run, after checking that its space still means the same; start anew one without a result."""
     from naxcli.records.database import Records
 
@@ -342,14 +343,15 @@ def _reopen(session: Session, prepared: _Prepared) -> Records:
     records = Records.open(run, to_write=True)
     try:
         _refuse_another_space(session, prepared.configuration_space, records)
-        _refuse_edited(run, "searcher", records.meta("searcher_source") or "", prepared.searcher_source)
+        _refuse_edited(session, "searcher", records.meta("searcher_source") or "", prepared.searcher_source)
     except NaxcliError:
         if records.finished():
             raise
         records.close()
         earlier = _read_earlier(session, prepared.configuration_space, lambda notice: None)
         return _create(session, dataclasses.replace(prepared, earlier=earlier))
-    before = (run.read_json(run.environment_file).get("data") or {}).get("content_hash")
+    environment = run.read_json(run.environment_file)
+    before = (environment.get("data") or {}).get("content_hash")
     if data is not None and before is not None and before != data["content_hash"]:
         raise NaxcliError(
             f"the images of {data['name']} are not those that {run.path} started with",
@@ -360,12 +362,26 @@ def _reopen(session: Session, prepared: _Prepared) -> Records:
     settings = session.experiment.to_toml()
     records.set_meta("experiment", settings)
     write_atomically(run.experiment_file, settings)
+    if environment:
+        _record_changes(run, environment, progress)
     return records
+
+
+def _record_changes(run: RunDirectory, environment: dict[str, Any], progress: Progress) -> None:
+    """Say and record what a run goes on with that is not what it ran with before."""
+    from naxcli.records.environment import describe_environment, with_changes
+
+    environment, changes = with_changes(environment, describe_environment(None), at=time.time())
+    if not changes:
+        return
+    write_atomically(run.environment_file, json.dumps(environment, indent=1))
+    listed = ", ".join(f"{name} {after} ({before} before)" for name, (before, after) in changes.items())
+    progress.notice(f"going on with {listed}: costs and times may differ by that")
 
 
 def _refuse_another_space(session: Session, configuration_space: ConfigurationSpace, records: Records) -> None:
     run = session.run
-    _refuse_edited(run, "space", records.meta("space_source") or "", space_text(session.space))
+    _refuse_edited(session, "space", records.meta("space_source") or "", space_text(session.space))
     before = read_space(run.space_file).to_serialized_dict()
     now = _reread(configuration_space).to_serialized_dict()
     changed = [part for part in ("hyperparameters", "conditions", "forbiddens") if before.get(part) != now.get(part)]
@@ -385,18 +401,24 @@ def _refuse_another_space(session: Session, configuration_space: ConfigurationSp
         )
 
 
-def _refuse_edited(run: RunDirectory, kind: str, recorded: str, current: str) -> None:
-    """Refuse a file of the user's whose code is another than when the run started."""
+def _refuse_edited(session: Session, kind: str, recorded: str, current: str) -> None:
+    """Refuse a file of the user's, or of a space that ships, whose code is another than when the run started."""
     if not recorded or bare_code(recorded) == bare_code(current):
         return
+    run = session.run
     diff = difflib.unified_diff(
         recorded.splitlines(), current.splitlines(), "when the run started", "now", n=1, lineterm=""
     )
     why = {"space": "its trials would not be comparable", "searcher": "it would not search on as it began"}[kind]
+    undo = "undo the edit to resume"
+    if kind == "space" and session.space.origin in shipped_spaces():
+        release = (run.read_json(run.environment_file).get("packages") or {}).get("naxcli")
+        if release != __version__:
+            undo = f"resume with naxcli {release}, as it started (this is {__version__})"
     raise NaxcliError(
         f"the {kind} file of {run.path} was edited since the run started",
         why=f"{why}:\n" + "\n".join(list(diff)[:MAX_DIFF_LINES]),
-        hint=f"undo the edit to resume (a space that ships may change with the release); or {_begin_with(run)}",
+        hint=f"{undo}, or {_begin_with(run)}",
     )
 
 

@@ -7,8 +7,11 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+Changes = dict[str, tuple[Any, Any]]  # what was recorded, and what it is now, by name
 
 PACKAGES = (
     "naxcli",
@@ -45,6 +48,38 @@ def describe_environment(data: dict[str, Any] | None) -> dict[str, Any]:
         },
         "data": data,
     }
+
+
+def with_changes(recorded: Mapping[str, Any], now: Mapping[str, Any], *, at: float) -> tuple[dict[str, Any], Changes]:
+    """Return the environment of a run that goes on in another one, and what has changed since it ran last.
+
+    The recorded one stays as it was; what has changed of Python, packages, commit, processor and GPUs is added to its `changes`, with
+    the time.
+
+    Args:
+        recorded: Of the run, as `describe_environment` returned it and this function went on.
+        now: Of `describe_environment`.
+        at: Unix time, in seconds.
+    """
+    last = _comparable(recorded)
+    for session in recorded.get("changes", ()):
+        last |= {name: after for name, (_, after) in session["changed"].items()}
+    changes: Changes = {
+        name: (last[name], value) for name, value in _comparable(now).items() if last.get(name, value) != value
+    }
+    if not changes:
+        return dict(recorded), changes
+    return {**recorded, "changes": [*recorded.get("changes", ()), {"at": at, "changed": changes}]}, changes
+
+
+def _comparable(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of what trials may depend on, by the name that a user reads."""
+    hardware, git = environment.get("hardware") or {}, environment.get("git") or {}
+    facts = {"python": environment.get("python"), **(environment.get("packages") or {})}
+    facts |= {"commit": git.get("commit"), "processor": hardware.get("processor")}
+    if "gpus" in hardware:
+        facts["GPUs"] = ", ".join(hardware["gpus"]) or "none"
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _version(package: str) -> str | None:

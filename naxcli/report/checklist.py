@@ -99,8 +99,16 @@ def _version(data: ReportData) -> str | None:
     return None if version is None else str(version)
 
 
+def _changed(data: ReportData) -> set[str]:
+    """Return what sessions of the run had otherwise than those before them."""
+    return {name for session in data.environment.get("changes", ()) for name in session["changed"]}
+
+
 def _code(data: ReportData) -> tuple[str, str]:
     commit, version = _commit(data), _version(data)
+    changed = [name for name in ("commit", "naxcli") if name in _changed(data)]
+    if changed:
+        return PARTLY, f"the run went on with another {' and '.join(changed)} (changes in environment.json)"
     if commit and _is_dirty(data):
         return PARTLY, f"commit {commit[:12]} with uncommitted changes, which are kept with the run"
     if commit:
@@ -141,6 +149,9 @@ def _confounders(data: ReportData) -> tuple[str, str]:
         return UNKNOWN, "device of the trials or library versions are missing"
     kinds = {device.partition(":")[0] for device in devices}
     recorded = "library versions and each trial's device and seconds are recorded"
+    changed = sorted(_changed(data) - {"commit"})
+    if changed:
+        return PARTLY, f"the run went on with another {' and '.join(changed)} (changes in environment.json); {recorded}"
     return (
         (YES, f"one kind of device ({', '.join(kinds)}); {recorded}")
         if len(kinds) == 1

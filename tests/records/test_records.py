@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import statistics
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from naxcli.errors import ExitCode, NaxcliError
 from naxcli.records.database import Records
 from naxcli.records.directory import RunDirectory
-from naxcli.records.environment import describe_environment
+from naxcli.records.environment import describe_environment, with_changes
 from naxcli.records.files import write_atomically
 from naxcli.records.history import FinishedTrial
 from naxcli.records.incumbent import Incumbent, Leaderboard
@@ -298,3 +299,27 @@ def test_a_copy_without_git_is_named_by_the_commit_that_its_user_says(
     monkeypatch.setenv("NAXCLI_COMMIT", "0123abcd")
     assert describe_environment(None)["git"] == {"commit": "0123abcd", "patch": None}
     assert resolve(flags={"space": "nexception"}, has_networks=True).space == "nexception"  # it is no setting
+
+
+def test_what_a_run_goes_on_with_is_told_from_what_it_ran_with_last() -> None:
+    begun = {
+        "python": "3.11.7",
+        "packages": {"naxcli": "0.1.0", "torch": "2.9.0", "torchvision": None},
+        "git": {"commit": None},
+        "hardware": {"host": "node1", "processor": "A", "gpus": []},
+    }
+    now = {
+        "python": "3.11.7",
+        "packages": {"naxcli": "0.1.0", "torch": "2.11.0", "torchvision": "0.26", "numpy": "2.4"},
+        "git": {"commit": "0123abcd"},
+        "hardware": {"host": "node2", "processor": "A", "gpus": ["NVIDIA H100"]},
+    }
+    # Another host is none, nor is what was not recorded or could not be told.
+    went_on, changes = with_changes(begun, now, at=1.0)
+    assert changes == {"torch": ("2.9.0", "2.11.0"), "GPUs": ("none", "NVIDIA H100")}
+    assert with_changes(begun, begun, at=2.0) == (begun, {})
+    recorded = json.loads(json.dumps(went_on))
+    assert with_changes(recorded, now, at=2.0) == (recorded, {})
+    back, changes = with_changes(recorded, begun, at=3.0)
+    assert changes == {"torch": ("2.11.0", "2.9.0"), "GPUs": ("NVIDIA H100", "none")}
+    assert [session["at"] for session in back["changes"]] == [1.0, 3.0] and back["packages"] == begun["packages"]

@@ -315,3 +315,14 @@ def test_uncommitted_changes_are_no_released_code(data: ReportData) -> None:
     assert answers(data)[question] == "yes"
     environment = {**data.environment, "git": {"commit": "0123abc", "patch": "+ x"}}
     assert answers(dataclasses.replace(data, environment=environment))[question] == "partly"
+
+
+@pytest.mark.parametrize(
+    ("name", "question"), [("commit", "Code of the search method"), ("torch", "Confounders controlled")]
+)
+def test_a_run_that_went_on_with_something_else_is_not_one_setup(data: ReportData, name: str, question: str) -> None:
+    question = next(known for known in answers(data) if known.startswith(question))
+    changes = [{"at": 1.8e9, "changed": {name: ["a", "b"]}}]
+    after = answers(dataclasses.replace(data, environment={**data.environment, "changes": changes}))
+    assert {known for known, answer in answers(data).items() if after[known] != answer} >= {question}
+    assert after[question] == "partly"

@@ -25,6 +25,7 @@ from naxcli.commands.report import ReportRequest, report_run
 from naxcli.commands.select import select
 from naxcli.commands.session import SearchRequest, open_session
 from naxcli.commands.status import describe_run
+from naxcli.errors import ExitCode
 from naxcli.records.directory import open_run as open_directory
 from naxcli.records.trial import Result, Status
 from naxcli.search.loop import TIMEOUT_GRACE_SECONDS, EndReason
@@ -111,6 +112,41 @@ def test_a_run_continued_in_three_parts_equals_one_in_one_go(tiny_space: Path, t
         assert naxcli(*search(tiny_space, parts, "--trials", str(count), searcher="smac", workers=1)).returncode == 0
     columns = ["trial_id", "config_id", "seed", "cost", "status"]
     pd.testing.assert_frame_equal(trials_of(whole)[columns], trials_of(parts)[columns])
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_run_that_goes_on_with_another_torch_says_so_once_and_records_it(tiny_space: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert naxcli(*search(tiny_space, run, "--trials", "3")).returncode == 0
+    file = run / "environment.json"
+    begun = json.loads(file.read_text())
+    begun["packages"]["torch"] = "2.0.0"
+    file.write_text(json.dumps(begun))
+    said = [naxcli(*search(tiny_space, run, "--trials", trials)).stderr for trials in ("4", "5")]
+    assert "(2.0.0 before)" in said[0] and "before)" not in said[1]
+    went_on = json.loads(file.read_text())
+    (change,) = went_on.pop("changes")
+    assert went_on == begun and change["changed"]["torch"][0] == "2.0.0"
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_shipped_space_of_another_release_names_the_one_to_resume_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    flags = ("search", "--space", "nexception", "--data", "digits", "--run", run, "--epochs", "1", "--workers", "1")
+    small = ("--set", "width=0.03", "--set", "images_per_class=4")
+    assert naxcli(*flags, *small, "--trials", "1").returncode == 0
+    records = sqlite3.connect(run / "search.db")
+    with records:
+        records.execute("UPDATE meta SET value = value || char(10) || 'LATER = 1' WHERE key = 'space_source'")
+    records.close()
+    edited = naxcli(*flags, *small, "--trials", "2")
+    assert edited.returncode == ExitCode.USAGE and "undo the edit to resume" in edited.stderr
+    monkeypatch.setattr("naxcli.commands.search.__version__", "9.0")
+    later = naxcli(*flags, *small, "--trials", "2")
+    assert later.returncode == ExitCode.USAGE
+    assert "resume with naxcli 0.1.0, as it started (this is 9.0)" in " ".join(later.stderr.split())
 
 
 @pytest.mark.usefixtures("inline")
