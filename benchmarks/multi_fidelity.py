@@ -17,8 +17,9 @@ Arms: `smac` (the default, a Gaussian process of all rungs), `smac-halving` (bra
 was at first), `ensemble` (or `ensemble-halving`), all over LCBench's 2, 10 and 50 epochs, the ladder that is asked for, or the recorded
 one; `smac-agreeing` and `smac-misleading`, which start from what such a search has found on another of LCBench's tasks after 20 full
 trainings' worth: on that whose costs have the highest correlation with those of the task, or the lowest; `random`, in full; `random-top`,
-as many random configurations at the lowest rung as half of the budget pays, and then the best in full; `tpe`, Optuna's TPE with its
-Hyperband pruner, which is left out where Optuna is not installed (`pip install naxcli[bench]`).
+as many random configurations at the lowest rung as half of the budget pays, and then the best in full; `oracle`, a bound for whoever
+draws at random: all epochs go to random configurations at the lowest rung, and the best of them is known without training it on;
+`tpe`, Optuna's TPE with its Hyperband pruner, which is left out where Optuna is not installed (`pip install naxcli[bench]`).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ CHECKPOINTS = (1, 2, 3, 5, 7, 10, 14, 20)  # full trainings
 SHOWN = (5, 10, 20)
 SOURCE_SEEDS = 1_000  # the search on another task has other seeds
 OURS = ("smac", "smac-halving", "smac-hyperband", "smac-forest", "smac-forest-hyperband", "ensemble")
-ARMS = (*OURS, "random", "random-top", "tpe")
+ARMS = (*OURS, "random", "random-top", "oracle", "tpe")
 
 
 def ours(name: str, objective: Objective, seed: int) -> Iterator[Step]:
@@ -106,6 +107,13 @@ def random_top(objective: Objective, seed: int) -> Iterator[Step]:
         yield Step(high - low, configs[index])
 
 
+def oracle(objective: Objective, seed: int) -> Iterator[Step]:
+    """Yield random configurations at the cost of the lowest rung, as if each had been trained in full."""
+    number = int(max(CHECKPOINTS) * objective.ladder.max / objective.ladder.min) + 1
+    for config in sample_configs(objective.space.configuration_space(seed), number, seed):
+        yield Step(objective.ladder.min, config)
+
+
 def tpe(objective: Objective, seed: int) -> Iterator[Step]:
     """Yield the rungs of Optuna's trials; a pruned one ends early."""
     import optuna
@@ -153,7 +161,7 @@ def suggested(trial: Any, configspace: Any) -> dict[str, Any]:
 
 def steps(arm: str, objective: Objective, seed: int) -> Iterator[Step]:
     """Return the trials of an arm."""
-    baselines = {"random": random_search, "random-top": random_top, "tpe": tpe}
+    baselines = {"random": random_search, "random-top": random_top, "oracle": oracle, "tpe": tpe}
     return baselines[arm](objective, seed) if arm in baselines else ours(arm, objective, seed)
 
 

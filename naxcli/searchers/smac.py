@@ -117,7 +117,7 @@ class SmacProposer:
         num_designed = max(0, num_initial - len(self._first))
         if earlier:
             self._first += best_configs(earlier, max(1, num_designed // 2), known=self._first)
-            num_designed = NUM_BESIDE_EARLIER
+            num_designed = max(NUM_BESIDE_EARLIER, min_initial - len(self._first))
         if prior is not None:
             num_designed = max(num_designed, MIN_DESIGNED)
         self._num_initial = len(self._first) + num_designed
