@@ -17,6 +17,7 @@ from naxcli.records.trial import config_id
 SECONDS_PER_DAY = 86_400
 # Fewer trials at the highest fidelity say nothing about the next ones.
 MIN_TRIALS = 20
+MAX_PAUSE_SECONDS = 60.0  # that a search takes between two trials; a longer pause is one between sessions
 NUM_SIMULATIONS = 2_000
 # So many of the best costs say how far apart records are.
 NUM_BEST = 8
@@ -96,8 +97,9 @@ def marginal_value(
 ) -> dict[str, Any] | None:
     """Return how much one more day at the present rate is expected to lower the best cost, or None with fewer than 20 trials.
 
-    See `expected_improvement`; the rate is that of trials at the highest fidelity per day in which at least one trial was running,
-    and ends with the configurations that have neither a cost there nor failed. An error rate does not fall below 0.
+    See `expected_improvement`; the rate is that of trials at the highest fidelity per day in which the search was running, what it
+    took between trials included, and ends with the configurations that have neither a cost there nor failed. An error rate does not
+    fall below 0.
 
     Args:
         table: Table of the trials.
@@ -107,7 +109,7 @@ def marginal_value(
     """
     is_full = is_full_fidelity(table)
     rows = np.flatnonzero(is_full)
-    seconds = active_seconds(table)
+    seconds = searching_seconds(table)
     if len(rows) < MIN_TRIALS or not seconds > 0:
         return None
     per_day = len(rows) / seconds * SECONDS_PER_DAY
@@ -194,19 +196,32 @@ def active_elapsed(table: pd.DataFrame) -> Floats:
     known = np.isfinite(started) & np.isfinite(ended)
     elapsed = np.full(len(table), np.nan)
     if known.any():
-        order = np.argsort(started[known])
-        starts, ends = started[known][order], np.maximum.accumulate(ended[known][order])
-        idle_until = starts[1:]
-        idle = np.cumsum(np.maximum(0, idle_until - ends[:-1]))
-        idle_before = np.concatenate([[0], idle])[np.searchsorted(idle_until, ended[known], side="right")]
-        elapsed[known] = ended[known] - starts[0] - idle_before
+        idle_until, pauses = _pauses(started[known], ended[known])
+        idle_before = np.concatenate([[0], np.cumsum(pauses)])
+        elapsed[known] = ended[known] - started[known].min()
+        elapsed[known] -= idle_before[np.searchsorted(idle_until, ended[known], side="right")]
     return elapsed
 
 
-def active_seconds(table: pd.DataFrame) -> float:
-    """Return for how long at least one trial was running, NaN where the table does not say."""
-    elapsed = active_elapsed(table)
-    return float(np.nanmax(elapsed)) if np.isfinite(elapsed).any() else np.nan
+def searching_seconds(table: pd.DataFrame) -> float:
+    """Return for how long a trial was running or the search was between two, NaN where the table does not say.
+
+    A longer pause than `MAX_PAUSE_SECONDS` is the end of a session and the start of the next one.
+    """
+    started, ended = steady_times(table)
+    known = np.isfinite(started) & np.isfinite(ended)
+    if not known.any():
+        return np.nan
+    pauses = _pauses(started[known], ended[known])[1]
+    away = pauses[pauses > MAX_PAUSE_SECONDS].sum()
+    return float(ended[known].max() - started[known].min() - away)
+
+
+def _pauses(started: Floats, ended: Floats) -> tuple[Floats, Floats]:
+    """Return when each trial but the first started, ascending, and for how many seconds no trial had been running then."""
+    order = np.argsort(started)
+    starts, ends = started[order], np.maximum.accumulate(ended[order])
+    return starts[1:], np.maximum(0, starts[1:] - ends[:-1])
 
 
 def _representative(costs: Floats) -> Floats:

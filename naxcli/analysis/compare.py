@@ -46,13 +46,23 @@ HARMLESS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run to compare: its trials (as in trials.parquet), space, settings (nested mappings), and summary if there is one."""
+    """A run to compare.
+
+    Args:
+        name: What the verdict calls it.
+        frame: Its trials, as in trials.parquet.
+        configuration_space: Of their configurations.
+        settings: Nested mappings.
+        summary: If there is one.
+        continues: Whether a promoted trial goes on from its parent's checkpoint, which no objective of a space's own does.
+    """
 
     name: str
     frame: pd.DataFrame
     configuration_space: ConfigurationSpace
     settings: Mapping[str, Any]
     summary: Mapping[str, Any] | None = None
+    continues: bool = True
 
 
 def compare_runs(first: Run, second: Run, *, seed: int = 0) -> dict[str, Any]:
@@ -150,7 +160,7 @@ class _Curve:
         rows = np.flatnonzero(is_full_fidelity(table))
         clocks = {
             "trials": np.arange(1.0, len(table) + 1),
-            "epochs": np.cumsum(_epochs(table)),
+            "epochs": np.cumsum(_epochs(table, continues=run.continues)),
             "seconds": active_elapsed(table),
         }
         # All trials of a table that was looked up, or none, may lack their times.
@@ -167,13 +177,13 @@ class _Curve:
         return self.costs[self.clocks[clock] <= at]
 
 
-def _epochs(table: pd.DataFrame) -> Floats:
+def _epochs(table: pd.DataFrame, *, continues: bool) -> Floats:
     """Return the epochs that each trial cost; see `compare_runs`."""
     fidelity = table["fidelity"].to_numpy(dtype=float)
     epochs = np.where((table["status"] == "infeasible").to_numpy(dtype=bool), 0.0, np.nan_to_num(fidelity))
     if "stopped_after" in table:
         epochs = np.fmin(epochs, table["stopped_after"].to_numpy(dtype=float))
-    if "parent_trial_id" in table and "trial_id" in table:
+    if continues and "parent_trial_id" in table and "trial_id" in table:
         of_trial = pd.Series(fidelity, index=table["trial_id"]).groupby(level=0).first()
         continued = of_trial.reindex(table["parent_trial_id"]).to_numpy(dtype=float)
         epochs = np.maximum(0.0, epochs - np.nan_to_num(continued))

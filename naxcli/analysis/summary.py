@@ -52,6 +52,7 @@ def summarise(
     best: tuple[float, float] = (0.1, 0.5),
     objectives: Sequence[str] = (),
     profiles: Mapping[str, Profile] = MappingProxyType({}),
+    is_exhausted: bool = False,
 ) -> dict[str, Any]:
     """Return everything a report says about a table of trials.
 
@@ -74,6 +75,7 @@ def summarise(
         best: which share of the trials PED-ANOVA takes for the best, and which larger share it tells them from.
         objectives: columns of further objectives that the search lowered, such as `num_params`.
         profiles: functions of a configuration that return one number for each block, by name.
+        is_exhausted: whether the search has found no further configuration in the space.
 
     Returns:
         JSON values only: numbers that do not exist are None, never NaN.
@@ -123,7 +125,7 @@ def summarise(
         "trajectory": trajectory(table),
         "proxy_audit": audits,
         "random_arm": arm,
-        "marginal_value": marginal_value(table, vectors, num_configs=num_configs, seed=seed),
+        "marginal_value": marginal_value(table, vectors, num_configs=0 if is_exhausted else num_configs, seed=seed),
         "pareto": pareto_front(table, vectors),
         "trade_offs": _trade_offs(table, vectors, request, objectives),
         "tenths": tenths(table, vectors, profiles),

@@ -74,7 +74,7 @@ def show(space: SpaceArgument, as_json: options.JsonOption = False) -> None:
 
 @app.command()
 def count(space: SpaceArgument) -> None:
-    """Print the number of configurations, conditions and forbidden clauses taken into account."""
+    """Print the number of configurations, conditions and forbidden clauses taken into account, but no constraints of the space's own."""
     from naxcli.search_space.contract import load_space
     from naxcli.search_space.enumeration import count_configurations
 
@@ -88,13 +88,13 @@ def sample(
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1,
     seed: options.SampleSeedOption = 0,
 ) -> None:
-    """Print random configurations as JSON, one a line."""
+    """Print random configurations that a search may suggest as JSON, one a line."""
     import json
 
+    from naxcli.commands.space import sample_suggested
     from naxcli.search_space.contract import load_space
-    from naxcli.search_space.enumeration import sample_configs
 
-    for config in sample_configs(load_space(space).configuration_space(seed), number, seed):
+    for config in sample_suggested(load_space(space), number, seed):
         typer.echo(json.dumps(dict(config)))
 
 

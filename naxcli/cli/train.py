@@ -94,7 +94,7 @@ AssignmentsOption = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any setting: recipe.ema_decay=0.9999, recipe.augmentation_repeats=3.",
+        help="Any setting that trains a network: recipe.ema_decay=0.9999, recipe.augmentation_repeats=3.",
         rich_help_panel=DATA_PANEL,
     ),
 ]
@@ -237,11 +237,13 @@ class PlainDisplay:
         return None
 
     def started(self, plan: TrainingPlan, facts: Mapping[str, Any], done: Sequence[EpochRecord]) -> None:
+        from naxcli.search_space.contract import shipped_spaces
         from naxcli.settings.units import counted, format_count
 
         self._epochs, self._measured_on = facts["epochs"], facts["measured_on"]
-        code = plan.selection.code
-        self._next_flags = [] if code is None else ["--space", str(code), "--format", "onnx"]
+        code, origin = plan.selection.code, plan.selection.space.origin
+        own_space = [] if origin in shipped_spaces() else ["--space", origin]
+        self._next_flags = own_space if code is None else ["--space", str(code), "--format", "onnx"]
         verb = f"resuming after epoch {len(done)} of" if done else "training"
         self.notice(
             f"{verb} {facts['space']} {facts['variant']}, width {facts['width']:g} "

@@ -37,4 +37,5 @@ def _side(run: RunDirectory, request: ReportRequest) -> analysis.Run:
         configuration_space=read_space(run.space_file),
         settings=data.experiment,
         summary=data.summary,
+        continues=data.experiment.get("data") is not None,
     )

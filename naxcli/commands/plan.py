@@ -9,9 +9,11 @@ The calibration's share of the budget runs from when its first trial begins: wor
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import json
 import math
+import os
 import shlex
 import statistics
 import time
@@ -105,7 +107,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialTime:
-    """What one calibration trial cost: a fixed part and a part for each epoch, in seconds."""
+    """What one calibration trial cost: a fixed part, with what passes before the next one, and a part for each epoch, in seconds."""
 
     fixed_seconds: float
     epoch_seconds: float
@@ -144,6 +146,10 @@ def plan_search(
     budget = experiment.budget_seconds
     if budget is None:
         raise NaxcliError("a plan needs a budget", hint="naxcli plan --budget 3d")
+    with guard_disk(session.run.path):  # before anything is trained
+        session.run.path.mkdir(parents=True, exist_ok=True)
+    if not os.access(session.run.path, os.W_OK):
+        raise NaxcliError(f"{session.run.path} cannot be written", hint="--run DIR names another folder")
     data, _, _ = prepare_data(experiment, space)
     slots = slots_of_run(experiment, space, data, session.run, on_notice)
     share = Share(MAX_CALIBRATION_SHARE * budget)
@@ -181,8 +187,6 @@ def plan_search(
     plan["settings"] = comparable_settings(experiment)
     plan["is_enough"] = rungs[0]["expected"] >= enough and rungs[-1]["expected"] >= 1
     plan["advice"] = [] if plan["is_enough"] else ways_to_more_trials(session)
-    with guard_disk(session.run.path):
-        session.run.path.mkdir(parents=True, exist_ok=True)
     write_atomically(session.run.plan_file, json.dumps(plan, indent=1))
     return plan
 
@@ -261,6 +265,8 @@ def _calibrate(
             )
 
     times, statuses, last_error = [], Counter[Status](), ""
+    ends: dict[str | None, float] = {}  # of each worker's last trial
+    pauses: list[float] = []
     with WorkerPool(
         run_trial,
         slots=slots,
@@ -272,6 +278,10 @@ def _calibrate(
         for _, result in run_tasks(pool, tasks(), should_stop=share.is_spent):
             statuses[result.status] += 1
             on_result(result)
+            if result.started_at is not None and result.ended_at is not None:
+                if (last := ends.get(result.worker)) is not None:
+                    pauses.append(max(0.0, result.started_at - last))
+                ends[result.worker] = result.ended_at
             if result.status != Status.SUCCESS:
                 last_error = result.reason or last_error
                 continue
@@ -279,8 +289,14 @@ def _calibrate(
             fixed = max(0.0, result.seconds - in_epochs)
             times.append(TrialTime(fixed_seconds=fixed, epoch_seconds=in_epochs / epochs))
         spent, start_seconds = share.spent, share.start_seconds
+    pause = statistics.median(pauses) if pauses else 0.0
+    times = [dataclasses.replace(item, fixed_seconds=item.fixed_seconds + pause) for item in times]
     return Calibration(
-        times=times, statuses=statuses, last_error=last_error, seconds=spent, start_seconds=start_seconds
+        times=times,
+        statuses=statuses,
+        last_error=last_error,
+        seconds=spent,
+        start_seconds=start_seconds,
     )
 
 

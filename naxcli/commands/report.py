@@ -170,6 +170,7 @@ def report_run(
     with Records.open(run) as records:
         trials, curves = records.trials_frame(), records.curves_frame()
         facts = json.loads(records.meta("space") or "{}")
+        is_exhausted = records.meta("exhausted") is not None
     configuration_space = read_space(run.space_file)
     trials = with_every_hyperparameter(trials, configuration_space)
     profiles, warnings = _profiles(facts.get("profiles", ()), experiment, configuration_space, named=space)
@@ -185,6 +186,7 @@ def report_run(
         merged=facts.get("merged", ()),
         objectives=[OBJECTIVE_COLUMNS[name] for name in experiment.objective],
         profiles=profiles,
+        is_exhausted=is_exhausted,
     )
     summary["warnings"] += warnings
     return ReportData(
@@ -291,6 +293,7 @@ def _summarise(
     merged: Sequence[str] = (),
     objectives: Sequence[str] = (),
     profiles: Mapping[str, Profile] = MappingProxyType({}),
+    is_exhausted: bool = False,
 ) -> dict[str, Any]:
     from naxcli.analysis.summary import summarise
 
@@ -311,6 +314,7 @@ def _summarise(
         merged=merged,
         objectives=objectives,
         profiles=profiles,
+        is_exhausted=is_exhausted,
     )
     return {"run": run, "space": space, **{key: value for key, value in summary.items() if key not in ("run", "space")}}
 

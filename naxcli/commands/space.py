@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from naxcli.errors import NaxcliError
 from naxcli.records.trial import Config
 from naxcli.search_space.contract import Space, name_of, plain_config, space_source, to_configuration
 from naxcli.search_space.domains import describe_domain
 from naxcli.search_space.enumeration import count_configurations, sample_configs
-from naxcli.settings.limits import Limits
 from naxcli.settings.recipe import without_choices
 from naxcli.settings.units import counted, format_config
 
@@ -23,6 +25,7 @@ NUM_CLASSES = 7
 IN_CHANNELS = 3
 IMAGE_SIZE = 32
 WIDTH = 0.25
+MAX_DRAWS_EACH = 100  # of configurations, until the constraints allow one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,28 +112,50 @@ def validate_space(space: Space, *, number: int, seed: int) -> Iterator[Check]:
         )
     for name, config in space.reference.items():
         yield _attempt(space, f"reference {name}", to_configuration, configuration_space, config)
-    configs = [
-        space.default_config(),
-        *map(dict, space.reference.values()),
-        *sample_configs(configuration_space, number, seed),
-    ]
-    for constraint in space.constraints:
-        if not isinstance(constraint, Limits):
-            yield _attempt(space, f"constraint {name_of(constraint)}", list, map(constraint, configs))
+    first = [space.default_config(), *map(dict, space.reference.values())]
+    sampled = sample_configs(configuration_space, number, seed)
+    for predicate in space.predicates:
+        yield _attempt(space, f"constraint {name_of(predicate)}", list, map(predicate, first + sampled))
     if space.canonical is not None:
-        yield _attempt(space, "canonical", _check_canonical, space, configs)
+        yield _attempt(space, "canonical", _check_canonical, space, first + sampled)
+    configs = [*filter(partial(_is_suggested, space), first), *sample_suggested(space, number, seed)]
+    if not configs:
+        yield Check(name="constraints", is_good=False, detail="they allowed none of the configurations that were drawn")
     if space.build is not None:
         yield from _run_all(space, configs, seed, _build_and_run, "build, forward and backward")
     if space.evaluate is not None:
         yield from _run_all(space, configs, seed, _evaluate, "evaluate")
 
 
+def sample_suggested(space: Space, number: int, seed: int) -> list[Config]:
+    """Return random configurations that a search may suggest, repeats included: as many as asked for, or all that were found.
+
+    Args:
+        space: A loaded space.
+        number: How many.
+        seed: Random seed of the sample.
+    """
+    if not space.predicates:
+        return list(sample_configs(space.configuration_space(seed), number, seed))
+    drawn = sample_configs(space.configuration_space(seed), MAX_DRAWS_EACH * number, seed)
+    return list(itertools.islice(filter(partial(_is_suggested, space), drawn), number))
+
+
+def _is_suggested(space: Space, config: Config) -> bool:
+    """Return whether the space's constraints allow a configuration; one about which they raise is not suggested."""
+    try:
+        canonical = space.canonicalise(config)
+        return all(space.allows(predicate, canonical) for predicate in space.predicates)
+    except NaxcliError:
+        return False
+
+
 def _run_all(
-    space: Space, configs: list[dict[str, Any]], seed: int, action: Callable[[Space, Config, int], None], name: str
+    space: Space, configs: Sequence[Config], seed: int, action: Callable[[Space, Config, int], None], name: str
 ) -> Iterator[Check]:
     """Yield one check per kind of failure of an action, with one of its configurations, and the sum."""
     function = space.evaluate if action is _evaluate else space.build
-    failed: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    failed: dict[tuple[str, str], list[Config]] = {}
     details: dict[tuple[str, str], str] = {}
     for config in configs:
         try:

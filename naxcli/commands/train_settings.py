@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,20 @@ from naxcli.training.trackers import require_tracker
 # Of test images above this size, which are photographs resized, the middle is looked at; smaller ones are seen whole.
 LARGE_IMAGE_SIZE = 64
 MAX_DIFFERENCES_SHOWN = 8
+TRAINING_SETTINGS = frozenset(
+    {
+        "data",
+        "data_root",
+        "data_in_memory",
+        "kernels",
+        "skip_corrupt",
+        "image_size",
+        "width",
+        "validation_fraction",
+        "recipe",
+        "seed",
+    }
+)
 # By which `training.toml` is known as naxcli's.
 _SETTINGS_OF_ALL = {"space", "space_code", "variant", "epochs", "seed", "config", "recipe"}
 
@@ -210,6 +225,14 @@ def decided_again(plan: TrainingPlan) -> TrainingPlan:
 
 def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Experiment:
     """Return the settings: flags over the run's, or over those of the data source's experiment file; and the configuration's choices."""
+    given = [re.split(r"[.=]", assignment, maxsplit=1)[0] for assignment in command.assignments]
+    known = {field.name for field in dataclasses.fields(Experiment)}
+    if ignored := [name for name in given if name in known - TRAINING_SETTINGS]:
+        raise NaxcliError(
+            f"setting {ignored[0]} does not count in a full training",
+            why="it is a search's",
+            hint=f"leave it out: what counts here is {', '.join(sorted(TRAINING_SETTINGS))}",
+        )
     flags = {**command.flags, "space": selection.space.origin, "epochs": command.epochs}
     names_sizes = selection.run is not None or selection.num_classes is not None
     if flags.get("width") is None and variant != REDUCED:
@@ -218,20 +241,9 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         flags["width"] = selection.width if selection.variant in (None, variant) else None
     stored = None
     if selection.run is not None and command.experiment_file is None:
-        # Of the run only what trains a network; its limits and fidelities are the search's.
-        kept = (
-            "data",
-            "data_root",
-            "data_in_memory",
-            "kernels",
-            "skip_corrupt",
-            "image_size",
-            "width",
-            "validation_fraction",
-            "recipe",
-        )
+        # Its limits and fidelities are the search's.
         recorded = with_present_names(selection.run.settings())
-        stored = {name: value for name, value in recorded.items() if name in kept}
+        stored = {name: value for name, value in recorded.items() if name in TRAINING_SETTINGS - {"seed"}}
     experiment = resolve(
         flags=flags,
         assignments=command.assignments,

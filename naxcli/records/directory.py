@@ -256,9 +256,9 @@ class RunDirectory:
         """Return whether a process is running this search now."""
         if not self.lock_file.exists():
             return False
-        with self.lock_file.open("a") as handle:
+        with self.lock_file.open("rb") as handle:  # shared, for which the right to read is enough, on NFS as well
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 return True
         return False

@@ -66,7 +66,7 @@ class Feasibility:
         self._bounds = {
             bound: f"{bound.name} = {format_count(bound.value)}" for item in given for bound in item.before_training()
         }
-        self._predicates = [item for item in space.constraints if not isinstance(item, Limits)]
+        self._predicates = space.predicates
         self._known: dict[str, bool] = {}
         self._excess: dict[str, float] = {}
         self.rejections: Counter[str] = Counter()

@@ -257,6 +257,7 @@ class Search:
             if batch:
                 self._submit(batch, worker)
             elif reason is None and self._searcher.is_exhausted and not self._running:
+                self.records.set_meta("exhausted", str(len(self.finished)))
                 return EndReason.EXHAUSTED
             if len(batch) < size:
                 return reason

@@ -234,6 +234,11 @@ class Space:
         """Return whether one of the space's constraints allows a configuration."""
         return bool(self._called(f"constraint {name_of(predicate)}", predicate, config))
 
+    @property
+    def predicates(self) -> list[Constraint]:
+        """The constraints that are functions of a configuration."""
+        return [constraint for constraint in self.constraints if not isinstance(constraint, Limits)]
+
     def _called(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function of the space's author; what it raises is theirs to see, with its line."""
         try:
@@ -416,7 +421,6 @@ def space_digest(space: Space) -> str:
     configuration_space = space.configuration_space(seed=0)
     sampled = [plain_config(item) for item in configuration_space.sample_configuration(NUM_DIGESTED)]
     canonical = [space.canonicalise(config) for config in sampled]
-    predicates = [constraint for constraint in space.constraints if not isinstance(constraint, Limits)]
     meaning = {
         "space": configuration_space.to_serialized_dict(),
         "name": space.name,
@@ -425,7 +429,7 @@ def space_digest(space: Space) -> str:
         "reference": dict(space.reference),
         "canonical": canonical,
         "limits": [repr(constraint) for constraint in space.constraints if isinstance(constraint, Limits)],
-        "allowed": [[space.allows(predicate, config) for predicate in predicates] for config in canonical],
+        "allowed": [[space.allows(predicate, config) for predicate in space.predicates] for config in canonical],
     }
     texts = (code, json.dumps(meaning, default=str, sort_keys=True))
     return "-".join(hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)

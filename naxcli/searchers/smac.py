@@ -65,6 +65,10 @@ RANDOM_SHARE = 0.1  # of configurations drawn at random after the initial design
 FOREST_STREAM = 1  # a suggestion's generator has two numbers for a seed, a forest's a third
 MIN_INITIAL = 10
 MAX_INITIAL = 30
+# One in so many of the initial design is what was best before. A misleading table costs a search over several fidelities more
+# (docs/guide.md).
+BEST_EARLIER_PART = 2
+BEST_EARLIER_PART_OF_RUNG = 4
 # Space-filling configurations beside the best of before, which say whether earlier results hold elsewhere as well.
 NUM_BESIDE_EARLIER = 2
 
@@ -85,14 +89,16 @@ class SmacProposer:
     """Proposes the default, the references and the best of earlier results, then an initial design, then by expected improvement.
 
     Half as many as the initial design would have are what was best before; few space-filling ones then follow, for the earlier
-    results' model can be asked at once. Of an initial design with a prior, half is drawn from that.
+    results' model can be asked at once. Over several fidelities, where a configuration costs little at first and the first bracket
+    is all that a short search has, they are a quarter, and space-filling ones fill the lowest rung. Of an initial design with a
+    prior, half is drawn from that.
 
     Args:
         configuration_space: of the search.
         seed: of the initial design.
         model: `gp` is a Gaussian process of the trials of all rungs, `forest` a random forest of those of one rung.
-        min_initial: at least this many configurations before the model is asked, default and references included. There
-            are as many as hyperparameters, but 10 to 30.
+        min_initial: at least this many configurations before the model is asked, default and references included: those of the
+            lowest rung, 0 with one fidelity. There are as many as hyperparameters, but 10 to 30.
         references: legal configurations that are to be compared with.
         earlier: results of other searches, of which `gp` has a model each.
         prior: belief in good configurations.
@@ -116,7 +122,8 @@ class SmacProposer:
         num_initial = max(MIN_INITIAL, min(num_variable, MAX_INITIAL), min_initial)
         num_designed = max(0, num_initial - len(self._first))
         if earlier:
-            self._first += best_configs(earlier, max(1, num_designed // 2), known=self._first)
+            num_best = num_designed // (BEST_EARLIER_PART if min_initial == 0 else BEST_EARLIER_PART_OF_RUNG)
+            self._first += best_configs(earlier, max(1, num_best), known=self._first)
             num_designed = max(NUM_BESIDE_EARLIER, min_initial - len(self._first))
         if prior is not None:
             num_designed = max(num_designed, MIN_DESIGNED)

@@ -92,6 +92,8 @@ def counted(number: float, noun: str) -> str:
 
 def format_value(value: Any) -> str:
     """Return a value of a configuration, a fidelity or a setting: integers without `.0`, floats in six digits."""
+    if hasattr(value, "item"):  # of a table, and NumPy's bool is none
+        value = value.item()
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

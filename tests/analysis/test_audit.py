@@ -255,6 +255,10 @@ def test_the_marginal_value_counts_trials_per_day_of_active_time() -> None:
     assert first == second
     assert first is not None and 0 <= first["low"] <= first["per_day_improvement"] <= first["high"]
     assert "the 8,640 such trials that a day has time for" in first["method"]
+    apart = frame.copy()  # by as much again as a trial takes
+    apart[["started_at", "ended_at"]] += 10.0 * np.arange(len(apart))[:, None]
+    third = marginal_value(*check_table(apart, space()))
+    assert third is not None and "the 4,375 such trials that a day has time for" in third["method"]
     assert marginal_value(*check_table(trials(np.arange(10.0)), space())) is None
     json.dumps(first, allow_nan=False)
 

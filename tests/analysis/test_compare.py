@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from typing import Any
@@ -82,6 +83,8 @@ def test_runs_are_compared_after_equal_trials_and_after_equal_epochs() -> None:
     after = {clock: (point["at"], point["first"], point["second"]) for clock, point in found["final"].items()}
     assert after == {"trials": (4, 0.2, 0.35), "epochs": (19, 0.4, 0.1), "seconds": (40, 0.2, 0.35)}
     assert "after 4 trials each" in found["verdict"] and "After 19 epochs each" in found["verdict"]
+    evaluated = dataclasses.replace(run("B", wide), continues=False)
+    assert compare_runs(run("A", narrow), evaluated)["runs"][1]["epochs"] == 3 + 9 + 9
 
 
 def test_what_a_failed_trial_cost_counts_and_an_infeasible_one_costs_no_epoch() -> None:

@@ -181,6 +181,15 @@ def test_log_hyperparameters_have_log_axes_with_plain_numbers_everywhere(data: R
         assert np.corrcoef(np.log(shown[f"config.{name}"]), heights[name])[0, 1] == pytest.approx(1)
 
 
+def test_choices_may_be_booleans(data: ReportData) -> None:
+    trials = data.trials.assign(**{"config.se": data.trials["config.se"] == "yes"})
+    for column in (trials["config.se"], trials["config.se"].astype(object)):
+        parallel = parallel_numbers.parallel(dataclasses.replace(data, trials=trials.assign(**{"config.se": column})))
+        assert parallel is not None
+        (axis,) = [axis for axis in parallel.axes if axis.name == "se"]
+        assert [text for _, text in axis.ticks] == ["no", "yes"]
+
+
 def test_a_log_hyperparameter_of_a_narrow_range_has_a_log_axis_as_well(data: ReportData) -> None:
     entry = data.summary["importance"][-1]
     narrow = {"name": "learning_rate", "values": [0.01, 0.02, 0.04], "mean": [1, 2, 3], "std": [0, 0, 0]}

@@ -11,7 +11,7 @@ from naxcli.records.trial import Config, Suggestion
 from naxcli.search_space.contract import Space, plain_config
 from naxcli.search_space.earlier import EarlierResult, EarlierResults
 from naxcli.search_space.enumeration import sample_configs
-from naxcli.searchers import Asked, Event, Told
+from naxcli.searchers import Asked, Event, FidelityRange, Told
 from naxcli.searchers.candidates import Candidates
 from naxcli.searchers.history import History
 from naxcli.searchers.process_model import ProcessModel
@@ -81,6 +81,25 @@ def test_the_best_of_before_follows_the_references() -> None:
     configs = search(smac(discrete_space, references=[reference], earlier=earlier), discrete_cost, 6)
     assert configs[:2] == [plain_config(discrete_space().get_default_configuration()), reference]
     assert configs[2:6] == best_configs(earlier, 4, known=configs[:2])
+
+
+def test_over_several_fidelities_a_quarter_of_the_lowest_rung_is_the_best_of_before() -> None:
+    """A misleading table, whose model has no say soon, would cost the first bracket, which is all that a short search has."""
+    earlier = [table(discrete_cost)]
+
+    def lowest_rung(cost: Callable[[Config], float]) -> list[Config]:
+        searcher = smac(discrete_space, fidelity=FidelityRange(min=1, max=25, eta=5), earlier=earlier)
+        configs: list[Config] = []
+        for _ in range(15):  # none of the 25 is certain to be promoted before
+            suggestion = searcher.ask()
+            assert suggestion is not None and suggestion.rung == 0
+            configs.append(suggestion.config)
+            searcher.tell(suggestion, cost=cost(suggestion.config))
+        return configs
+
+    rung = lowest_rung(discrete_cost)
+    assert rung[1:7] == best_configs(earlier, 6, known=rung[:1])
+    assert lowest_rung(misleading) == rung, "what fills it does not look at results"
 
 
 @pytest.mark.parametrize("seed", [0, 1])
