@@ -20,6 +20,10 @@ class SafeConsole(Console):
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command, as where nothing of Rich prints: a reader such as `head` that has seen enough is no failure."""
+        raise BrokenPipeError
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a string as text whose width is that of what is shown."""
         return super().render_str(printable(text, keep=LAYOUT), **options)

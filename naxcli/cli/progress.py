@@ -132,7 +132,13 @@ class SearchProgress:
         if end.incumbent is None:
             self.notice("no trial succeeded; the `error` column of trials.parquet says why")
             return
-        self.notice(f"incumbent: trial {end.incumbent.trial.trial_id}, {self._score(end.incumbent.cost)}")
+        experiment = self._session.experiment
+        of_seeds = f", mean of {experiment.repeats} seeds" if experiment.repeats > 1 else ""
+        self.notice(f"incumbent: trial {end.incumbent.trial.trial_id}, {self._score(end.incumbent.cost)}{of_seeds}")
+        if experiment.objective:
+            self.notice(
+                f"of the objectives {experiment.objectives_text}, it is the lowest cost; the report shows the Pareto front"
+            )
         for number, command in enumerate(self._next_commands()):
             self.notice(f"{'next:' if number == 0 else '     '} {command}")
 

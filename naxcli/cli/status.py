@@ -115,9 +115,13 @@ def _status_table(described: dict[str, Any]) -> Any:
     table.add_row("active time", active + (f", {format_duration(left)} left" if left is not None else ""))
     if incumbent is not None:
         accuracy = f" ({100 * (1 - incumbent['cost']):.2f} % accuracy)" if described["is_accuracy"] else ""
+        repeats = experiment.get("repeats", 1)
+        of_seeds = f", mean of {repeats} seeds" if repeats > 1 else ""
         table.add_row(
             "incumbent",
-            f"trial {incumbent['trial_id']}: cost {incumbent['cost']:.6g}{accuracy}, fidelity {incumbent['fidelity']:g}",
+            f"trial {incumbent['trial_id']}: cost {incumbent['cost']:.6g}{accuracy}{of_seeds}, fidelity {incumbent['fidelity']:g}",
         )
+        if "," in experiment["objective"]:
+            table.add_row("", f"the lowest cost; of {experiment['objective']}, the report shows the Pareto front")
         table.add_row("", format_config(incumbent["config"]))
     return table

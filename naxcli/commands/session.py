@@ -222,11 +222,14 @@ def _refuse_differences(request: SearchRequest, run: RunDirectory, stored: Exper
     changed = differences(stored, wanted)
     if not changed:
         return
+    sources = dict.fromkeys(_source_of(request, name) for name, _, _ in changed)
+    if request.experiment_file is None and len(sources) > 1:
+        sources.pop(FILES, None)  # a setting that follows from another one
     lines = [f"{name}: {before!r} in the run, {after!r} now" for name, before, after in changed[:MAX_DIFFERENCES_SHOWN]]
     raise NaxcliError(
         f"{run.path} is a run with other settings",
         why="; ".join(lines),
-        hint=f"leave out {' and '.join(dict.fromkeys(_source_of(request, name) for name, _, _ in changed))} to resume; "
+        hint=f"leave out {' and '.join(sources)} to resume; "
         "--run DIR starts another; --overwrite deletes it and starts anew",
     )
 

@@ -225,14 +225,6 @@ def decided_again(plan: TrainingPlan) -> TrainingPlan:
 
 def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Experiment:
     """Return the settings: flags over the run's, or over those of the data source's experiment file; and the configuration's choices."""
-    given = [re.split(r"[.=]", assignment, maxsplit=1)[0] for assignment in command.assignments]
-    known = {field.name for field in dataclasses.fields(Experiment)}
-    if ignored := [name for name in given if name in known - TRAINING_SETTINGS]:
-        raise NaxcliError(
-            f"setting {ignored[0]} does not count in a full training",
-            why="it is a search's",
-            hint=f"leave it out: what counts here is {', '.join(sorted(TRAINING_SETTINGS))}",
-        )
     flags = {**command.flags, "space": selection.space.origin, "epochs": command.epochs}
     names_sizes = selection.run is not None or selection.num_classes is not None
     if flags.get("width") is None and variant != REDUCED:
@@ -253,6 +245,14 @@ def _resolve(command: TrainCommand, selection: Selection, variant: str) -> Exper
         chosen=[name for name in selection.config if name.startswith(CHOICE_PREFIX)],
         variant_recipe={} if variant == REDUCED else selection.space.variant(variant).recipe,
     )
+    given = [re.split(r"[.=]", assignment, maxsplit=1)[0] for assignment in command.assignments]
+    known = {field.name for field in dataclasses.fields(Experiment)}
+    if ignored := [name for name in given if name in known - TRAINING_SETTINGS]:
+        raise NaxcliError(
+            f"setting {ignored[0]} does not count in a full training",
+            why="it is a search's",
+            hint=f"leave it out: what counts here is {', '.join(sorted(TRAINING_SETTINGS))}",
+        )
     recipe = experiment.recipe.with_choices(selection.config)
     if variant != REDUCED:
         recipe = dataclasses.replace(recipe, resolution=0)

@@ -124,8 +124,10 @@ class Records:
             NaxcliError: if the file is damaged or of a newer version.
         """
         if not run.database.exists():
+            restoring = f"{run.restoring} brings its copy back" if run.backup.exists() else ""
             raise NaxcliError(
-                f"{run.path} has no search.db", hint="the run was not started, or the file was moved away"
+                f"{run.path} has no search.db",
+                hint=restoring or "the run was not started, or the file was moved away",
             )
         with _guard(run.database):
             connection = _connect(run.database)

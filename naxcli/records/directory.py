@@ -75,6 +75,11 @@ class RunDirectory:
         return self.path / "search.db"
 
     @property
+    def restoring(self) -> str:
+        """The command that puts the copy of a lost database in its place."""
+        return f"cp {shlex.quote(str(self.backup))} {shlex.quote(str(self.database))}"
+
+    @property
     def backup(self) -> Path:
         return self.path / "search.db.backup"
 

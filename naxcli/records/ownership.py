@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 from naxcli.errors import ExitCode, NaxcliError
@@ -67,6 +66,6 @@ def _lost_database(run: RunDirectory) -> NaxcliError:
     return NaxcliError(
         f"{run.path} is a run that lost its {run.database.name}",
         why=f"its copy {run.backup} is there, made when the search last started or a minute before it ended",
-        hint=f"cp {shlex.quote(str(run.backup))} {shlex.quote(str(run.database))}, and run the same command again: it resumes",
+        hint=f"{run.restoring}, and run the same command again: it resumes",
         exit_code=ExitCode.FAILED,
     )

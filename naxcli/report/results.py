@@ -212,9 +212,14 @@ def pareto(data: ReportData) -> Table:
         rows=data.listed("pareto"),
         note="Successful trials at the highest fidelity.",
         empty="n/a: no successful trial has a measured size",
-        on=MARKDOWN | PAGE,
+        on=MARKDOWN | PAGE | (TERMINAL if has_objectives(data) else Medium(0)),
         empty_on=MARKDOWN,
     )
+
+
+def has_objectives(data: ReportData) -> bool:
+    """Return whether the search minimised more than the cost."""
+    return "," in str(data.experiment.get("objective") or "")
 
 
 def verdicts(data: ReportData) -> list[str]:

@@ -104,6 +104,9 @@ def print_table(console: Console, table: Table) -> None:
         return
     is_wide = console.width >= WIDE_COLUMNS
     columns = [column for column in table.columns if is_wide or not column.is_minor]
+    if _width_needed(table, columns) > console.width:
+        _print_rows(console, table, columns)
+        return
     shown = RichTable(
         box=None,
         pad_edge=False,
@@ -127,6 +130,30 @@ def print_table(console: Console, table: Table) -> None:
     if table.note:
         console.print(Padding(_safe(table.note, style="dim"), (0, 0, 0, 1)))
     console.print()
+
+
+def _width_needed(table: Table, columns: Sequence[Column]) -> int:
+    """Return the width in which no number and no title is cut, and no text is folded into a sliver."""
+    return sum(
+        1 + max(len(column.title), longest if column.is_numeric else min(longest, SHORT_TEXT))
+        for column in columns
+        for longest in [max(len(column.text(row)) for row in table.rows)]
+    )
+
+
+def _print_rows(console: Console, table: Table, columns: Sequence[Column]) -> None:
+    """Print a table that is too wide for the terminal row by row, its columns one below the other."""
+    for row in table.rows:
+        grid = RichTable.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        for column in columns:
+            grid.add_row(_safe(column.title), _safe(column.text(row), style="bold" if column.is_marked(row) else ""))
+        console.print(grid)
+        console.print()
+    if table.note:
+        console.print(Padding(_safe(table.note, style="dim"), (0, 0, 0, 1)))
+        console.print()
 
 
 def _add_column(shown: RichTable, column: Column, *, is_whole: bool) -> None:

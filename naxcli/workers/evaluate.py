@@ -143,10 +143,17 @@ def _call(task: TrialTask, space: Space) -> Result:
     outcome = space.evaluate(dict(task.config), fidelity=task.fidelity, seed=task.seed)
     seconds = time.monotonic() - clock
     values = dict(outcome) if isinstance(outcome, Mapping) else {"cost": outcome}
-    needed = ["cost", *task.needed_measures, *([] if task.max_latency_ms is None else ["latency_ms"])]
+    cost = _number("cost", values.get("cost"), float) if values.get("cost") is not None else None
+    # A cost that is none needs no measures, which an objective may leave out where it gives up.
+    has_diverged = cost is not None and not abs(cost) <= MAX_COST
+    needed = (
+        ["cost"]
+        if has_diverged
+        else ["cost", *task.needed_measures, *([] if task.max_latency_ms is None else ["latency_ms"])]
+    )
     if missing := [name for name in needed if values.get(name) is None]:
         raise KeyError(f"evaluate of space {space.name!r} returned no {', '.join(map(repr, missing))}")
-    cost = _number("cost", values["cost"], float)
+    assert cost is not None
     measures: dict[str, Any] = {
         name: _number(name, values[name], kind)
         for name, kind in (("val_accuracy", float), ("num_params", int), ("flops", int), ("latency_ms", float))
@@ -154,7 +161,7 @@ def _call(task: TrialTask, space: Space) -> Result:
     }
     if task.seconds_limit is not None and seconds > task.seconds_limit:
         return Result(status=Status.TIMEOUT, error=_over_time(task), device="cpu", **measures)
-    if not abs(cost) <= MAX_COST:
+    if has_diverged:
         return Result(status=Status.DIVERGED, error=f"the cost is {cost}", device="cpu", **measures)
     if (reason := _too_slow(measures.get("latency_ms"), task)) is not None:
         return Result(status=Status.INFEASIBLE, error=reason, device="cpu", **measures)

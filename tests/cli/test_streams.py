@@ -41,6 +41,19 @@ def test_every_character_that_naxcli_prints_has_a_meaning_in_ascii() -> None:
     assert not [character for character in characters if "\\" in streams._replacement(character)]
 
 
+def test_a_reader_that_has_seen_enough_is_no_failure(tiny_space: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = ["--trials", "30", "--workers", "1", "--searcher", "random"]
+    assert naxcli_process("search", "--space", tiny_space, "--run", run, *settings).returncode == 0
+    for command in (["report", run, "--bootstrap", "0"], ["space", "sample", tiny_space, "-n", "5000"]):
+        words = [sys.executable, "-m", "naxcli", *map(str, command)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.close()  # before anything is printed: what is short would fit into the pipe
+            errors = process.stderr.read().decode()
+        assert process.returncode == 0 and "Error" not in errors, errors
+
+
 def test_commands_print_on_a_terminal_without_unicode(tiny_space: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = ["--trials", "30", "--workers", "1", "--searcher", "random"]
@@ -124,7 +137,7 @@ def test_files_are_written_before_a_report_whose_reader_may_go(tmp_path: Path, m
     pd.DataFrame(rows).to_parquet(tmp_path / "trials.parquet")
 
     def closed(*_: object, **__: object) -> None:
-        raise SystemExit(1)  # as Rich does where a pipe is closed
+        raise SystemExit(1)  # whatever ends it there, such as a pipe without a reader
 
     monkeypatch.setattr("naxcli.report.terminal.print_report", closed)
     sources = ["--trials", str(tmp_path / "trials.parquet"), "--space-json", str(tmp_path / "space.json")]

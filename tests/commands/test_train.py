@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -28,7 +29,7 @@ from naxcli.export import ExportRequest, export_network
 from naxcli.export.config import read_config
 from naxcli.export.read_python import import_file
 from naxcli.records.trial import EpochRecord
-from naxcli.search_space.contract import load_space
+from naxcli.search_space.contract import load_space, spaces_folder
 from naxcli.search_space.networks import build_network
 from naxcli.settings.recipe import IMAGENET_RECIPE, Recipe
 from naxcli.training.checkpoint import load_weights
@@ -572,6 +573,26 @@ def test_a_folder_with_the_setting_names_of_an_earlier_version_is_resumed(tmp_pa
     with pytest.raises(NaxcliError, match="other settings") as refused:
         plan_training(command(folder, **{**settings, "grad_accum_steps": 4}))
     assert refused.value.why == "grad_accum_steps: 2 in the folder, 4 now"
+
+
+@pytest.mark.parametrize("assignment", ["images_per_class=10", "trials=5", "limits.max_params=5M"])
+def test_a_setting_of_searches_is_refused(assignment: str, tmp_path: Path) -> None:
+    with pytest.raises(NaxcliError, match="does not count in a full training") as refused:
+        plan_training(command(tmp_path / "out", assignments=[assignment]))
+    assert assignment.partition("=")[0].partition(".")[0] in refused.value.what
+    with pytest.raises(NaxcliError, match="unknown setting"):
+        plan_training(command(tmp_path / "out", assignments=["imagesperclass=10"]))
+
+
+def test_the_next_command_names_a_space_that_does_not_ship(tmp_path: Path) -> None:
+    file = tmp_path / "my space.py"
+    file.write_text((spaces_folder() / "nexception.py").read_text())
+    small = ("--set", "width=0.03", "--set", "recipe.batch_size=512", "--epochs", "1", "--data", "digits")
+    done = naxcli("train", "--config", f"{file}:xception", "--out", tmp_path / "out", *small)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    command = " ".join(done.stderr.split()).partition("next: naxcli ")[2]
+    assert shlex.split(command) == ["export", "--config", str(tmp_path / "out"), "--space", str(file)]
+    assert naxcli(*shlex.split(command), "--no-bench", "--out", tmp_path / "export").returncode == ExitCode.DONE
 
 
 def test_a_space_without_networks_cannot_be_trained(tiny_space: Path, tmp_path: Path) -> None:

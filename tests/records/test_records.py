@@ -174,12 +174,16 @@ def test_a_full_database_is_reported_and_earlier_results_stay(run: RunDirectory)
         assert connection.execute("SELECT cost FROM trials WHERE trial_id = 1").fetchone()[0] == 0.5
 
 
-def test_only_one_process_holds_a_run(run: RunDirectory) -> None:
+def test_only_one_process_holds_a_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     with run.locked():
         assert run.is_locked()
         with pytest.raises(NaxcliError, match="another process"), run.locked():
             pass
     assert not run.is_locked()
+    run.lock_file.chmod(0o400)  # of a run that one may only read, which root may not be told
+    descriptors = []
+    monkeypatch.setattr("fcntl.flock", lambda handle, _: descriptors.append(handle.mode))
+    assert not run.is_locked() and descriptors == ["rb"]
 
 
 VALUES = st.one_of(

@@ -256,12 +256,20 @@ def test_conditional_hyperparameters_are_shown_as_inactive() -> None:
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
 def test_a_browser_draws_the_figures_of_a_hostile_run_and_runs_none_of_its_text(tmp_path) -> None:
     write_html(tmp_path / "report.html", example_data(150, hostile=HOSTILE))
-    command = ["chromium", "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--virtual-time-budget=10000"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", (tmp_path / "report.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    plots = [attributes for attributes in Page(done.stdout).all("div") if "data-figure" in attributes]
-    drawn = {plot["data-figure"] for plot in plots if "js-plotly-plot" in str(plot["class"])}
-    # The first figure, and without any scrolling one at the end of the page.
-    assert {"cost-over-elapsed-data", "fidelity-correlation-data"} <= drawn, sorted(drawn)
+    expected = {
+        "cost-over-elapsed-data",
+        "fidelity-correlation-data",
+    }  # the first, and without any scrolling one at the end
+    drawn: set[object] = set()
+    for milliseconds in (10_000, 60_000, 300_000):  # of the page's clock, which waits for no figure on a busy machine
+        command = ["chromium", "--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]
+        command += [f"--virtual-time-budget={milliseconds}", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+        command += [(tmp_path / "report.html").as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        plots = [attributes for attributes in Page(done.stdout).all("div") if "data-figure" in attributes]
+        drawn = {plot["data-figure"] for plot in plots if "js-plotly-plot" in str(plot["class"])}
+        if expected <= drawn:
+            break
+    assert expected <= drawn, sorted(map(str, drawn))
     assert "<title>hacked" not in done.stdout
     assert "<title>nexception" in done.stdout

@@ -46,6 +46,20 @@ def with_summary(data: ReportData, **changes: object) -> ReportData:
     return dataclasses.replace(data, summary={**data.summary, **changes})
 
 
+def test_a_terminal_too_narrow_for_a_table_shows_its_rows_one_below_the_other(data: ReportData) -> None:
+    wide, narrow = printed(data, width=80), printed(data, width=40)
+    assert max(map(len, narrow.splitlines())) <= 40
+    cost = re.search(r"incumbent +(\d\.\d{4}) ", wide)
+    assert cost is not None
+    assert re.search(rf"Configuration +incumbent *\n *Cost +{cost[1]}", narrow), narrow
+    assert "Difference" in narrow and "Seeds" in narrow
+
+
+def test_a_search_of_several_objectives_shows_its_front_on_a_terminal(data: ReportData) -> None:
+    several = dataclasses.replace(data, experiment={**data.experiment, "objective": "cost,params"})
+    assert "Pareto front" in printed(several) and "Pareto front" not in printed(data)
+
+
 def test_short_texts_are_whole_words_in_a_table_as_wide_as_the_terminal(data: ReportData) -> None:
     spread = {"mean": 0.1774, "std": 0.0013}
     sizes = {"num_params": {"mean": 307_000, "std": 73_900}, "flops": {"mean": 3_660_000, "std": 1_060_000}}

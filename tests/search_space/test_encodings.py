@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from naxcli import Space
-from naxcli.commands.space import _definition_of
+from naxcli.commands.space import _definition_of, sample_suggested, validate_space
 from naxcli.errors import NaxcliError
 from naxcli.export import ExportRequest
 from naxcli.export.python import check
@@ -33,6 +34,30 @@ def test_a_list_is_a_space_of_its_encodings_alone_beginning_with_the_first() -> 
     assert space.default_config() == {"x0": 3, "x1": "a", "x2": 1}
     assert space.evaluate is not None
     assert space.evaluate({"x0": 2, "x1": "b", "x2": 1}, fidelity=1.0, seed=0) == 2.0
+
+
+def test_only_what_is_listed_is_sampled_and_validated() -> None:
+    def build(encoding: tuple[int, str, int], num_classes: int) -> torch.nn.Module:
+        assert encoding in LISTED
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(num_classes))
+
+    space = Space.from_encodings(LISTED, build, name="listed")
+    sampled = sample_suggested(space, 30, seed=0)
+    assert len(sampled) == 30 and {tuple(config.values()) for config in sampled} == set(LISTED)
+    checks = list(validate_space(space, number=10, seed=0))
+    assert all(check.is_good for check in checks), checks
+    assert checks[-1].name == "build, forward and backward: 11 of 11 configurations"
+
+
+def test_a_space_whose_constraints_allow_nothing_is_not_valid() -> None:
+    space = Space(
+        name="none",
+        configspace=Space.from_encodings(LISTED, name="listed", evaluate=float).configspace,
+        evaluate=lambda config, **_: 0.0,
+        constraints=[lambda config: False],
+    )
+    assert sample_suggested(space, 3, seed=0) == []
+    assert [check.name for check in validate_space(space, number=3, seed=0) if not check.is_good] == ["constraints"]
 
 
 def test_a_builder_gets_the_encoding_as_it_was_given_and_the_sizes_that_it_asks_for() -> None:

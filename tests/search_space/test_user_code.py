@@ -395,6 +395,12 @@ def test_an_objective_that_is_not_returned_is_a_crash_that_names_it(tmp_path: Pa
     assert result.status == Status.CRASHED and "returned no 'flops'" in str(result.error)
 
 
+def test_an_objective_that_gives_up_need_not_measure_what_else_is_lowered(tmp_path: Path) -> None:
+    file = write(tmp_path, body="return float('nan')")
+    task = TrialTask(trial_id=1, space=str(file), config={"a": 4}, fidelity=1.0, seed=0, needed_measures=("flops",))
+    assert evaluate(task).status == Status.DIVERGED
+
+
 def test_the_only_configuration_that_a_constraint_allows_is_found(tmp_path: Path) -> None:
     file = write(tmp_path, choices="list(range(20_000))", more="constraints=[lambda config: config['a'] == 12_345]")
     space = load_space(str(file))
