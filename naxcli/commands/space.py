@@ -137,7 +137,11 @@ def sample_suggested(space: Space, number: int, seed: int) -> list[Config]:
     """
     if not space.predicates:
         return list(sample_configs(space.configuration_space(seed), number, seed))
-    drawn = sample_configs(space.configuration_space(seed), MAX_DRAWS_EACH * number, seed)
+    drawn = (
+        config
+        for batch in range(MAX_DRAWS_EACH)
+        for config in sample_configs(space.configuration_space(seed), number, seed + batch)
+    )
     return list(itertools.islice(filter(partial(_is_suggested, space), drawn), number))
 
 

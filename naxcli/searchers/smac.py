@@ -97,8 +97,8 @@ class SmacProposer:
         configuration_space: of the search.
         seed: of the initial design.
         model: `gp` is a Gaussian process of the trials of all rungs, `forest` a random forest of those of one rung.
-        min_initial: at least this many configurations before the model is asked, default and references included: those of the
-            lowest rung, 0 with one fidelity. There are as many as hyperparameters, but 10 to 30.
+        min_initial: at least this many suggestions before the model is asked, default, references and promotions included: as many
+            as the lowest rung has configurations, 0 with one fidelity. There are as many as hyperparameters, but 10 to 30.
         references: legal configurations that are to be compared with.
         earlier: results of other searches, of which `gp` has a model each.
         prior: belief in good configurations.
