@@ -143,17 +143,13 @@ def _call(task: TrialTask, space: Space) -> Result:
     outcome = space.evaluate(dict(task.config), fidelity=task.fidelity, seed=task.seed)
     seconds = time.monotonic() - clock
     values = dict(outcome) if isinstance(outcome, Mapping) else {"cost": outcome}
-    cost = _number("cost", values.get("cost"), float) if values.get("cost") is not None else None
-    # A cost that is none needs no measures, which an objective may leave out where it gives up.
-    has_diverged = cost is not None and not abs(cost) <= MAX_COST
-    needed = (
-        ["cost"]
-        if has_diverged
-        else ["cost", *task.needed_measures, *([] if task.max_latency_ms is None else ["latency_ms"])]
-    )
+    cost = math.nan if values.get("cost") is None else _number("cost", values["cost"], float)
+    has_diverged = not abs(cost) <= MAX_COST
+    needed = ["cost"]
+    if not has_diverged:  # else an objective may have given up before it measured anything
+        needed += [*task.needed_measures, *([] if task.max_latency_ms is None else ["latency_ms"])]
     if missing := [name for name in needed if values.get(name) is None]:
         raise KeyError(f"evaluate of space {space.name!r} returned no {', '.join(map(repr, missing))}")
-    assert cost is not None
     measures: dict[str, Any] = {
         name: _number(name, values[name], kind)
         for name, kind in (("val_accuracy", float), ("num_params", int), ("flops", int), ("latency_ms", float))

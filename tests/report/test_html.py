@@ -256,10 +256,8 @@ def test_conditional_hyperparameters_are_shown_as_inactive() -> None:
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
 def test_a_browser_draws_the_figures_of_a_hostile_run_and_runs_none_of_its_text(tmp_path) -> None:
     write_html(tmp_path / "report.html", example_data(150, hostile=HOSTILE))
-    expected = {
-        "cost-over-elapsed-data",
-        "fidelity-correlation-data",
-    }  # the first, and without any scrolling one at the end
+    # The first figure, and without any scrolling one at the end of the page.
+    expected = {"cost-over-elapsed-data", "fidelity-correlation-data"}
     drawn: set[object] = set()
     for milliseconds in (10_000, 60_000, 300_000):  # of the page's clock, which waits for no figure on a busy machine
         command = ["chromium", "--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]
